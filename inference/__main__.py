@@ -1,0 +1,83 @@
+"""`python3 -m inference [serve]`: loads the model, answers once for itself, then binds the port."""
+
+import argparse
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from os import environ
+from types import FrameType
+
+import uvicorn
+from PIL import Image
+
+from inference import app, artifact, logs, settings
+from inference.classifier import Classifier
+from inference.errors import StartError
+
+_DRAIN_SECONDS = 25  # SageMaker kills 30 seconds after SIGTERM
+# Longer than a load balancer keeps an idle connection, so that the server is not the one to close it under a request.
+_KEEP_ALIVE_SECONDS = 75
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """The exit status: 0 after SIGTERM or SIGINT and the last answer, 1 when the server could not start."""
+    parser = argparse.ArgumentParser("python3 -m inference", description="Serves the model in $OPT_ML/model.")
+    parser.add_argument("command", nargs="?", choices=["serve"], help="what SageMaker passes; changes nothing")
+    parser.parse_args(arguments)
+    # PID 1 gets no signal that it has no handler for: without these, a container cannot be stopped while it loads.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    logs.start()
+    try:
+        chosen = settings.from_environ(environment)
+        found = artifact.load(chosen.model_dir)
+        # Our own limit is checked before any pixel is decoded; Pillow's would warn on standard error.
+        Image.MAX_IMAGE_PIXELS = None
+        classifier = Classifier(found, chosen.max_pixels)
+        classifier.warm_up()
+        listener = _listen(chosen.host, chosen.port)
+    except StartError as error:
+        print(f"inference: {error}", file=sys.stderr)
+        return 1
+    logs.event("listening", host=chosen.host, port=listener.getsockname()[1], classes=len(classifier.classes))
+    _serve(classifier, chosen, listener)
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        hint = "stop what listens there or set SAGEMAKER_BIND_TO_PORT to another port"
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}; {hint}.") from error
+    return listener
+
+
+def _serve(classifier: Classifier, chosen: settings.Settings, listener: socket.socket) -> None:
+    """Until a signal. uvicorn stops accepting, answers what it has, then raises the signal again for `_leave`."""
+    config = uvicorn.Config(
+        app.build(classifier, chosen),
+        loop="asyncio",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+    uvicorn.Server(config).run([listener])
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], environ))

@@ -1,0 +1,95 @@
+"""Reads model.json of the artifact and refuses what cannot be served."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from inference.errors import StartError
+
+_FORMAT = 1
+_LARGEST = 4096  # pixels a side: an absurd size is a broken file, not a large model
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the network's input; sizes in pixels, mean and std of values in 0..1, in RGB order."""
+
+    resize: int
+    crop: int
+    interpolation: Image.Resampling
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    classes: tuple[str, ...]  # in the order of the network's outputs
+    preprocessing: Preprocessing
+    network: Path  # model.xml; model.bin lies beside it
+
+
+def load(folder: Path) -> Artifact:
+    """Raises StartError when a file is missing or says something impossible."""
+    network = folder / "model.xml"
+    for file in (folder / "model.json", network, network.with_suffix(".bin")):
+        if not file.is_file():
+            raise StartError(f"{file} is missing; unpack a model.tar.gz of Kennel's training job into {folder}.")
+    facts = _read(folder / "model.json")
+    if facts.get("format") != _FORMAT:
+        raise StartError(f"model.json has format {facts.get('format')!r}; this server reads format {_FORMAT}.")
+    return Artifact(_classes(facts.get("classes")), _preprocessing(facts.get("preprocessing")), network)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(file.read_text("utf-8"))
+    # UnicodeDecodeError and JSONDecodeError are ValueErrors; deep nesting ends in RecursionError.
+    except (OSError, ValueError, RecursionError) as error:
+        raise StartError(f"{file} cannot be read as JSON: {error}.") from error
+    return facts if isinstance(facts, dict) else {}
+
+
+def _classes(value: Any) -> tuple[str, ...]:
+    good = isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) and name for name in value)
+    if not good or len(set(value)) != len(value):
+        raise StartError("model.json: classes must be a list of distinct, non-empty names.")
+    return tuple(value)
+
+
+def _preprocessing(value: Any) -> Preprocessing:
+    facts = value if isinstance(value, dict) else {}
+    resize, crop = _size(facts, "resize"), _size(facts, "crop")
+    if crop > resize:
+        raise StartError(f"model.json: preprocessing.crop {crop} must not be larger than resize {resize}.")
+    return Preprocessing(resize, crop, _interpolation(facts), _triple(facts, "mean"), _triple(facts, "std", above=0.0))
+
+
+def _size(facts: dict[str, Any], name: str) -> int:
+    value = facts.get(name)
+    if type(value) is not int or not 1 <= value <= _LARGEST:
+        raise StartError(
+            f"model.json: preprocessing.{name} must be a whole number from 1 to {_LARGEST}, not {value!r}."
+        )
+    return value
+
+
+def _interpolation(facts: dict[str, Any]) -> Image.Resampling:
+    names = {method.name.lower(): method for method in Image.Resampling}
+    value = facts.get("interpolation")
+    if not isinstance(value, str) or value not in names:
+        raise StartError(f"model.json: preprocessing.interpolation must be one of {', '.join(names)}, not {value!r}.")
+    return names[value]
+
+
+def _triple(facts: dict[str, Any], name: str, above: float = -math.inf) -> tuple[float, float, float]:
+    value = facts.get(name)
+    numbers = value if isinstance(value, list) else []
+    good = [float(number) for number in numbers if type(number) in (int, float) and above < number < math.inf]
+    if not len(good) == len(numbers) == 3:
+        least = "" if math.isinf(above) else f" above {above:g}"
+        raise StartError(f"model.json: preprocessing.{name} must be three finite numbers{least}, not {value!r}.")
+    return (good[0], good[1], good[2])

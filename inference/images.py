@@ -1,0 +1,72 @@
+"""Bytes to an upright RGB picture, or a refusal that says why."""
+
+import io
+
+# The plug-ins register themselves when imported; Pillow would otherwise load WebP's on the first request only.
+from PIL import GifImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from inference.errors import Refused
+
+KINDS = (
+    JpegImagePlugin.JpegImageFile.format,
+    PngImagePlugin.PngImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    GifImagePlugin.GifImageFile.format,
+)
+
+# Pictures that a caller may well send, told from garbage by how they begin. Pillow could read some of them; each
+# further parser is one more that hostile bytes may reach.
+_OTHER_KINDS = (
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (4, b"ftypavi", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftyphev", "HEIC"),
+    (4, b"ftypmif1", "HEIF"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (0, b"\0\0\1\0", "ICO"),
+    (0, b"%PDF-", "PDF"),
+    (0, b"<svg", "SVG"),
+    (0, b"8BPS", "PSD"),
+)
+
+
+def decode(body: bytes, max_pixels: int) -> Image.Image:
+    """An upright RGB picture; of an animation the first frame.
+
+    Colour follows Pillow's convert("RGB"), as in training: alpha is dropped, not blended. Raises Refused: 400 when the
+    bytes are no whole picture, 413 beyond `max_pixels`, 415 for kinds that are not taken.
+    """
+    if not body:
+        raise Refused(400, "not_an_image", "The body is empty; send the bytes of a picture.")
+    _refuse_other_kinds(body)
+    try:
+        picture = Image.open(io.BytesIO(body), formats=KINDS)
+        if picture.width * picture.height <= max_pixels:
+            return to_rgb(picture)
+    except Image.DecompressionBombError:
+        pass
+    except MemoryError:
+        raise
+    # Pillow's parsers raise whatever broken bytes lead them into: OSError, SyntaxError, ValueError, struct.error ...
+    except Exception as error:
+        raise Refused(400, "not_an_image", "The body is not a whole JPEG, PNG, WebP or GIF picture.") from error
+    raise Refused(413, "too_large", f"The picture has more than {max_pixels} pixels; send a smaller one.")
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Turned upright as EXIF says, then RGB; any size, 8 bits a channel."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode == "P" and "transparency" in upright.info:
+        # The same colours as straight to RGB, without Pillow's warning about transparent palettes.
+        upright = upright.convert("RGBA")
+    return upright.convert("RGB")
+
+
+def _refuse_other_kinds(body: bytes) -> None:
+    for offset, start, kind in _OTHER_KINDS:
+        if body.startswith(start, offset):
+            raise Refused(415, "unsupported_image", f"{kind} is not supported; send JPEG, PNG, WebP or GIF.")

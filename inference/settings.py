@@ -1,0 +1,39 @@
+"""What the environment decides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.errors import StartError
+
+
+@dataclass(frozen=True)
+class Settings:
+    model_dir: Path
+    host: str
+    port: int  # 0: any free port; the log line `listening` names it
+    max_bytes: int  # of a request's body
+    max_pixels: int  # of a picture, before it is decoded
+    model_package_arn: str  # empty when unknown
+
+
+def from_environ(environ: Mapping[str, str]) -> Settings:
+    """Raises StartError naming the variable whose value is no number in its range."""
+    return Settings(
+        model_dir=Path(environ.get("OPT_ML") or "/opt/ml") / "model",
+        # SageMaker calls the container from outside; BIND_ADDRESS keeps a rehearsal on loopback.
+        host=environ.get("BIND_ADDRESS") or "0.0.0.0",
+        port=_number(environ, "SAGEMAKER_BIND_TO_PORT", 8080, 0, 65535),
+        # The payload that an endpoint takes.
+        max_bytes=_number(environ, "MAX_BYTES", 6 * 1024 * 1024, 1, 2**31),
+        # 150 MB as RGB, for each picture that is worked on at a time.
+        max_pixels=_number(environ, "MAX_PIXELS", 50_000_000, 1, 2**31),
+        model_package_arn=environ.get("MODEL_PACKAGE_ARN", ""),
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high):
+        raise StartError(f"{name} must be a whole number from {low} to {high}, not {text!r}.")
+    return int(text)
