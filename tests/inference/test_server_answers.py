@@ -1,0 +1,188 @@
+"""Each status of the server, from a real process over loopback."""
+
+import io
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+from tests.inference.tiny import Server, picture
+
+COLOURS = ("red", "lime", "blue")  # of the classes red, green, blue
+
+
+def raw(server: Server, request: bytes, answers: bool = True) -> bytes:
+    """What comes back for these bytes; a half request ends with the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(request)
+        return connection.recv(65536) if answers else b""
+
+
+def test_a_ping_is_200_without_a_body(server: Server) -> None:
+    answer = server.ask("GET", "/ping")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_picture_of_each_kind_is_classified(server: Server, kind: str, index: int) -> None:
+    answer = server.classify(picture(kind, COLOURS[index]), Content_Type=f"image/{kind.lower()}")
+    assert answer.status == 200, answer.body
+    assert answer.headers["content-type"] == "application/json"
+    assert sorted(answer.json) == ["classes", "model", "probabilities"]
+    probabilities = answer.json["probabilities"]
+    assert answer.json["classes"] == ["red", "green", "blue"]
+    assert probabilities.index(max(probabilities)) == index
+    assert sum(probabilities) == pytest.approx(1)
+    assert min(probabilities) > 0
+
+
+def test_an_answer_names_the_model_package(server: Server) -> None:
+    assert server.classify(picture()).json["model"] == "arn:aws:sagemaker:::model-package/kennel-dev/7"
+
+
+def test_the_model_is_empty_when_nobody_named_it(launch: type[Server]) -> None:
+    assert launch().classify(picture()).json["model"] == ""  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "image/jpeg", "IMAGE/PNG; charset=x", "application/x-image", "application/octet-stream"]
+)
+def test_the_bytes_decide_whatever_supported_content_type_they_come_with(server: Server, kind: str) -> None:
+    assert server.classify(picture("WEBP"), **({"Content_Type": kind} if kind else {})).status == 200
+
+
+@pytest.mark.parametrize("accept", ["application/json", "*/*", "text/csv, application/*;q=0.1", "Application/JSON"])
+def test_json_may_be_accepted_in_several_words(server: Server, accept: str) -> None:
+    assert server.classify(picture(), Accept=accept).status == 200
+
+
+def test_an_answer_in_another_format_is_not_acceptable(server: Server) -> None:
+    answer = server.classify(picture(), Accept="text/csv, image/png")
+    assert (answer.status, answer.code) == (406, "not_acceptable")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "multipart/form-data; boundary=x"])
+def test_a_body_that_says_it_is_no_picture_is_refused(server: Server, kind: str) -> None:
+    answer = server.classify(picture(), Content_Type=kind)
+    assert (answer.status, answer.code) == (415, "unsupported_image")
+    assert kind.split(";")[0] in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "ICO"])
+def test_a_picture_of_another_kind_is_415(server: Server, kind: str) -> None:
+    answer = server.classify(picture(kind))
+    assert (answer.status, answer.code) == (415, "unsupported_image")
+    assert kind in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG\r\n\x1a\n" + b"\0" * 99])
+def test_what_is_no_picture_is_400(server: Server, body: bytes) -> None:
+    answer = server.classify(body)
+    assert (answer.status, answer.code) == (400, "not_an_image")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_a_truncated_picture_is_400(server: Server, kind: str) -> None:
+    noise = Image.effect_noise((90, 90), 80)
+    file = io.BytesIO()
+    noise.save(file, kind)
+    answer = server.classify(file.getvalue()[: len(file.getvalue()) // 2])
+    assert (answer.status, answer.code) == (400, "not_an_image")
+
+
+def test_sixty_megapixels_are_too_large(server: Server) -> None:
+    body = picture("PNG", "white", (10_000, 6_000), "1")
+    assert len(body) < 100_000
+    answer = server.classify(body)
+    assert (answer.status, answer.code) == (413, "too_large")
+    assert "50000000 pixels" in answer.json["error"]["message"]
+
+
+def test_a_picture_of_one_line_that_would_grow_to_gigabytes_is_refused(server: Server) -> None:
+    answer = server.classify(picture("PNG", "white", (2_000_000, 1), "1"))
+    assert (answer.status, answer.code) == (413, "too_large")
+
+
+def test_a_declared_length_beyond_the_limit_is_refused_before_the_body_is_sent(server: Server) -> None:
+    answer = raw(server, b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 6291457\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"too_large"' in answer
+
+
+def test_a_body_that_grows_beyond_the_limit_in_chunks_is_refused(server: Server) -> None:
+    answer = server.classify(iter([b"x" * 1024 * 1024] * 7))
+    assert (answer.status, answer.code) == (413, "too_large")
+    assert "6291456 bytes" in answer.json["error"]["message"]
+
+
+def test_a_body_of_exactly_the_limit_is_read(server: Server) -> None:
+    body = picture()
+    assert server.classify(body + b"\0" * (6 * 1024 * 1024 - len(body))).status == 200
+
+
+def test_a_picture_in_chunks_is_classified(server: Server) -> None:
+    body = picture()
+    assert server.classify(iter([body[:7], body[7:300], body[300:]])).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, "not_found"),
+        ("POST", "/invocations/x", 404, "not_found"),
+        ("GET", "/invocations", 405, "method_not_allowed"),
+        ("DELETE", "/ping", 405, "method_not_allowed"),
+    ],
+)
+def test_other_paths_and_methods_are_refused_in_json(
+    server: Server, method: str, path: str, status: int, code: str
+) -> None:
+    answer = server.ask(method, path)
+    assert (answer.status, answer.code) == (status, code)
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_garbage_on_the_wire_is_400_and_the_server_lives(server: Server) -> None:
+    assert raw(server, b"\x16\x03\x01 this is no HTTP\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert server.classify(picture()).status == 200
+
+
+@pytest.mark.parametrize(
+    "half", [b"POST /invo", b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\nabc"]
+)
+def test_half_a_request_leaves_the_server_as_it_was(server: Server, half: bytes) -> None:
+    raw(server, half, answers=False)
+    assert server.classify(picture()).status == 200
+
+
+def test_each_of_many_callers_at_once_gets_its_own_answer(server: Server) -> None:
+    def index_of(colour: str) -> int:
+        probabilities = server.classify(picture(colour=colour)).json["probabilities"]
+        return int(probabilities.index(max(probabilities)))
+
+    with ThreadPoolExecutor(12) as callers:
+        answers = list(callers.map(index_of, COLOURS * 12))
+    assert answers == [0, 1, 2] * 12
+
+
+def test_the_log_tells_each_request_in_one_json_line_and_no_payload(launch: type[Server]) -> None:
+    server: Server = launch()  # type: ignore[call-arg]
+    server.ask("GET", "/ping")
+    body = picture("GIF")
+    server.classify(body)
+    server.classify(b"a secret that is no picture\n")
+    server.ask("GET", "/a%0Ab")
+    status, lines = server.stop()
+    requests = [line for line in lines if line["event"] == "request"]
+    assert status == 0
+    assert [(line["path"], line["status"]) for line in requests] == [
+        ("/invocations", 200),
+        ("/invocations", 400),
+        ("/a\nb", 404),
+    ]
+    assert requests[0]["bytes"] == len(body)
+    assert requests[0]["ms"] > 0
+    assert "secret" not in json.dumps(lines)

@@ -1,0 +1,114 @@
+"""A model small enough to be made here, and the real server around it."""
+
+import http.client
+import io
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino  # type: ignore[import-untyped]
+from openvino import opset13 as ops
+from PIL import Image
+
+FACTS: dict[str, Any] = {
+    "format": 1,
+    "architecture": "mean colour",
+    "classes": ["red", "green", "blue"],
+    "preprocessing": {"resize": 40, "crop": 32, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3},
+}
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        return str(self.json["error"]["code"])
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen[str]
+    port: int
+
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+        return ask(self.port, method, path, body, headers)
+
+    def classify(self, body: Any, **headers: str) -> Answer:
+        return self.ask("POST", "/invocations", body, {name.replace("_", "-"): text for name, text in headers.items()})
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, list[dict[str, Any]]]:
+        """The exit status, and the log as objects."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        assert err == ""
+        return self.process.returncode, [json.loads(line) for line in out.splitlines()]
+
+
+def ask(port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+    finally:
+        connection.close()
+
+
+def write_model(folder: Path, weights: Any = None, classes: int = 3) -> Path:
+    """An artifact whose logits are the means of the three colours, times `weights` [3, classes]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = ops.parameter([-1, 3, 32, 32], np.float32)
+    image.output(0).get_tensor().set_names({"image"})
+    table = np.eye(3, classes, dtype=np.float32) if weights is None else np.asarray(weights, np.float32)
+    logits = ops.matmul(ops.reduce_mean(image, [2, 3], False), table, False, False)
+    openvino.save_model(openvino.Model([logits], [image]), folder / "model.xml", compress_to_fp16=False)
+    (folder / "model.json").write_text(json.dumps(FACTS))
+    return folder
+
+
+def picture(
+    kind: str = "JPEG", colour: str = "red", size: tuple[int, int] = (60, 50), mode: str = "RGB", **how: Any
+) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).convert(mode).save(file, kind, **how)
+    return file.getvalue()
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "OPT_ML": str(folder), "BIND_ADDRESS": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": "0", **more}
+
+
+def start(folder: Path, **more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "inference", "serve"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment(folder, **more), stdout=pipe, stderr=pipe, text=True)
+
+
+def listening(process: subprocess.Popen[str], seconds: float = 60) -> int:
+    """The port of a server that has just been started, from its log."""
+    assert process.stdout is not None
+    end = time.monotonic() + seconds
+    while select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+        line = process.stdout.readline()
+        assert line, "the server ended before it listened"
+        facts = json.loads(line)
+        if facts["event"] == "listening":
+            return int(facts["port"])
+    raise AssertionError(f"the server did not listen within {seconds} seconds")
