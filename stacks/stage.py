@@ -1,0 +1,23 @@
+"""One stage: the stacks and what each takes from those before it."""
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from stacks.config import StageSettings
+from stacks.data import DataStack
+from stacks.images import ImagesStack
+from stacks.network import NetworkStack
+from stacks.pipeline import PipelineStack
+
+
+class KennelStage(cdk.Stage):
+    """Everything of one stage; its stacks are named `<id>-<room>`."""
+
+    def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
+        super().__init__(scope, id_)
+        data = DataStack(self, "Data", settings=settings)
+        network = NetworkStack(self, "Network", settings=settings) if settings.network else None
+        images = ImagesStack(self, "Images", settings=settings)
+        PipelineStack(self, "Pipeline", settings=settings, data=data, images=images, network=network)
+        # Tags of a stack reach all its resources that take tags, without a copy in every one of them.
+        cdk.Tags.of(self).add("kennel:stage", id_, include_resource_types=["aws:cdk:stack"])
