@@ -30,7 +30,8 @@ _WORK_SECONDS = 30.0  # with the reading inside the 60 seconds that SageMaker wa
 class Answers(Protocol):
     """What the routes need of inference.classifier.Classifier."""
 
-    classes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
     @property
     def healthy(self) -> bool: ...

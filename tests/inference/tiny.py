@@ -6,10 +6,11 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 import openvino  # type: ignore[import-untyped]
 from openvino import opset13 as ops
 from PIL import Image
+
+_REPOSITORY = Path(__file__).parents[2]
 
 FACTS: dict[str, Any] = {
     "format": 1,
@@ -71,6 +74,28 @@ def ask(port: int, method: str, path: str, body: Any = None, headers: Mapping[st
         connection.close()
 
 
+def answer_on(connection: socket.socket) -> Answer:
+    """The next answer on a connection that was written to by hand."""
+    with http.client.HTTPResponse(connection) as response:
+        response.begin()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+
+
+def upload(port: int, body: bytes, part: int) -> socket.socket:
+    """A connection on which the head of a request and `part` bytes of its body have been sent."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body[:part])
+    return connection
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
 def write_model(folder: Path, weights: Any = None, classes: int = 3) -> Path:
     """An artifact whose logits are the means of the three colours, times `weights` [3, classes]."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,17 +123,19 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 def start(folder: Path, **more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "inference", "serve"]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment(folder, **more), stdout=pipe, stderr=pipe, text=True)
+    env = environment(folder, **more)
+    return subprocess.Popen(command, env=env, cwd=_REPOSITORY, stdout=pipe, stderr=pipe, text=True)
 
 
 def listening(process: subprocess.Popen[str], seconds: float = 60) -> int:
-    """The port of a server that has just been started, from its log."""
+    """The port of a server that has just been started, from its log; one that does not listen is ended."""
     assert process.stdout is not None
     end = time.monotonic() + seconds
     while select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
-        line = process.stdout.readline()
-        assert line, "the server ended before it listened"
-        facts = json.loads(line)
+        facts = json.loads(process.stdout.readline() or '{"event": "end"}')
         if facts["event"] == "listening":
             return int(facts["port"])
-    raise AssertionError(f"the server did not listen within {seconds} seconds")
+        if facts["event"] == "end":
+            break
+    process.kill()
+    raise AssertionError(f"the server did not listen: {process.communicate()[1]}")

@@ -1,0 +1,76 @@
+"""What model.json may say."""
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from inference import artifact
+from inference.errors import StartError
+from tests.inference.tiny import FACTS, write_model
+
+
+def load_with(folder: Path, **changes: Any) -> artifact.Artifact:
+    """Keys of preprocessing are changed there, the others at the top."""
+    facts = copy.deepcopy(FACTS)
+    for name, value in changes.items():
+        (facts["preprocessing"] if name in facts["preprocessing"] else facts)[name] = value
+    write_model(folder)
+    (folder / "model.json").write_text(json.dumps(facts))
+    return artifact.load(folder)
+
+
+def test_an_artifact_is_read_as_it_was_written(tmp_path: Path) -> None:
+    found = load_with(tmp_path, interpolation="bicubic", mean=[0.485, 0.456, 0], something="new")
+    assert found.classes == ("red", "green", "blue")
+    assert found.network == tmp_path / "model.xml"
+    assert (found.preprocessing.resize, found.preprocessing.crop) == (40, 32)
+    assert found.preprocessing.interpolation is Image.Resampling.BICUBIC
+    assert found.preprocessing.mean == (0.485, 0.456, 0.0)
+    assert found.preprocessing.std == (0.2, 0.2, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"format": 2}, "model.json has format 2; this server reads format 1."),
+        ({"format": None}, "model.json has format None; this server reads format 1."),
+        ({"classes": []}, "classes must be a list of distinct, non-empty names"),
+        ({"classes": ["a", "a"]}, "classes must be a list of distinct, non-empty names"),
+        ({"classes": ["a", ""]}, "classes must be a list of distinct, non-empty names"),
+        ({"classes": [["a"]]}, "classes must be a list of distinct, non-empty names"),
+        ({"classes": "abc"}, "classes must be a list of distinct, non-empty names"),
+        ({"preprocessing": None}, "preprocessing.resize must be a whole number from 1 to 4096, not None"),
+        ({"crop": 41}, "preprocessing.crop 41 must not be larger than resize 40"),
+        ({"crop": 0}, "preprocessing.crop must be a whole number from 1 to 4096, not 0"),
+        ({"resize": True}, "preprocessing.resize must be a whole number from 1 to 4096, not True"),
+        ({"resize": 10**9}, "preprocessing.resize must be a whole number from 1 to 4096, not 1000000000"),
+        ({"interpolation": "best"}, "preprocessing.interpolation must be one of nearest, "),
+        ({"mean": [0.5, 0.5]}, "preprocessing.mean must be three finite numbers, not [0.5, 0.5]"),
+        ({"mean": [0.5, 0.5, "a", 0.5]}, "preprocessing.mean must be three finite numbers, not"),
+        ({"mean": [0.5, 0.5, float("nan")]}, "preprocessing.mean must be three finite numbers, not"),
+        ({"std": [0.5, 0.5, 0]}, "preprocessing.std must be three finite numbers above 0, not [0.5, 0.5, 0]"),
+    ],
+)
+def test_an_impossible_value_is_named(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(StartError, match=re.escape(sentence)):
+        load_with(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("text", [b"", b'{"format": 1', b"\xff\xfe", b"[" * 100_000])
+def test_a_file_that_is_no_json_is_named(tmp_path: Path, text: bytes) -> None:
+    write_model(tmp_path)
+    (tmp_path / "model.json").write_bytes(text)
+    with pytest.raises(StartError, match=r"model\.json cannot be read as JSON: "):
+        artifact.load(tmp_path)
+
+
+def test_json_that_is_no_object_has_no_format(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    (tmp_path / "model.json").write_text("[]")
+    with pytest.raises(StartError, match="format None"):
+        artifact.load(tmp_path)

@@ -1,0 +1,69 @@
+"""The environment, and what the image installs."""
+
+import re
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from inference import settings
+from inference.errors import StartError
+
+FOLDER = Path(settings.__file__).parent
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (FOLDER / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    return {name: version for name, version in (line.split("==") for line in lines)}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_an_empty_environment_is_sagemakers() -> None:
+    found = settings.from_environ({})
+    assert (found.model_dir, found.host, found.port) == (Path("/opt/ml/model"), "0.0.0.0", 8080)
+    assert (found.max_bytes, found.max_pixels, found.model_package_arn) == (6_291_456, 50_000_000, "")
+
+
+def test_an_empty_value_counts_as_none() -> None:
+    names = ("OPT_ML", "SAGEMAKER_BIND_TO_PORT", "MAX_BYTES", "MAX_PIXELS", "BIND_ADDRESS")
+    assert settings.from_environ(dict.fromkeys(names, "")) == settings.from_environ({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SAGEMAKER_BIND_TO_PORT", "http"),
+        ("SAGEMAKER_BIND_TO_PORT", "65536"),
+        ("MAX_BYTES", "-1"),
+        ("MAX_BYTES", "6e6"),
+        ("MAX_PIXELS", "0"),
+        ("MAX_PIXELS", "²"),
+        ("MAX_PIXELS", "9" * 5000),
+    ],
+)
+def test_a_value_that_is_no_number_in_range_is_named(name: str, value: str) -> None:
+    with pytest.raises(StartError, match=f"^{name} must be a whole number from "):
+        settings.from_environ({name: value})
+
+
+def test_every_pin_is_what_is_tested_here() -> None:
+    assert {name: metadata.version(name) for name in pins()} == pins()
+
+
+def test_the_pins_hold_everything_that_they_ask_for() -> None:
+    """The image installs with --no-deps, so a library that is not named would be missing."""
+    named = {normal(name) for name in pins()}
+    for name in pins():
+        for needed in map(Requirement, metadata.requires(name) or []):
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                assert normal(needed.name) in named, f"{name} needs {needed}"
+
+
+def test_the_image_starts_the_server_as_its_first_process() -> None:
+    lines = (FOLDER / "Dockerfile").read_text().splitlines()
+    assert lines[-1] == 'ENTRYPOINT ["python3", "-m", "inference"]'
+    assert not [line for line in lines if line.startswith("USER")]
