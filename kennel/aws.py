@@ -1,0 +1,90 @@
+"""The one way to AWS: clients, the outputs of deployed stacks, and AWS's errors as sentences.
+
+`AWS_ENDPOINT_URL` decides between AWS and the rehearsal's embedded one; nothing here knows which it is.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kennel.errors import KennelError
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnrecognizedClientException", "403"}
+
+
+def client(service: str) -> Any:
+    """Make a boto3 client from the environment; raises KennelError without a region or with an unknown profile."""
+    # boto3 costs 0.15 s to import: `kennel --help` must not pay for it.
+    import boto3  # type: ignore[import-untyped]
+    from botocore.config import Config  # type: ignore[import-untyped]
+
+    config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, max_pool_connections=16)
+    with plainly():
+        return boto3.client(service, config=config)
+
+
+def outputs(stage: str, room: str) -> dict[str, str]:
+    """Return the outputs of the stack `<stage>-<room>`; raises KennelError where it is not deployed."""
+    name = stack_name(stage, room)
+    with plainly(absent=f"Stack {name} is not deployed{_where()}: run `make deploy STAGE={stage}` first."):
+        stack = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    return {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
+
+
+def output(stage: str, room: str, key: str) -> str:
+    """Return one output of a stack; raises KennelError where the stack or the output is missing."""
+    found = outputs(stage, room)
+    if key not in found:
+        name = stack_name(stage, room)
+        raise KennelError(f"Stack {name} has no output {key}: deploy this version with `make deploy STAGE={stage}`.")
+    return found[key]
+
+
+def stack_name(stage: str, room: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", stage):
+        raise KennelError(f"{stage!r} is no stage name; the stages of this app are Dev and Prod.")
+    return f"{stage}-{room}"
+
+
+@contextmanager
+def plainly(absent: str = "") -> Iterator[None]:
+    """Turn what botocore raises into a KennelError; `absent` is said when CloudFormation knows no such stack."""
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except ClientError as error:
+        raise KennelError(_said(error.response.get("Error", {}), error.operation_name, absent)) from error
+    except BotoCoreError as error:
+        raise KennelError(_failed(error)) from error
+
+
+def _said(error: dict[str, str], operation: str, absent: str) -> str:
+    code, message = error.get("Code", "Unknown"), error.get("Message", "").strip()
+    if absent and code == "ValidationError" and "does not exist" in message:
+        return absent
+    if code in _EXPIRED:
+        return "The AWS credentials have expired: sign in again (`aws sso login`) and repeat the command."
+    if code in _DENIED:
+        return f"AWS denied {operation} to these credentials: {message or code}."
+    return f"AWS refused {operation}: {message or 'no reason given'} ({code})."
+
+
+def _failed(error: Exception) -> str:
+    kind = type(error).__name__
+    if kind == "NoRegionError":
+        return "No AWS region is set: `export AWS_REGION=eu-west-1`, or name a profile that has one in AWS_PROFILE."
+    if kind in {"NoCredentialsError", "PartialCredentialsError"}:
+        return "No AWS credentials were found: sign in (`aws sso login`) and set AWS_PROFILE, or set AWS_ACCESS_KEY_ID."
+    if kind in {"EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ReadTimeoutError"}:
+        rehearsed = " Is the rehearsal that printed this AWS_ENDPOINT_URL still running?"
+        return f"{error}." + (rehearsed if "AWS_ENDPOINT_URL" in os.environ else " Is there a network?")
+    return f"{str(error).rstrip('.')}."
+
+
+def _where() -> str:
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return f" in {region}" if region else ""
