@@ -1,0 +1,61 @@
+"""The Lambda that answers callers, and the HTTP API in front of it."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from stacks.classify_api import ClassifyApi
+from stacks.config import StageSettings
+from stacks.data import DataStack
+from stacks.endpoint_role import via_s3
+from stacks.function import PackageFunction
+from stacks.hosting import HostingStack
+
+_PHOTOS = "photos/"  # the part of the data bucket whose pictures callers may name
+_MAX_PAYLOAD_BYTES = 6_000_000  # what the endpoint takes
+
+
+class ClassifyStack(cdk.Stack):
+    """Function, alias `live` and API. Outside the VPC, because it fetches public addresses."""
+
+    def __init__(
+        self, scope: Construct, id_: str, *, settings: StageSettings, data: DataStack, hosting: HostingStack
+    ) -> None:
+        super().__init__(scope, id_)
+        limits = settings.classify
+        self.function = PackageFunction(
+            self,
+            "Classify",
+            package="classify",
+            settings=settings,
+            environment={
+                "ENDPOINT_NAME": hosting.endpoint_name,
+                "ALLOWED_S3_PREFIXES": f"{data.bucket.bucket_name}/{_PHOTOS}",
+                "TOP_K": "5",
+                "MAX_BYTES": str(_MAX_PAYLOAD_BYTES),
+            },
+            memory_size=limits.memory_mib,
+            timeout=cdk.Duration.seconds(limits.timeout_seconds),
+            reserved_concurrent_executions=limits.reserved_concurrency,
+        ).function
+        hosting.grant_invoke(self.function)
+        self._allow_photos(data)
+        self.alias = lambda_.Alias(
+            self,
+            "Live",
+            alias_name="live",
+            version=self.function.current_version,
+            provisioned_concurrent_executions=limits.provisioned_concurrency,
+        )
+        self.api = ClassifyApi(self, "Api", settings=settings, alias=self.alias).api
+        cdk.CfnOutput(self, "FunctionName", value=self.function.function_name)
+        cdk.CfnOutput(self, "FunctionAliasArn", value=self.alias.function_arn)
+        cdk.CfnOutput(self, "ApiUrl", value=f"{self.api.api_endpoint}/classify")
+
+    def _allow_photos(self, data: DataStack) -> None:
+        photos = data.bucket.arn_for_objects(f"{_PHOTOS}*")
+        self.function.add_to_role_policy(iam.PolicyStatement(actions=["s3:GetObject"], resources=[photos]))
+        self.function.add_to_role_policy(
+            iam.PolicyStatement(actions=["kms:Decrypt"], resources=[data.key.key_arn], conditions=via_s3())
+        )

@@ -1,0 +1,65 @@
+"""The endpoint's CloudWatch metrics, with their units turned into the user's."""
+
+import re
+from dataclasses import dataclass
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+
+_MICROSECONDS = 1000  # in a millisecond
+_MINUTE = cdk.Duration.minutes(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointMetrics:
+    """Metrics of one variant of one endpoint, per minute.
+
+    Names are literal: an alarm that took the endpoint's name from the resource would depend on the endpoint,
+    which depends on its rollback alarms.
+    Units: https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html
+    """
+
+    endpoint_name: str
+    variant_name: str
+    instance_type: str
+
+    def count(self, name: str) -> cloudwatch.Metric:
+        """`Invocations`, `Invocation4XXErrors` or `Invocation5XXErrors`: how many in a minute."""
+        return self._metric("AWS/SageMaker", name, "Sum")
+
+    def model_latency_p95(self) -> cloudwatch.Metric:
+        """The container's own time, in MICROSECONDS: compare with `latency_threshold`."""
+        return self._metric("AWS/SageMaker", "ModelLatency", "p95")
+
+    def cpu(self) -> cloudwatch.Metric:
+        """The sum over an instance's cores: four cores reach 400. Compare with `cpu_threshold`.
+
+        The normalized metric exists only for endpoints with inference components.
+        """
+        return self._metric("/aws/sagemaker/Endpoints", "CPUUtilization", "Maximum")
+
+    def memory(self) -> cloudwatch.Metric:
+        """Percent of an instance's memory."""
+        return self._metric("/aws/sagemaker/Endpoints", "MemoryUtilization", "Maximum")
+
+    @staticmethod
+    def latency_threshold(milliseconds: int) -> int:
+        """Milliseconds in ModelLatency's own unit, microseconds."""
+        return milliseconds * _MICROSECONDS
+
+    def cpu_threshold(self, percent: int) -> int:
+        """Percent of a whole instance in CPUUtilization's own unit, percent of one core."""
+        return percent * cores(self.instance_type)
+
+    def _metric(self, namespace: str, name: str, statistic: str) -> cloudwatch.Metric:
+        dimensions = {"EndpointName": self.endpoint_name, "VariantName": self.variant_name}
+        return cloudwatch.Metric(
+            namespace=namespace, metric_name=name, dimensions_map=dimensions, statistic=statistic, period=_MINUTE
+        )
+
+
+def cores(instance_type: str) -> int:
+    """vCPUs of a SageMaker instance type, by AWS's rule of sizes: large has 2, xlarge 4, Nxlarge 4N."""
+    size = instance_type.rsplit(".", 1)[-1]
+    times = re.fullmatch(r"(\d*)xlarge", size)
+    return 4 * int(times[1] or 1) if times else 2

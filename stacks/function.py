@@ -1,0 +1,66 @@
+"""One package of lambda/ as a function: python3.14 on arm64, own role, own log group, traced."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from stacks.config import StageSettings
+
+SOURCES = Path(__file__).parents[1] / "lambda"
+
+
+class PackageFunction(Construct):
+    """Runs `<package>.handler.handler`; the asset holds the folder `<package>/` and nothing else of lambda/."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        package: str,
+        settings: StageSettings,
+        environment: Mapping[str, str],
+        **limits: object,
+    ) -> None:
+        super().__init__(scope, id_)
+        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        log_group = logs.LogGroup(
+            self, "Logs", retention=settings.log_retention, removal_policy=settings.removal_policy
+        )
+        # The role is ours, so CDK attaches no managed policy; these two actions are all that logging needs.
+        log_group.grant_write(role)
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            runtime=lambda_.Runtime.PYTHON_3_14,
+            architecture=lambda_.Architecture.ARM_64,
+            handler=f"{package}.handler.handler",
+            code=_package_code(package),
+            role=role,
+            log_group=log_group,
+            logging_format=lambda_.LoggingFormat.JSON,
+            tracing=lambda_.Tracing.ACTIVE,
+            environment=environment,
+            **limits,  # type: ignore[arg-type]
+        )
+        _acknowledge_tracing(role)
+
+
+def _package_code(package: str) -> lambda_.Code:
+    # Compiled files are left out: running the tests writes them, and the function's version must not follow.
+    exclude = ["*", f"!{package}", f"!{package}/**", "**/__pycache__"]
+    return lambda_.Code.from_asset(str(SOURCES), exclude=exclude, ignore_mode=cdk.IgnoreMode.GIT)
+
+
+def _acknowledge_tracing(role: iam.Role) -> None:
+    cdk.Validations.of(role).acknowledge(
+        cdk.Acknowledgment(
+            id="AwsSolutions-IAM5[Resource::*]",
+            reason="X-Ray's PutTraceSegments and PutTelemetryRecords know no resource; nothing else here uses '*'.",
+        )
+    )

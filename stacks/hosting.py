@@ -1,0 +1,130 @@
+"""The endpoint that answers, as CloudFormation resources, so that a release is a stack update."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from stacks.config import StageSettings
+from stacks.data import DataStack
+from stacks.endpoint_metrics import EndpointMetrics
+from stacks.endpoint_role import EndpointRole
+from stacks.images import ImagesStack
+from stacks.network import NetworkStack
+from stacks.rollout import deployment_config
+from stacks.scaling import EndpointScaling
+from stacks.served_model import ServedModel
+
+
+class HostingStack(cdk.Stack):
+    """One endpoint under one literal name; until a model is released there is none.
+
+    A release sets the one parameter and leaves the template as it is. CloudFormation then replaces Model and
+    EndpointConfig, which therefore have no names, and moves the endpoint, which keeps its own.
+
+    SageMaker refuses to change the instance type of a variant that is registered for scaling. So deploy first with
+    `max_instances` equal to `min_instances`, which takes the registration away, then with the new type, then with
+    the old `max_instances`.
+    """
+
+    variant_name = "AllTraffic"
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        settings: StageSettings,
+        data: DataStack,
+        images: ImagesStack,
+        network: NetworkStack | None,
+    ) -> None:
+        # Whoever updates a stack must be allowed to read each SSM parameter that the stack takes. Without the
+        # bootstrap version (the CLI checks it anyway) the promote function needs no such permission. The price:
+        # this stack can have no assets.
+        super().__init__(scope, id_, synthesizer=cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False))
+        self.endpoint_name = settings.name
+        self.metrics = EndpointMetrics(
+            endpoint_name=self.endpoint_name,
+            variant_name=self.variant_name,
+            instance_type=settings.hosting.instance_type,
+        )
+        package = self._model_package_parameter(settings.name)
+        role = EndpointRole(self, "Role", settings=settings, data=data)
+        images.inference.grant_pull(role)
+        log_group = self._log_group(settings)
+        model = ServedModel(
+            self,
+            "Served",
+            settings=settings,
+            package_arn=package.value_as_string,
+            variant_name=self.variant_name,
+            role=role,
+            data=data,
+            network=network,
+        )
+        endpoint = sagemaker.CfnEndpoint(
+            self,
+            "Endpoint",
+            endpoint_name=self.endpoint_name,
+            endpoint_config_name=model.config_name,
+            deployment_config=deployment_config(self, settings.hosting, self.metrics),
+            # Otherwise each deployment puts the number of instances back to what the configuration began with.
+            retain_all_variant_properties=True,
+        )
+        endpoint.node.add_dependency(log_group)
+        EndpointScaling(self, "Scaling", settings=settings.hosting, endpoint=endpoint, variant_name=self.variant_name)
+        self._only_with_a_model(package)
+        cdk.CfnOutput(self, "EndpointName", value=self.endpoint_name)
+
+    @property
+    def endpoint_arn(self) -> str:
+        """ARN of the endpoint, whether it exists yet or not."""
+        return self.format_arn(service="sagemaker", resource="endpoint", resource_name=self.endpoint_name)
+
+    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Allow `grantee` to call this endpoint."""
+        return iam.Grant.add_to_principal(
+            grantee=grantee, actions=["sagemaker:InvokeEndpoint"], resource_arns=[self.endpoint_arn]
+        )
+
+    def grant_release(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Allow `grantee` to update this stack and to read its state.
+
+        No iam:PassRole: CloudFormation goes on using the role that the stack was deployed with, and asks the
+        caller for nothing but the stack itself (API reference, UpdateStack, RoleARN).
+        """
+        # A stack's ARN ends in an id that changes when the stack is made anew; its name is unique in the account.
+        stack = self.format_arn(service="cloudformation", resource="stack", resource_name=f"{self.stack_name}/*")
+        actions = ["cloudformation:UpdateStack", "cloudformation:DescribeStacks"]
+        return iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[stack])
+
+    def _model_package_parameter(self, group: str) -> cdk.CfnParameter:
+        return cdk.CfnParameter(
+            self,
+            "ModelPackageArn",
+            default="",
+            allowed_pattern=f"(arn:[a-z-]+:sagemaker:[a-z0-9-]+:[0-9]{{12}}:model-package/{group}/[0-9]+)?",
+            constraint_description=f"must be empty or the ARN of a model package in the group {group}",
+            description="The approved model package that is served; set by the promote function, empty: no endpoint.",
+        )
+
+    def _log_group(self, settings: StageSettings) -> logs.LogGroup:
+        # SageMaker would make this group itself and keep it for ever. It is removed with the stack in every stage:
+        # kept under this literal name it would stand in the way of the next deployment.
+        return logs.LogGroup(
+            self,
+            "Logs",
+            log_group_name=f"/aws/sagemaker/Endpoints/{self.endpoint_name}",
+            retention=settings.log_retention,
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+
+    def _only_with_a_model(self, package: cdk.CfnParameter) -> None:
+        no_package = cdk.Fn.condition_equals(package.value_as_string, "")
+        condition = cdk.CfnCondition(self, "HasModel", expression=cdk.Fn.condition_not(no_package))
+        conditional = ("AWS::SageMaker::", "AWS::ApplicationAutoScaling::", "AWS::CloudWatch::")
+        for child in self.node.find_all():
+            if isinstance(child, cdk.CfnResource) and child.cfn_resource_type.startswith(conditional):
+                child.cfn_options.condition = condition

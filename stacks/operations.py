@@ -1,0 +1,46 @@
+"""What somebody is told, and what they look at then."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from constructs import Construct
+
+from stacks.alarm_topic import AlarmTopic
+from stacks.budget import monthly_budget
+from stacks.classify import ClassifyStack
+from stacks.config import StageSettings
+from stacks.dashboard import dashboard
+from stacks.data import DataStack
+from stacks.hosting import HostingStack
+from stacks.release import ReleaseStack
+from stacks.service_alarms import classify_alarms, endpoint_alarms, release_alarms
+
+
+class OperationsStack(cdk.Stack):
+    """Alarms to one topic, a dashboard, a budget."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        settings: StageSettings,
+        hosting: HostingStack,
+        classify: ClassifyStack,
+        release: ReleaseStack,
+        data: DataStack,
+    ) -> None:
+        super().__init__(scope, id_)
+        topic = AlarmTopic(self, "Alarms", key=data.key, email=settings.operations.email).topic
+        alarms: list[cloudwatch.Alarm] = [
+            *endpoint_alarms(self, settings.operations, hosting.metrics),
+            *classify_alarms(self, settings, classify),
+            *release_alarms(self, release),
+        ]
+        for each in alarms:
+            each.add_alarm_action(actions.SnsAction(topic))
+            each.add_ok_action(actions.SnsAction(topic))
+        board = dashboard(self, settings, hosting, classify, alarms)
+        monthly_budget(self, settings, topic)
+        cdk.CfnOutput(self, "AlarmTopicArn", value=topic.topic_arn)
+        cdk.CfnOutput(self, "DashboardName", value=board.dashboard_name)

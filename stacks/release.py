@@ -1,0 +1,54 @@
+"""From an approved model package to the endpoint: one event, one function, one stack update."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from stacks.config import StageSettings
+from stacks.data import DataStack
+from stacks.function import PackageFunction
+from stacks.hosting import HostingStack
+
+
+class ReleaseStack(cdk.Stack):
+    """Starts the update of the hosting stack when a package of this stage's group is approved."""
+
+    def __init__(
+        self, scope: Construct, id_: str, *, settings: StageSettings, data: DataStack, hosting: HostingStack
+    ) -> None:
+        super().__init__(scope, id_)
+        # An approval that could not be acted on waits here, and Operations raises an alarm.
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=cdk.Duration.days(14),
+        )
+        self.function = PackageFunction(
+            self,
+            "Promote",
+            package="promote",
+            settings=settings,
+            environment={
+                "HOSTING_STACK": hosting.stack_name,
+                "MODEL_PACKAGE_GROUP": data.model_package_group_name,
+            },
+            timeout=cdk.Duration.minutes(1),
+            # One at a time where the stage sets concurrency aside; two updates of a stack refuse each other anyway.
+            reserved_concurrent_executions=1 if settings.classify.reserved_concurrency else None,
+            dead_letter_queue=self.dead_letters,
+            retry_attempts=2,
+            max_event_age=cdk.Duration.hours(6),
+        ).function
+        hosting.grant_release(self.function)
+        approved = events.EventPattern(
+            source=["aws.sagemaker"],
+            detail_type=["SageMaker Model Package State Change"],
+            detail={"ModelPackageGroupName": [data.model_package_group_name], "ModelApprovalStatus": ["Approved"]},
+        )
+        target = targets.LambdaFunction(self.function, dead_letter_queue=self.dead_letters)
+        events.Rule(self, "Approved", event_pattern=approved, targets=[target])
+        cdk.CfnOutput(self, "PromoteFunctionName", value=self.function.function_name)

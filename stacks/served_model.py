@@ -1,0 +1,93 @@
+"""The model as released and the configuration of what runs it."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from stacks.config import HostingSettings, StageSettings
+from stacks.data import DataStack
+from stacks.network import NetworkStack
+
+
+class ServedModel(Construct):
+    """Model and EndpointConfig. Every change but one of tags replaces them, so neither has a name."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        settings: StageSettings,
+        package_arn: str,
+        variant_name: str,
+        role: iam.Role,
+        data: DataStack,
+        network: NetworkStack | None,
+    ) -> None:
+        super().__init__(scope, id_)
+        container = sagemaker.CfnModel.ContainerDefinitionProperty(
+            model_package_name=package_arn, environment={"MODEL_PACKAGE_ARN": package_arn}
+        )
+        model = sagemaker.CfnModel(
+            self,
+            "Model",
+            execution_role_arn=role.role_arn,
+            primary_container=container,
+            enable_network_isolation=True,
+            vpc_config=_vpc_config(network),
+        )
+        # CreateModel uses the role at once, so its policy must be there first.
+        model.node.add_dependency(role)
+        config = sagemaker.CfnEndpointConfig(
+            self,
+            "Config",
+            production_variants=[_variant(settings.hosting, variant_name, model.attr_model_name)],
+            data_capture_config=_capture(settings.hosting, data),
+            kms_key_id=data.key.key_arn,
+        )
+        self.config_name = config.attr_endpoint_config_name
+
+
+def _vpc_config(network: NetworkStack | None) -> sagemaker.CfnModel.VpcConfigProperty | None:
+    if network is None:
+        return None
+    subnets = [subnet.subnet_id for subnet in network.vpc.isolated_subnets]
+    groups = [network.job_security_group.security_group_id]
+    return sagemaker.CfnModel.VpcConfigProperty(subnets=subnets, security_group_ids=groups)
+
+
+def _variant(
+    settings: HostingSettings, name: str, model_name: str
+) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
+    least_outstanding = sagemaker.CfnEndpointConfig.RoutingConfigProperty(
+        routing_strategy="LEAST_OUTSTANDING_REQUESTS"  # random routing queues behind slow photos
+    )
+    return sagemaker.CfnEndpointConfig.ProductionVariantProperty(
+        variant_name=name,
+        model_name=model_name,
+        instance_type=settings.instance_type,
+        initial_instance_count=settings.min_instances,
+        initial_variant_weight=1,
+        volume_size_in_gb=settings.volume_gib,
+        routing_config=least_outstanding,
+    )
+
+
+def _capture(
+    settings: HostingSettings, data: DataStack
+) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty | None:
+    if settings.capture_percent == 0:
+        return None
+    modes = ("Input", "Output")
+    return sagemaker.CfnEndpointConfig.DataCaptureConfigProperty(
+        enable_capture=True,
+        initial_sampling_percentage=settings.capture_percent,
+        destination_s3_uri=data.bucket.s3_url_for_object("capture"),
+        kms_key_id=data.key.key_arn,
+        capture_options=[sagemaker.CfnEndpointConfig.CaptureOptionProperty(capture_mode=mode) for mode in modes],
+        # Answers as readable JSON; photos, whose type is not named here, in base64.
+        capture_content_type_header=sagemaker.CfnEndpointConfig.CaptureContentTypeHeaderProperty(
+            json_content_types=["application/json"]
+        ),
+    )
