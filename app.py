@@ -1,0 +1,32 @@
+"""Kennel's CDK app: both stages, from this folder alone: no account, region, credentials or Docker."""
+
+import json
+import os
+from pathlib import Path
+
+import stacks  # first: it points jsii at the Node that PyPI brings
+
+# isort: split
+import aws_cdk as cdk
+from cdk_nag import AwsSolutionsChecks
+
+from stacks.config import DEV, PROD
+from stacks.stage import KennelStage
+
+__all__ = ["build", "stacks"]
+
+
+def build(outdir: str | None = None) -> cdk.App:
+    """The app with both stages; `outdir` None: where the CDK CLI wants it, else a temporary folder."""
+    # The CLI hands cdk.json's context over; a bare `python app.py` must see the same feature flags.
+    settings = json.loads(Path(__file__).with_name("cdk.json").read_text())
+    app = cdk.App(outdir=outdir, context=settings["context"], analytics_reporting=False, tree_metadata=False)
+    KennelStage(app, "Dev", settings=DEV)
+    KennelStage(app, "Prod", settings=PROD)
+    if os.environ.get("CDK_VALIDATION") != "false":  # the switch of CDK's own validation turns cdk-nag off too
+        cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    return app
+
+
+if __name__ == "__main__":
+    build(os.environ.get("CDK_OUTDIR", "cdk.out")).synth()

@@ -1,0 +1,82 @@
+"""What outlives every deployment: the data bucket, its key and the model package group."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from stacks.config import StageSettings
+
+
+class DataStack(cdk.Stack):
+    """`bucket`, its `key`, and `model_package_group_name`."""
+
+    def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
+        super().__init__(scope, id_, description=f"{settings.name}: data set, artifacts, capture and registered models")
+        self.key = kms.Key(
+            self,
+            "Key",
+            description=f"{settings.name}: data set, artifacts, capture and volumes",
+            enable_key_rotation=True,
+            removal_policy=settings.removal_policy,
+        )
+        self.bucket = self._bucket(settings)
+        group = sagemaker.CfnModelPackageGroup(self, "Models", model_package_group_name=settings.name)
+        # No description: a changed one replaces the group, and with it every registered model.
+        group.apply_removal_policy(settings.removal_policy)
+        self.model_package_group_name = group.model_package_group_name
+        cdk.CfnOutput(self, "DataBucketName", value=self.bucket.bucket_name)
+        cdk.CfnOutput(self, "DataKeyArn", value=self.key.key_arn)
+        cdk.CfnOutput(self, "ModelPackageGroupName", value=group.ref)
+
+    def _bucket(self, settings: StageSettings) -> s3.Bucket:
+        bucket = s3.Bucket(
+            self,
+            "Bucket",
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            encryption=s3.BucketEncryption.KMS,
+            encryption_key=self.key,
+            bucket_key_enabled=True,
+            enforce_ssl=True,
+            versioned=True,
+            server_access_logs_bucket=self._access_logs(settings),
+            lifecycle_rules=_lifecycle(settings),
+            removal_policy=settings.removal_policy,
+            auto_delete_objects=settings.removable,
+        )
+        # event_bridge_enabled=True would bring a function and a custom resource for one property.
+        part = bucket.node.default_child
+        assert isinstance(part, s3.CfnBucket)
+        part.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+            event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
+        )
+        return bucket
+
+    def _access_logs(self, settings: StageSettings) -> s3.Bucket:
+        return s3.Bucket(
+            self,
+            "AccessLogs",
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            encryption=s3.BucketEncryption.S3_MANAGED,  # the log service cannot use a customer's key
+            enforce_ssl=True,
+            lifecycle_rules=[s3.LifecycleRule(id="Expire", expiration=cdk.Duration.days(90))],
+            removal_policy=settings.removal_policy,
+            auto_delete_objects=settings.removable,
+        )
+
+
+def _lifecycle(settings: StageSettings) -> list[s3.LifecycleRule]:
+    return [
+        s3.LifecycleRule(
+            id="OldVersions",
+            noncurrent_version_expiration=cdk.Duration.days(30),
+            abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
+            expired_object_delete_marker=True,
+        ),
+        s3.LifecycleRule(id="Prepared", prefix="prepared/", expiration=cdk.Duration.days(30)),
+        s3.LifecycleRule(
+            id="Checkpoints", prefix=f"runs/{settings.name}/checkpoints/", expiration=cdk.Duration.days(30)
+        ),
+        s3.LifecycleRule(id="Capture", prefix="capture/", expiration=cdk.Duration.days(90)),
+    ]

@@ -1,0 +1,53 @@
+"""The container images, built in the account when the stack is deployed: nobody needs Docker."""
+
+from pathlib import Path
+
+import aws_cdk as cdk
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_ecr_assets as assets
+from aws_cdk import aws_iam as iam
+from cdklabs.deploy_time_build import ContainerImageBuild
+from constructs import Construct
+
+from stacks.config import StageSettings
+
+_ROOT = Path(__file__).parent.parent
+
+
+class Image(Construct):
+    """One image from the folder of the same name; `image_uri`, and `grant_pull` for the role that runs it."""
+
+    def __init__(self, scope: Construct, id_: str, *, folder: str, settings: StageSettings) -> None:
+        super().__init__(scope, id_)
+        self._repository = ecr.Repository(
+            self,
+            "Repository",
+            image_scan_on_push=True,
+            lifecycle_rules=[ecr.LifecycleRule(description="Keep the last 20 images", max_image_count=20)],
+            removal_policy=settings.removal_policy,
+            empty_on_delete=settings.removable,
+        )
+        build = ContainerImageBuild(
+            self,
+            "Build",
+            directory=str(_ROOT / folder),
+            exclude=["**/__pycache__", "**/*.pyc", "**/.*_cache"],  # running the tests must not change the image
+            platform=assets.Platform.LINUX_AMD64,
+            repository=self._repository,
+        )
+        self.image_uri = build.image_uri
+
+    def grant_pull(self, role: iam.IGrantable) -> iam.Grant:
+        """Lets `role` pull the image."""
+        return self._repository.grant_pull(role)
+
+
+class ImagesStack(cdk.Stack):
+    """`training` and `inference`, an Image each."""
+
+    def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
+        super().__init__(scope, id_, description=f"{settings.name}: images of training and inference")
+        self.training = Image(self, "Training", folder="training", settings=settings)
+        self.inference = Image(self, "Inference", folder="inference", settings=settings)
+        cdk.CfnOutput(self, "TrainingImageUri", value=self.training.image_uri)
+        cdk.CfnOutput(self, "InferenceImageUri", value=self.inference.image_uri)

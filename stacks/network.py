@@ -1,0 +1,95 @@
+"""The VPC of a stage that wants one: isolated subnets, no NAT, and the endpoints that the workload needs."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from stacks.config import StageSettings
+
+# What the workbench calls from inside the VPC. Jobs and the endpoint need none of these: their containers are
+# isolated, and SageMaker moves their data through the S3 gateway.
+_NOTEBOOK = {
+    "SageMakerApi": ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_API,
+    "SageMakerRuntime": ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_RUNTIME,
+    "Sts": ec2.InterfaceVpcEndpointAwsService.STS,
+}
+_TRAINER = {
+    "EcrApi": ec2.InterfaceVpcEndpointAwsService.ECR,
+    "EcrDocker": ec2.InterfaceVpcEndpointAwsService.ECR_DOCKER,
+    "Logs": ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS,
+    "Ssm": ec2.InterfaceVpcEndpointAwsService.SSM,
+    "SsmMessages": ec2.InterfaceVpcEndpointAwsService.SSM_MESSAGES,
+}
+
+
+class NetworkStack(cdk.Stack):
+    """`vpc`, and `job_security_group` for jobs, endpoint and workbench."""
+
+    def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
+        super().__init__(scope, id_, description=f"{settings.name}: isolated network")
+        assert settings.network is not None
+        self.vpc = ec2.Vpc(
+            self,
+            "Vpc",
+            ip_addresses=ec2.IpAddresses.cidr(settings.network.cidr),
+            max_azs=settings.network.zones,
+            nat_gateways=0,
+            subnet_configuration=[
+                ec2.SubnetConfiguration(name="Isolated", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=26)
+            ],
+            # Emptying the default group takes a custom resource, and nothing here uses that group.
+            restrict_default_security_group=False,
+        )
+        self._flow_logs(settings)
+        self.job_security_group = self._job_security_group()
+        self._s3_gateway()
+        if settings.workbench:
+            self._interface_endpoints()
+        cdk.CfnOutput(self, "VpcId", value=self.vpc.vpc_id)
+
+    def _flow_logs(self, settings: StageSettings) -> None:
+        group = logs.LogGroup(
+            self, "FlowLogs", retention=settings.log_retention, removal_policy=settings.removal_policy
+        )
+        self.vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(group))
+
+    def _job_security_group(self) -> ec2.SecurityGroup:
+        group = ec2.SecurityGroup(
+            self,
+            "Jobs",
+            vpc=self.vpc,
+            description="Hosts of a job among themselves and HTTPS to AWS",
+            allow_all_outbound=False,
+        )
+        # Encrypted traffic between hosts is IPsec (UDP 500 and protocol 50), so no list of TCP ports would do.
+        group.connections.allow_internally(ec2.Port.all_traffic(), "Hosts of the same job")
+        # The subnets have no route but to the S3 gateway and the endpoints, so "anywhere" is those.
+        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "S3 gateway and interface endpoints")
+        return group
+
+    def _s3_gateway(self) -> None:
+        gateway = self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
+        own = {"StringEquals": {"aws:PrincipalAccount": self.account, "aws:ResourceAccount": self.account}}
+        gateway.add_to_policy(
+            iam.PolicyStatement(principals=[iam.StarPrincipal()], actions=["s3:*"], resources=["*"], conditions=own)
+        )
+        layers = f"arn:{self.partition}:s3:::prod-{self.region}-starport-layer-bucket/*"
+        gateway.add_to_policy(  # ECR keeps the layers of images in this bucket of its own
+            iam.PolicyStatement(principals=[iam.StarPrincipal()], actions=["s3:GetObject"], resources=[layers])
+        )
+
+    def _interface_endpoints(self) -> None:
+        # In one zone: the workbench needs no second one, and each endpoint is billed by the zone and hour.
+        zone = ec2.SubnetSelection(subnets=self.vpc.isolated_subnets[:1])
+        for id_, service in (_NOTEBOOK | _TRAINER).items():
+            endpoint = self.vpc.add_interface_endpoint(id_, service=service, subnets=zone)
+            endpoint.add_to_policy(
+                iam.PolicyStatement(
+                    principals=[iam.StarPrincipal()],
+                    actions=["*"],
+                    resources=["*"],
+                    conditions={"StringEquals": {"aws:PrincipalAccount": self.account}},
+                )
+            )

@@ -1,0 +1,94 @@
+"""The SageMaker pipeline, the roles it needs, and the rule that starts it when a data set has been uploaded."""
+
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from stacks.config import StageSettings
+from stacks.data import DataStack
+from stacks.images import ImagesStack
+from stacks.job_role import job_role
+from stacks.network import NetworkStack
+from stacks.pipeline_definition import pipeline_definition
+from stacks.pipeline_jobs import Jobs
+from stacks.pipeline_role import pipeline_role
+
+
+class PipelineStack(cdk.Stack):
+    """From an uploaded manifest to a registered model."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        settings: StageSettings,
+        data: DataStack,
+        images: ImagesStack,
+        network: NetworkStack | None,
+    ) -> None:
+        super().__init__(scope, id_, description=f"{settings.name}: prepare, train, evaluate, register")
+        jobs_role = job_role(self, data=data, images=images, in_vpc=network is not None)
+        jobs = Jobs(
+            name=settings.name,
+            image=images.training.image_uri,
+            role_arn=jobs_role.role_arn,
+            bucket=data.bucket.bucket_name,
+            key_arn=data.key.key_arn,
+            vpc=_vpc(network),
+            settings=settings.training,
+        )
+        definition = pipeline_definition(
+            jobs,
+            inference_image=images.inference.image_uri,
+            model_group=data.model_package_group_name,
+            approval_status=settings.approval_status,
+        )
+        role = pipeline_role(self, settings=settings, data=data, images=images, jobs=jobs, job_role=jobs_role)
+        pipeline = sagemaker.CfnPipeline(
+            self,
+            "Pipeline",
+            pipeline_name=settings.name,
+            pipeline_definition={"PipelineDefinitionBody": self.to_json_string(definition)},
+            role_arn=role.role_arn,
+        )
+        pipeline.node.add_dependency(role, jobs_role)  # and their policies: CreatePipeline checks them
+        self._start_on_upload(pipeline, data)
+        cdk.CfnOutput(self, "PipelineName", value=pipeline.ref)
+
+    def _start_on_upload(self, pipeline: sagemaker.CfnPipeline, data: DataStack) -> None:
+        arn = self.format_arn(service="sagemaker", resource="pipeline", resource_name=pipeline.ref)
+        source = {"StringEquals": {"aws:SourceAccount": self.account}}
+        role = iam.Role(self, "StartRole", assumed_by=iam.ServicePrincipal("events.amazonaws.com", conditions=source))
+        role.add_to_policy(iam.PolicyStatement(actions=["sagemaker:StartPipelineExecution"], resources=[arn]))
+        key = events.CfnRule.SageMakerPipelineParameterProperty(name="DataManifest", value="$.detail.object.key")
+        parameters = events.CfnRule.SageMakerPipelineParametersProperty(pipeline_parameter_list=[key])
+        events.CfnRule(
+            self,
+            "Uploaded",
+            description="A data set's manifest, which is written last, starts the pipeline",
+            event_pattern={
+                "source": ["aws.s3"],
+                "detail-type": ["Object Created"],
+                "detail": {
+                    "bucket": {"name": [data.bucket.bucket_name]},
+                    "object": {"key": [{"wildcard": "datasets/*.manifest"}]},
+                },
+            },
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id="Pipeline", arn=arn, role_arn=role.role_arn, sage_maker_pipeline_parameters=parameters
+                )
+            ],
+        )
+
+
+def _vpc(network: NetworkStack | None) -> dict[str, Any] | None:
+    if network is None:
+        return None
+    subnets = [subnet.subnet_id for subnet in network.vpc.isolated_subnets]
+    return {"SecurityGroupIds": [network.job_security_group.security_group_id], "Subnets": subnets}

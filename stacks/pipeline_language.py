@@ -1,0 +1,18 @@
+"""The few expressions of SageMaker's pipeline language that the definition uses."""
+
+from typing import Any
+
+
+def get(path: str) -> dict[str, str]:
+    """A value that is known when the pipeline runs: a parameter, a step's property, an execution variable."""
+    return {"Get": path}
+
+
+def join(separator: str, *values: Any) -> dict[str, Any]:
+    """Text made of values; it also turns a number into the string that a hyperparameter must be."""
+    return {"Std:Join": {"On": separator, "Values": list(values)}}
+
+
+def execution_id() -> dict[str, str]:
+    """The id of the execution."""
+    return get("Execution.PipelineExecutionId")
