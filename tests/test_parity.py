@@ -1,0 +1,146 @@
+"""The same photographs through training's transform, the server's and torchvision's; one model in torch and served."""
+
+import functools
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from inference import artifact, images
+from inference import transform as serving
+from tests.inference.tiny import Server, listening, start
+from training import transform as training
+
+# OpenVINO converts by way of torch.jit, which torch calls deprecated.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")]
+
+SIZES = [(640, 427), (427, 640), (300, 300), (257, 256), (1001, 333), (91, 57), (224, 224), (40, 31), (3, 500), (1, 1)]
+NAMES = [f"{width}x{height}" for width, height in SIZES]
+NAMES += ["mode L", "mode 1", "mode P", "alpha", "alpha in WebP", "CMYK", "16 bits", "animation"]
+NAMES += [f"turned {orientation}" for orientation in range(1, 9)]
+HOW = [
+    training.Preprocessing(256, 224),
+    training.Preprocessing(32, 32),
+    training.Preprocessing(73, 64, "bicubic", (0.5, 0.4, 0.3), (0.3, 0.2, 0.1)),
+    training.Preprocessing(65, 65, "nearest"),
+]
+
+
+def encoded(image: Image.Image, kind: str, **how: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **how)
+    return file.getvalue()
+
+
+@functools.cache
+def photographs() -> dict[str, bytes]:
+    """Two real photographs in many sizes, kinds and modes, by name."""
+    from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
+
+    temple, flower = (Image.fromarray(pixels) for pixels in load_sample_images().images)
+    found = {
+        f"{width}x{height}": encoded((temple, flower)[number % 2].resize((width, height)), "JPEG", quality=90)
+        for number, (width, height) in enumerate(SIZES)
+    }
+    small = flower.resize((320, 200))
+    found |= special(small, temple.resize(small.size))
+    assert list(found) == NAMES
+    return found
+
+
+def special(small: Image.Image, other: Image.Image) -> dict[str, bytes]:
+    see_through = small.copy()
+    see_through.putalpha(other.convert("L"))
+    wide = Image.fromarray(np.asarray(small.convert("L"), np.uint16) * 3)
+    found = {f"mode {mode}": encoded(small.convert(mode), "PNG") for mode in ("L", "1", "P")}
+    found |= {"alpha": encoded(see_through, "PNG"), "alpha in WebP": encoded(see_through, "WEBP", lossless=True)}
+    found |= {"CMYK": encoded(small.convert("CMYK"), "JPEG"), "16 bits": encoded(wide, "PNG")}
+    found["animation"] = encoded(small, "GIF", save_all=True, append_images=[other])
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        found[f"turned {orientation}"] = encoded(small, "JPEG", exif=exif)
+    return found
+
+
+def served_preprocessing(how: training.Preprocessing) -> artifact.Preprocessing:
+    """As the server reads it from what training writes."""
+    return artifact._preprocessing(json.loads(json.dumps(how.to_dict())))
+
+
+def in_training(photo: bytes, how: training.Preprocessing) -> NDArray[np.float32]:
+    return training.to_array(training.open_rgb(photo), how)
+
+
+def in_torchvision(photo: bytes, how: training.Preprocessing) -> NDArray[np.float32]:
+    """What the same settings mean where they come from."""
+    from torchvision import transforms  # type: ignore[import-untyped]
+
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(photo))).convert("RGB")
+    steps = [
+        transforms.Resize(how.resize, transforms.InterpolationMode(how.interpolation), antialias=True),
+        transforms.CenterCrop(how.crop),
+        transforms.ToTensor(),
+        transforms.Normalize(how.mean, how.std),
+    ]
+    tensor: NDArray[np.float32] = transforms.Compose(steps)(upright).numpy()
+    return tensor
+
+
+@pytest.mark.parametrize("how", HOW, ids=lambda how: f"{how.resize}-{how.crop}-{how.interpolation}")
+@pytest.mark.parametrize("name", NAMES)
+def test_training_server_and_torchvision_see_the_same_numbers(name: str, how: training.Preprocessing) -> None:
+    photo = photographs()[name]
+    expected = in_torchvision(photo, how)
+    served = serving.to_tensor(images.decode(photo, max_pixels=1_000_000), served_preprocessing(how))
+    assert served.shape == (3, how.crop, how.crop)
+    assert served.dtype == expected.dtype == np.float32
+    assert np.array_equal(in_training(photo, how), served)
+    assert np.array_equal(expected, served)
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    """A small network with every kind of layer that a ResNet has; random but the same each time."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 7, 2, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3)]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    model(torch.randn(64, 3, 65, 65))  # gives the normalization statistics of its own
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def server(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serves what training's export wrote."""
+    import torch
+
+    from training.export import export
+
+    folder = tmp_path_factory.mktemp("opt_ml")
+    record = {"format": 1, "classes": list("abcde"), "preprocessing": HOW[1].to_dict()}
+    export(network, torch.zeros(2, 3, HOW[1].crop, HOW[1].crop), folder / "model", record)
+    process = start(folder)
+    yield Server(process, listening(process))
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_server_answers_as_the_network_does_in_torch(name: str, network: Any, server: Server) -> None:
+    import torch
+
+    photo = photographs()[name]
+    with torch.no_grad():
+        logits = network(torch.from_numpy(in_torchvision(photo, HOW[1]))[None])[0]
+    answer = server.classify(photo)
+    assert answer.status == 200, answer.body
+    # The same arithmetic in another order: 32-bit floats differ in their last bits.
+    assert answer.json["probabilities"] == pytest.approx(torch.softmax(logits.double(), 0).tolist(), abs=1e-5)
