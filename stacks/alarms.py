@@ -1,6 +1,5 @@
 """Alarms as this system wants them: at or above a threshold, minute by minute, and silence is health."""
 
-import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
@@ -20,8 +19,3 @@ def alarm(
         # What has no traffic publishes nothing; that must neither wake anybody nor block a deployment.
         treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
     )
-
-
-def acknowledge(scope: Construct, id_: str, reason: str) -> None:
-    """Answer one cdk-nag finding on `scope` or below, next to what it concerns."""
-    cdk.Validations.of(scope).acknowledge(cdk.Acknowledgment(id=id_, reason=reason))

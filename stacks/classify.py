@@ -9,6 +9,7 @@ from stacks.classify_api import ClassifyApi
 from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.endpoint_role import via_s3
+from stacks.findings import acknowledge, objects
 from stacks.function import PackageFunction
 from stacks.hosting import HostingStack
 
@@ -59,3 +60,4 @@ class ClassifyStack(cdk.Stack):
         self.function.add_to_role_policy(
             iam.PolicyStatement(actions=["kms:Decrypt"], resources=[data.key.key_arn], conditions=via_s3())
         )
+        acknowledge(self, "Pictures are named by callers; the prefix holds nothing else.", objects(data, _PHOTOS))

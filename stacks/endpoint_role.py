@@ -6,6 +6,7 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
+from stacks.findings import acknowledge, objects, own, wildcard
 
 
 class EndpointRole(iam.Role):
@@ -24,14 +25,25 @@ class EndpointRole(iam.Role):
         self._allow(["kms:DescribeKey"], data.key.key_arn)
         logs = f"log-group:/aws/sagemaker/Endpoints/{settings.name}"
         group = cdk.Stack.of(self).format_arn(service="logs", resource=logs)
-        self._allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], f"{group}:*")
+        self._allow(
+            ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            f"{group}:*",
+        )
         # CloudWatch knows no resource for metrics; the namespace stands in its place.
         metrics = {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}}
         self._allow(["cloudwatch:PutMetricData"], "*", metrics)
+        streams = own("logs", f"{logs}:*")
+        acknowledge(self, "Every stream of the endpoint's own log group.", streams)
+        acknowledge(self, "The names of artifacts and captures are made by SageMaker.", *_objects(data))
+        acknowledge(self, "PutMetricData and ECR's GetAuthorizationToken know no resource.", wildcard("*"))
 
     def _allow(self, actions: list[str], resource: str, conditions: dict[str, object] | None = None) -> None:
         statement = iam.PolicyStatement(actions=actions, resources=[resource], conditions=conditions)
         self.add_to_policy(statement)
+
+
+def _objects(data: DataStack) -> list[str]:
+    return [objects(data, prefix) for prefix in ("runs/", "capture/")]
 
 
 def via_s3() -> dict[str, object]:

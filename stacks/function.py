@@ -10,6 +10,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.config import StageSettings
+from stacks.findings import acknowledge, wildcard
 
 SOURCES = Path(__file__).parents[1] / "lambda"
 
@@ -48,19 +49,10 @@ class PackageFunction(Construct):
             environment=environment,
             **limits,  # type: ignore[arg-type]
         )
-        _acknowledge_tracing(role)
+        acknowledge(role, "X-Ray's two actions know no resource; nothing else of this role names '*'.", wildcard("*"))
 
 
 def _package_code(package: str) -> lambda_.Code:
     # Compiled files are left out: running the tests writes them, and the function's version must not follow.
     exclude = ["*", f"!{package}", f"!{package}/**", "**/__pycache__"]
     return lambda_.Code.from_asset(str(SOURCES), exclude=exclude, ignore_mode=cdk.IgnoreMode.GIT)
-
-
-def _acknowledge_tracing(role: iam.Role) -> None:
-    cdk.Validations.of(role).acknowledge(
-        cdk.Acknowledgment(
-            id="AwsSolutions-IAM5[Resource::*]",
-            reason="X-Ray's PutTraceSegments and PutTelemetryRecords know no resource; nothing else here uses '*'.",
-        )
-    )

@@ -8,6 +8,7 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
+from stacks.findings import acknowledge, own
 from stacks.function import PackageFunction
 from stacks.hosting import HostingStack
 
@@ -44,6 +45,8 @@ class ReleaseStack(cdk.Stack):
             max_event_age=cdk.Duration.hours(6),
         ).function
         hosting.grant_release(self.function)
+        reason = "The id at the end of a stack's ARN changes when the stack is made anew; the name before it is unique."
+        acknowledge(self, reason, own("cloudformation", f"stack/{hosting.stack_name}/*"))
         approved = events.EventPattern(
             source=["aws.sagemaker"],
             detail_type=["SageMaker Model Package State Change"],

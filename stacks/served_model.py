@@ -1,6 +1,5 @@
 """The model as released and the configuration of what runs it."""
 
-import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
