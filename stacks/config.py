@@ -11,11 +11,16 @@ from aws_cdk import aws_logs as logs
 
 from stacks.rules import Settings, SettingsError, between, like, require
 
-__all__ = ["DEV", "PROD", "SettingsError", "StageSettings"]
+__all__ = ["DEV", "PROD", "SettingsError", "StageSettings", "has_nvme_disks"]
 
 _ML_TYPE = r"ml\.[a-z][a-z0-9-]*\.[a-z0-9]+"
 _EC2_TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9]+"
-_NVME = re.compile(r"ml\.(p3dn|p4|p5|p6|g\d|trn\d|[cmr]\d+[ain]*d)")
+_NVME = re.compile(r"ml\.(p3dn|p4|p5|p6|g\d|trn\d|inf2|i\d|[cmr]\d+[agin]*d)")
+
+
+def has_nvme_disks(instance_type: str) -> bool:
+    """Whether a SageMaker type keeps its volume on NVMe disks: encrypted by the hardware, and no customer key taken."""
+    return _NVME.match(instance_type) is not None
 
 
 def _sagemaker_type(default: str) -> str:
@@ -47,7 +52,7 @@ class TrainingSettings(Settings):
         require(known, f"TrainingSettings.instance_type must be one of {self.instance_types}", self.instance_type)
         enough = self.max_wait_hours >= self.max_runtime_hours
         require(enough, "TrainingSettings.max_wait_hours must be at least max_runtime_hours", self.max_wait_hours)
-        nvme = [type_ for type_ in (*self.instance_types, self.processing_instance_type) if _NVME.match(type_)]
+        nvme = [type_ for type_ in (*self.instance_types, self.processing_instance_type) if has_nvme_disks(type_)]
         rule = "TrainingSettings.volume_key must be False with types of NVMe disks (SageMaker refuses a key for them)"
         require(not (self.volume_key and nvme), rule, nvme)
 

@@ -10,16 +10,12 @@ from stacks.config import StageSettings
 
 # What the workbench calls from inside the VPC. Jobs and the endpoint need none of these: their containers are
 # isolated, and SageMaker moves their data through the S3 gateway.
-_NOTEBOOK = {
-    "SageMakerApi": ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_API,
-    "SageMakerRuntime": ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_RUNTIME,
-    "Sts": ec2.InterfaceVpcEndpointAwsService.STS,
-}
-_TRAINER = {
-    "EcrApi": ec2.InterfaceVpcEndpointAwsService.ECR,
-    "EcrDocker": ec2.InterfaceVpcEndpointAwsService.ECR_DOCKER,
+_WORKBENCH = {
+    "SageMakerApi": ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_API,  # the notebook stops itself when idle
     "Logs": ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS,
-    "Ssm": ec2.InterfaceVpcEndpointAwsService.SSM,
+    "EcrApi": ec2.InterfaceVpcEndpointAwsService.ECR,  # the trainer pulls the training image
+    "EcrDocker": ec2.InterfaceVpcEndpointAwsService.ECR_DOCKER,
+    "Ssm": ec2.InterfaceVpcEndpointAwsService.SSM,  # Session Manager
     "SsmMessages": ec2.InterfaceVpcEndpointAwsService.SSM_MESSAGES,
 }
 
@@ -46,7 +42,7 @@ class NetworkStack(cdk.Stack):
         self.job_security_group = self._job_security_group()
         self._s3_gateway()
         if settings.workbench:
-            self._interface_endpoints()
+            self._interface_endpoints(settings.network.cidr)
         cdk.CfnOutput(self, "VpcId", value=self.vpc.vpc_id)
 
     def _flow_logs(self, settings: StageSettings) -> None:
@@ -80,16 +76,21 @@ class NetworkStack(cdk.Stack):
             iam.PolicyStatement(principals=[iam.StarPrincipal()], actions=["s3:GetObject"], resources=[layers])
         )
 
-    def _interface_endpoints(self) -> None:
+    def _interface_endpoints(self, cidr: str) -> None:
+        group = ec2.SecurityGroup(
+            self, "Endpoints", vpc=self.vpc, description="HTTPS from within the VPC", allow_all_outbound=False
+        )
+        group.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(443), "AWS APIs")
         # In one zone: the workbench needs no second one, and each endpoint is billed by the zone and hour.
         zone = ec2.SubnetSelection(subnets=self.vpc.isolated_subnets[:1])
-        for id_, service in (_NOTEBOOK | _TRAINER).items():
-            endpoint = self.vpc.add_interface_endpoint(id_, service=service, subnets=zone)
-            endpoint.add_to_policy(
-                iam.PolicyStatement(
-                    principals=[iam.StarPrincipal()],
-                    actions=["*"],
-                    resources=["*"],
-                    conditions={"StringEquals": {"aws:PrincipalAccount": self.account}},
-                )
+        own = iam.PolicyStatement(
+            principals=[iam.StarPrincipal()],
+            actions=["*"],
+            resources=["*"],
+            conditions={"StringEquals": {"aws:PrincipalAccount": self.account}},
+        )
+        for id_, service in _WORKBENCH.items():
+            endpoint = self.vpc.add_interface_endpoint(
+                id_, service=service, subnets=zone, security_groups=[group], open=False
             )
+            endpoint.add_to_policy(own)

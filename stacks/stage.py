@@ -3,11 +3,16 @@
 import aws_cdk as cdk
 from constructs import Construct
 
+from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
 from stacks.data import DataStack
+from stacks.hosting import HostingStack
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
+from stacks.operations import OperationsStack
 from stacks.pipeline import PipelineStack
+from stacks.release import ReleaseStack
+from stacks.workbench import WorkbenchStack
 
 
 class KennelStage(cdk.Stage):
@@ -19,5 +24,13 @@ class KennelStage(cdk.Stage):
         network = NetworkStack(self, "Network", settings=settings) if settings.network else None
         images = ImagesStack(self, "Images", settings=settings)
         PipelineStack(self, "Pipeline", settings=settings, data=data, images=images, network=network)
+        hosting = HostingStack(self, "Hosting", settings=settings, data=data, images=images, network=network)
+        classify = ClassifyStack(self, "Classify", settings=settings, data=data, hosting=hosting)
+        release = ReleaseStack(self, "Release", settings=settings, data=data, hosting=hosting)
+        OperationsStack(
+            self, "Operations", settings=settings, hosting=hosting, classify=classify, release=release, data=data
+        )
+        if network and settings.workbench:
+            WorkbenchStack(self, "Workbench", settings=settings, data=data, images=images, network=network)
         # Tags of a stack reach all its resources that take tags, without a copy in every one of them.
         cdk.Tags.of(self).add("kennel:stage", id_, include_resource_types=["aws:cdk:stack"])
