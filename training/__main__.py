@@ -1,0 +1,78 @@
+"""`python3 -m training train | prepare | evaluate`: what a container of the training image runs."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from training.errors import TrainingError, sentence
+from training.hyperparameters import add_arguments
+from training.paths import Paths
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit code: 0 done, 1 failed with the reason written down, 143 stopped by SIGTERM."""
+    arguments = _parser().parse_args(argv)
+    paths = Paths.from_environment()
+    if arguments.command == "train":
+        # Each command imports what it needs: preparing and evaluating never load torch.
+        from training.launch import launch
+
+        overrides = {name: value for name, value in vars(arguments).items() if name != "command"}
+        return launch(paths, overrides)
+    if arguments.command == "prepare":
+        from training.prepare.run import Options, prepare
+
+        options = Options(arguments.valid_share, arguments.test_share, arguments.seed, arguments.duplicates == "remove")
+        return _report_failure(paths, lambda: prepare(paths, options))
+    from training.evaluate.run import evaluate
+
+    return _report_failure(paths, lambda: evaluate(paths))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train, export and record a classifier")
+    add_arguments(train)
+    prepare = commands.add_parser("prepare", help="verify images, make splits, pack shards")
+    prepare.add_argument("--valid-share", type=_share, default=0.1, help="share of a class for valid/ if it is missing")
+    prepare.add_argument("--test-share", type=_share, default=0.1, help="share of a class for test/ if it is missing")
+    prepare.add_argument("--seed", type=int, default=0, help="seed of the splits that are made")
+    prepare.add_argument(
+        "--duplicates",
+        choices=("remove", "report"),
+        default="remove",
+        help="what happens to a training image that is byte for byte in valid/ or test/ too",
+    )
+    commands.add_parser("evaluate", help="measure a trained model on the test split")
+    return parser
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 0.5:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 0.5, not {text}")
+    return value
+
+
+def _report_failure(paths: Paths, work: Callable[[], None]) -> int:
+    """Run a processing job; SageMaker shows `output/message` as the job's exit message."""
+    try:
+        work()
+    except Exception as error:
+        if not isinstance(error, TrainingError | OSError | MemoryError):
+            traceback.print_exc()  # a defect of ours: its place is worth more than tidiness
+        reason = sentence(error)
+        print(reason, file=sys.stderr)
+        try:
+            paths.output.mkdir(parents=True, exist_ok=True)
+            (paths.output / "message").write_text(reason + "\n", encoding="utf-8")
+        except OSError as problem:
+            print(f"The reason could not be written to {paths.output}: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

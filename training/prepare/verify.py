@@ -1,0 +1,81 @@
+"""Decodes every image once and takes its fingerprints."""
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.prepare.source import Found, Source
+from training.transform import open_rgb
+
+MAX_PIXELS = 50_000_000  # 150 MB decoded; more is a mistake or an attack
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+THUMBNAIL = 16  # pixels a side: enough to tell a re-encoded picture from a merely similar one
+
+
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """A whole image: its SHA-256, its 64-bit difference hash and a grey thumbnail, uint8 [16, 16]."""
+
+    found: Found
+    sha256: str
+    dhash: int
+    thumbnail: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Broken:
+    name: str
+    reason: str
+
+
+def verify(images: Sequence[Found]) -> tuple[list[Verified], list[Broken]]:
+    """Decode all of `images`; whole and broken ones, each in the given order. Pillow decodes outside the GIL."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        results = list(pool.map(_verify, images))
+    return [one for one in results if isinstance(one, Verified)], [one for one in results if isinstance(one, Broken)]
+
+
+def _verify(found: Found) -> Verified | Broken:
+    reason = ""
+    try:
+        data = found.source.read()
+        reason = _refusal(found.source, data)
+        if not reason:
+            picture = open_rgb(data)
+            return Verified(found, hashlib.sha256(data).hexdigest(), *_fingerprints(picture))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        reason = f"has more than {MAX_PIXELS} pixels"
+    except MemoryError:
+        reason = "does not fit into memory when decoded"
+    # Pillow's decoders raise nearly anything for hostile bytes: SyntaxError, struct.error, ZeroDivisionError ...
+    except Exception as error:
+        reason = f"cannot be decoded ({type(error).__name__}: {str(error)[:200]})"
+    return Broken(found.source.name, reason)
+
+
+def _refusal(source: Source, data: bytes) -> str:
+    """Say why an image must not even be decoded, or nothing."""
+    if not data:
+        return "is empty"
+    if len(data) != source.size:
+        return "is cut short"
+    with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+        if header.width * header.height > MAX_PIXELS:
+            return f"has more than {MAX_PIXELS} pixels ({header.width} x {header.height})"
+    return ""
+
+
+def _fingerprints(picture: Image.Image) -> tuple[int, NDArray[np.uint8]]:
+    """Return the difference hash (is each of 8 x 8 cells darker than its right neighbour?) and the thumbnail."""
+    grey = picture.convert("L")
+    cells = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), np.int16)
+    bits = np.packbits(cells[:, :-1] < cells[:, 1:])
+    thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np.uint8)
+    return int.from_bytes(bits.tobytes(), "big"), thumbnail
