@@ -1,0 +1,1 @@
+"""Answers a caller: a picture in, probabilities out."""

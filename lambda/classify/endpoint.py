@@ -1,0 +1,31 @@
+"""Asks the model, again if that may help, and always within the caller's time."""
+
+import random
+import time
+
+from classify import aws
+from classify.deadline import Deadline
+from classify.errors import EndpointProblem, EndpointUnavailable
+
+_ATTEMPTS = 4
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds
+
+
+def invoke(endpoint: str, body: bytes, kind: str, deadline: Deadline) -> bytes:
+    """The container's answer; raises EndpointProblem's and BadPicture's kinds."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return deadline.bound(lambda: aws.invoke_endpoint(endpoint, body, kind))
+        except TimeoutError as error:
+            raise EndpointUnavailable("The model did not answer in time; try again.") from error
+        except EndpointProblem as problem:
+            pause = _pause(attempt)
+            if not problem.again or attempt == _ATTEMPTS - 1 or pause >= deadline.left():
+                raise
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _pause(attempt: int) -> float:
+    """Seconds; any length up to the bound, so that callers who failed together do not come back together."""
+    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))

@@ -1,0 +1,73 @@
+"""Event in, answer out: always a value, within the time that Lambda gives, never an exception."""
+
+import json
+import time
+import traceback
+from typing import Any
+
+from classify import events, logic
+from classify.deadline import Deadline
+from classify.errors import INTERNAL, OUTCOMES, Outcome, Problem
+from classify.fetch import Fetcher
+from classify.settings import Settings
+
+_OK = Outcome("ok", 200)
+
+
+def handler(event: Any, context: Any) -> dict[str, Any]:
+    """Lambda's entry point. Direct callers get the JSON value, the HTTP API the same as a body with its status."""
+    return respond(event, context, Fetcher())
+
+
+def respond(event: Any, context: Any, fetcher: Fetcher) -> dict[str, Any]:
+    """As `handler`, with a fetcher that tests may bring."""
+    started = time.monotonic()
+    request_id = str(getattr(context, "aws_request_id", ""))
+    error: Exception | None = None
+    try:
+        outcome, value = _OK, _classify(event, Deadline.of(context), fetcher)
+    except Exception as problem:
+        outcome, value, error = *_refusal(problem), problem
+    value["request_id"] = request_id
+    _log(request_id, outcome, time.monotonic() - started, error)
+    return _http(outcome, value) if events.is_http(event) else value
+
+
+def _classify(event: Any, deadline: Deadline, fetcher: Fetcher) -> dict[str, Any]:
+    settings = Settings.from_environment()
+    request = events.parse(event, settings.max_bytes)
+    answer = logic.classify(request, settings, deadline, fetcher)
+    return {
+        "probabilities": answer.probabilities,
+        "predictions": answer.predictions(request.top_k or settings.top_k),
+        "model": answer.model,
+    }
+
+
+def _refusal(problem: Exception) -> tuple[Outcome, dict[str, Any]]:
+    """Only a Problem's own text is meant for the caller."""
+    outcome, text = INTERNAL, "Something broke inside; the log tells more under this request id."
+    if isinstance(problem, Problem):
+        outcome, text = OUTCOMES[type(problem)], str(problem)
+    return outcome, {"error": {"code": outcome.code, "message": text, "status": outcome.status}}
+
+
+def _http(outcome: Outcome, value: dict[str, Any]) -> dict[str, Any]:
+    headers = {"content-type": "application/json", "cache-control": "no-store"}
+    if outcome.retry_after is not None:
+        headers["retry-after"] = str(outcome.retry_after)
+    return {"statusCode": outcome.status, "headers": headers, "body": json.dumps(value), "isBase64Encoded": False}
+
+
+def _log(request_id: str, outcome: Outcome, seconds: float, error: Exception | None) -> None:
+    """One JSON line; the whole chain of errors goes here, and only here."""
+    line: dict[str, Any] = {
+        "level": "INFO" if outcome.status < 500 else "ERROR",
+        "request_id": request_id,
+        "code": outcome.code,
+        "status": outcome.status,
+        "milliseconds": round(1000 * seconds, 1),
+    }
+    if error is not None:
+        line["error"] = "".join(traceback.format_exception(error))
+    print(json.dumps(line), flush=True)

@@ -1,0 +1,1 @@
+"""Releases an approved model: one parameter of the hosting stack."""
