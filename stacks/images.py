@@ -10,6 +10,7 @@ from cdklabs.deploy_time_build import ContainerImageBuild
 from constructs import Construct
 
 from stacks.config import StageSettings
+from stacks.findings import acknowledge, own, wildcard
 
 _ROOT = Path(__file__).parent.parent
 
@@ -51,3 +52,32 @@ class ImagesStack(cdk.Stack):
         self.inference = Image(self, "Inference", folder="inference", settings=settings)
         cdk.CfnOutput(self, "TrainingImageUri", value=self.training.image_uri)
         cdk.CfnOutput(self, "InferenceImageUri", value=self.inference.image_uri)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        managed = "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{}]".format
+        acknowledge(
+            self,
+            "The roles of cdklabs.deploy-time-build: reading public.ecr.aws, writing logs; neither is FullAccess.",
+            managed("AmazonElasticContainerRegistryPublicReadOnly"),
+            managed("service-role/AWSLambdaBasicExecutionRole"),
+        )
+        acknowledge(self, "Its trigger names the newest Node runtime that it was tested with.", "AwsSolutions-L1")
+        acknowledge(self, "The build writes no artifact but the image, which ECR encrypts.", "AwsSolutions-CB4")
+        acknowledge(self, "ECR's GetAuthorizationToken knows no resource.", wildcard("*"))
+        acknowledge(
+            self,
+            "CDK's grant for reading assets: the build folders in the bootstrap bucket.",
+            *(f"AwsSolutions-IAM5[Action::s3:{verb}*]" for verb in ("GetObject", "GetBucket", "List")),
+            wildcard("arn:<AWS::Partition>:s3:::cdk-hnb659fds-assets-<AWS::AccountId>-<AWS::Region>/*"),
+        )
+        acknowledge(
+            self,
+            "CodeBuild names its log streams and test reports itself, under this project's name.",
+            own("codebuild", f"report-group/<{_PROJECT}>-*"),
+            own("logs", f"log-group:/aws/codebuild/<{_PROJECT}>:*"),
+        )
+
+
+# The logical id that deploy-time-build gives its one build project for this platform.
+_PROJECT = "ContainerImageBuildAmd64e83729feb1564e709bec452b15847a30amd6491AAA9B2"

@@ -5,7 +5,14 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.data import DataStack
+from stacks.endpoint_role import via_s3
+from stacks.findings import acknowledge, objects, own, wildcard
+from stacks.grants import allow
 from stacks.images import ImagesStack
+from stacks.network import NetworkStack
+
+_MADE = ("prepared/", "runs/")
+_CHECKPOINTS = "runs/*/checkpoints/"
 
 
 def sagemaker_principal(scope: Construct) -> iam.IPrincipal:
@@ -14,107 +21,62 @@ def sagemaker_principal(scope: Construct) -> iam.IPrincipal:
     return iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=account)
 
 
-def job_role(scope: Construct, *, data: DataStack, images: ImagesStack, in_vpc: bool) -> iam.Role:
+def job_role(scope: Construct, *, data: DataStack, images: ImagesStack, network: NetworkStack | None) -> iam.Role:
     """Reads data sets, reads and writes what jobs make."""
     role = iam.Role(scope, "JobRole", assumed_by=sagemaker_principal(scope), description="Runs the pipeline's jobs")
     images.training.grant_pull(role)
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=["s3:GetObject"], resources=[data.bucket.arn_for_objects(f"{p}/*") for p in ("datasets", *_MADE)]
-        )
-    )
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=["s3:PutObject", "s3:AbortMultipartUpload"],
-            resources=[data.bucket.arn_for_objects(f"{prefix}/*") for prefix in _MADE],
-        )
-    )
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=["s3:DeleteObject"],  # SageMaker mirrors a checkpoint folder: what the job pruned is deleted
-            resources=[data.bucket.arn_for_objects("runs/*/checkpoints/*")],
-        )
-    )
-    role.add_to_policy(
-        iam.PolicyStatement(actions=["s3:ListBucket", "s3:GetBucketLocation"], resources=[data.bucket.bucket_arn])
-    )
+    _use_data(role, data)
     _use_key(role, data)
-    _write_logs(role)
-    if in_vpc:
-        _attach_to_vpc(role)
+    _report(role)
+    if network:
+        _attach(role, network)
+    acknowledge(role, "PutMetricData, EC2's Describe and GetAuthorizationToken know no resource.", wildcard("*"))
     return role
 
 
-_MADE = ("prepared", "runs")
+def _use_data(role: iam.Role, data: DataStack) -> None:
+    bucket = data.bucket
+    allow(role, ["s3:ListBucket", "s3:GetBucketLocation"], [bucket.bucket_arn])
+    allow(role, ["s3:GetObject"], [bucket.arn_for_objects(f"{prefix}*") for prefix in ("datasets/", *_MADE)])
+    made = [bucket.arn_for_objects(f"{prefix}*") for prefix in _MADE]
+    allow(role, ["s3:PutObject", "s3:AbortMultipartUpload"], made)
+    # SageMaker mirrors the folder of checkpoints: what the job has pruned goes from the bucket too.
+    allow(role, ["s3:DeleteObject"], [bucket.arn_for_objects(f"{_CHECKPOINTS}*")])
+    reason = "Uploads, runs and executions name what lies under these prefixes."
+    acknowledge(role, reason, *(objects(data, prefix) for prefix in ("datasets/", *_MADE, _CHECKPOINTS)))
 
 
 def _use_key(role: iam.Role, data: DataStack) -> None:
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=["kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"], resources=[data.key.key_arn]
-        )
-    )
-    role.add_to_policy(
-        iam.PolicyStatement(  # how a service attaches an encrypted volume for the caller
-            actions=["kms:CreateGrant"],
-            resources=[data.key.key_arn],
-            conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
-        )
-    )
+    key = [data.key.key_arn]
+    allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], key, via_s3())
+    allow(role, ["kms:DescribeKey"], key)
+    # A grant is how the service attaches an encrypted volume for the job.
+    allow(role, ["kms:CreateGrant"], key, {"Bool": {"kms:GrantIsForAWSResource": "true"}})
 
 
-def _write_logs(role: iam.Role) -> None:
+def _report(role: iam.Role) -> None:
+    name = "log-group:/aws/sagemaker/*"
+    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    allow(role, actions, [cdk.Stack.of(role).format_arn(service="logs", resource=name)])
+    acknowledge(role, "SageMaker names the log groups and streams of its jobs.", own("logs", name))
+    # The action knows no resource; the namespace is what can be narrowed.
+    jobs = {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}}
+    allow(role, ["cloudwatch:PutMetricData"], ["*"], jobs)
+
+
+def _attach(role: iam.Role, network: NetworkStack) -> None:
     stack = cdk.Stack.of(role)
-    groups = stack.format_arn(
-        service="logs",
-        resource="log-group",
-        resource_name="/aws/sagemaker/*",
-        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-    )
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-            resources=[groups],
-        )
-    )
-    role.add_to_policy(
-        iam.PolicyStatement(  # the action knows no resources; the namespace is what can be narrowed
-            actions=["cloudwatch:PutMetricData"],
-            resources=["*"],
-            conditions={
-                "StringEquals": {
-                    "cloudwatch:namespace": ["/aws/sagemaker/TrainingJobs", "/aws/sagemaker/ProcessingJobs"]
-                }
-            },
-        )
-    )
-
-
-def _attach_to_vpc(role: iam.Role) -> None:
-    """EC2's Describe actions know no resources; interfaces do, but SageMaker's names are known only when they exist."""
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=[
-                "ec2:DescribeDhcpOptions",
-                "ec2:DescribeNetworkInterfaces",
-                "ec2:DescribeSecurityGroups",
-                "ec2:DescribeSubnets",
-                "ec2:DescribeVpcs",
-            ],
-            resources=["*"],
-        )
-    )
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=[
-                "ec2:CreateNetworkInterface",
-                "ec2:CreateNetworkInterfacePermission",
-                "ec2:DeleteNetworkInterface",
-                "ec2:DeleteNetworkInterfacePermission",
-            ],
-            resources=[
-                cdk.Stack.of(role).format_arn(service="ec2", resource=kind, resource_name="*")
-                for kind in ("network-interface", "subnet", "security-group")
-            ],
-        )
-    )
+    describe = ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")
+    allow(role, [f"ec2:Describe{what}" for what in describe], ["*"])
+    interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
+    subnets = [
+        stack.format_arn(service="ec2", resource="subnet", resource_name=subnet.subnet_id)
+        for subnet in network.vpc.isolated_subnets
+    ]
+    group = network.job_security_group.security_group_id
+    groups = stack.format_arn(service="ec2", resource="security-group", resource_name=group)
+    allow(role, ["ec2:CreateNetworkInterface"], [interfaces, groups, *subnets])
+    change = ("CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission")
+    allow(role, [f"ec2:{action}" for action in change], [interfaces])
+    reason = "SageMaker makes a job's interfaces when it starts; their names are not known before."
+    acknowledge(role, reason, own("ec2", "network-interface/*"))

@@ -10,6 +10,7 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
+from stacks.grants import allow
 from stacks.images import ImagesStack
 from stacks.job_role import job_role
 from stacks.network import NetworkStack
@@ -32,7 +33,7 @@ class PipelineStack(cdk.Stack):
         network: NetworkStack | None,
     ) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: prepare, train, evaluate, register")
-        jobs_role = job_role(self, data=data, images=images, in_vpc=network is not None)
+        jobs_role = job_role(self, data=data, images=images, network=network)
         jobs = Jobs(
             name=settings.name,
             image=images.training.image_uri,
@@ -64,7 +65,7 @@ class PipelineStack(cdk.Stack):
         arn = self.format_arn(service="sagemaker", resource="pipeline", resource_name=pipeline.ref)
         source = {"StringEquals": {"aws:SourceAccount": self.account}}
         role = iam.Role(self, "StartRole", assumed_by=iam.ServicePrincipal("events.amazonaws.com", conditions=source))
-        role.add_to_policy(iam.PolicyStatement(actions=["sagemaker:StartPipelineExecution"], resources=[arn]))
+        allow(role, ["sagemaker:StartPipelineExecution"], [arn])
         key = events.CfnRule.SageMakerPipelineParameterProperty(name="DataManifest", value="$.detail.object.key")
         parameters = events.CfnRule.SageMakerPipelineParametersProperty(pipeline_parameter_list=[key])
         events.CfnRule(

@@ -6,9 +6,15 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
+from stacks.endpoint_role import via_s3
+from stacks.findings import acknowledge, objects, own, wildcard
+from stacks.grants import allow
 from stacks.images import ImagesStack
 from stacks.job_role import sagemaker_principal
 from stacks.pipeline_jobs import Jobs
+
+_KINDS = ("Processing", "Training", "HyperParameterTuning")
+_JOBS = ("processing-job", "training-job", "hyper-parameter-tuning-job")
 
 
 def pipeline_role(
@@ -17,14 +23,15 @@ def pipeline_role(
     """Starts jobs, passes them the job role, registers models in one group."""
     role = iam.Role(scope, "PipelineRole", assumed_by=sagemaker_principal(scope), description="Runs the pipeline")
     _start_jobs(role, settings, jobs)
-    job_role.grant_pass_role(role).assert_success()
+    _pass(role, job_role)
     _register_models(role, settings)
     images.inference.grant_pull(role)  # CreateModelPackage looks the image up
-    role.add_to_policy(  # the gate reads evaluation.json, CreateModelPackage the model
-        iam.PolicyStatement(actions=["s3:GetObject"], resources=[data.bucket.arn_for_objects("runs/*")])
-    )
-    role.add_to_policy(iam.PolicyStatement(actions=["s3:ListBucket"], resources=[data.bucket.bucket_arn]))
-    role.add_to_policy(iam.PolicyStatement(actions=["kms:Decrypt", "kms:DescribeKey"], resources=[data.key.key_arn]))
+    # The gate reads evaluation.json, CreateModelPackage the model.
+    allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects("runs/*")])
+    allow(role, ["s3:ListBucket"], [data.bucket.bucket_arn])
+    allow(role, ["kms:Decrypt"], [data.key.key_arn], via_s3())
+    acknowledge(role, "SageMaker makes up the names of artifacts.", objects(data, "runs/"))
+    acknowledge(role, "ECR's GetAuthorizationToken knows no resource.", wildcard("*"))
     return role
 
 
@@ -33,31 +40,45 @@ def _arn(role: iam.Role, kind: str, name: str = "*") -> str:
 
 
 def _start_jobs(role: iam.Role, settings: StageSettings, jobs: Jobs) -> None:
-    kinds = ("processing-job", "training-job", "hyper-parameter-tuning-job")
-    arns = [_arn(role, kind) for kind in kinds]
-    create = ["sagemaker:CreateProcessingJob", "sagemaker:CreateTrainingJob", "sagemaker:CreateHyperParameterTuningJob"]
-    types = sorted({*settings.training.instance_types, settings.training.processing_instance_type})
-    conditions: dict[str, dict[str, object]] = {
-        "Bool": {"sagemaker:NetworkIsolation": "true", "sagemaker:InterContainerTrafficEncryption": "true"},
-        "ForAllValues:StringEquals": {"sagemaker:InstanceTypes": types},
-        "Null": {"sagemaker:InstanceTypes": "false"},  # ForAllValues alone also lets a request without types through
-        "NumericLessThanEquals": {"sagemaker:MaxRuntimeInSeconds": settings.training.max_runtime_hours * 3600},
-    }
-    if settings.training.volume_key:
-        conditions["ArnEquals"] = {"sagemaker:VolumeKmsKey": jobs.key_arn}
-    role.add_to_policy(iam.PolicyStatement(actions=create, resources=arns, conditions=conditions))
+    arns = [_arn(role, job) for job in _JOBS]
+    allow(role, [f"sagemaker:Create{kind}Job" for kind in _KINDS], arns, _limits(settings, jobs))
     watch = [f"sagemaker:{verb}{kind}Job" for verb in ("Describe", "Stop") for kind in _KINDS]
     follow = ["sagemaker:AddTags", "sagemaker:ListTrainingJobsForHyperParameterTuningJob"]
-    role.add_to_policy(iam.PolicyStatement(actions=watch + follow, resources=arns))
+    allow(role, watch + follow, arns)
+    reason = "SageMaker makes up the names of a pipeline's jobs; conditions hold their types, network and keys."
+    acknowledge(role, reason, *(own("sagemaker", f"{job}/*") for job in _JOBS))
 
 
-_KINDS = ("Processing", "Training", "HyperParameterTuning")
+def _limits(settings: StageSettings, jobs: Jobs) -> dict[str, object]:
+    """What a job that the pipeline starts must be."""
+    types = sorted({*settings.training.instance_types, settings.training.processing_instance_type})
+    listed: dict[str, object] = {"sagemaker:InstanceTypes": types}
+    if jobs.vpc:
+        listed["sagemaker:VpcSubnets"] = jobs.vpc["Subnets"]
+        listed["sagemaker:VpcSecurityGroupIds"] = jobs.vpc["SecurityGroupIds"]
+    keys = {"sagemaker:OutputKmsKey": jobs.key_arn}
+    if settings.training.volume_key:
+        keys["sagemaker:VolumeKmsKey"] = jobs.key_arn
+    return {
+        "Bool": {"sagemaker:NetworkIsolation": "true", "sagemaker:InterContainerTrafficEncryption": "true"},
+        "ForAllValues:StringEquals": listed,
+        "Null": dict.fromkeys(listed, "false"),  # ForAllValues alone also lets a request without the key through
+        "NumericLessThanEquals": {"sagemaker:MaxRuntimeInSeconds": settings.training.max_runtime_hours * 3600},
+        "ArnEquals": keys,
+    }
+
+
+def _pass(role: iam.Role, job_role: iam.Role) -> None:
+    to_jobs = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    allow(role, ["iam:PassRole"], [job_role.role_arn], to_jobs)
 
 
 def _register_models(role: iam.Role, settings: StageSettings) -> None:
-    arns = [
+    group, versions = (
         _arn(role, "model-package-group", settings.name),
         _arn(role, "model-package", f"{settings.name}/*"),
-    ]
+    )
     actions = ["CreateModelPackage", "DescribeModelPackage", "DescribeModelPackageGroup", "AddTags"]
-    role.add_to_policy(iam.PolicyStatement(actions=[f"sagemaker:{action}" for action in actions], resources=arns))
+    allow(role, [f"sagemaker:{action}" for action in actions], [group, versions])
+    finding = own("sagemaker", f"model-package/{settings.name}/*")
+    acknowledge(role, "A registered model's version is a number that nobody knows before.", finding)
