@@ -57,6 +57,6 @@ def _rollback_alarms(scope: Construct, canary: CanarySettings, metrics: Endpoint
             metrics.model_latency_p95(),
             at=metrics.latency_threshold(canary.rollback_latency_milliseconds),
             minutes=2,
-            means=f"The new model takes over {canary.rollback_latency_milliseconds} ms: SageMaker puts the old one back.",
+            means="The new model is too slow: SageMaker puts the old one back.",
         ),
     ]

@@ -1,0 +1,99 @@
+"""A notebook on the stage's data: no internet, no root, stopped when nobody uses it."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from stacks.config import WorkbenchSettings
+from stacks.data import DataStack
+from stacks.endpoint_role import via_s3
+from stacks.findings import acknowledge, objects, own
+from stacks.scripts import script
+
+_READ = ("datasets/", "prepared/", "runs/", "photos/", "capture/")
+_WRITE = ("datasets/", "photos/")
+_LOGS = "log-group:/aws/sagemaker/NotebookInstances:*"
+
+
+class Notebook(Construct):
+    """`name` of a SageMaker notebook instance in the VPC."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        settings: WorkbenchSettings,
+        data: DataStack,
+        subnet: ec2.ISubnet,
+        security_group: ec2.SecurityGroup,
+    ) -> None:
+        super().__init__(scope, id_)
+        role = _role(self, data)
+        on_start = script(
+            "notebook_start.sh", IDLE=script("notebook_idle.py"), IDLE_MINUTES=str(settings.notebook_idle_minutes)
+        )
+        lifecycle = sagemaker.CfnNotebookInstanceLifecycleConfig(
+            self,
+            "StopWhenIdle",
+            on_start=[
+                sagemaker.CfnNotebookInstanceLifecycleConfig.NotebookInstanceLifecycleHookProperty(
+                    content=cdk.Fn.base64(on_start)
+                )
+            ],
+        )
+        instance = sagemaker.CfnNotebookInstance(
+            self,
+            "Instance",
+            instance_type=settings.notebook_instance_type,
+            platform_identifier="notebook-al2023-v1",
+            role_arn=role.role_arn,
+            subnet_id=subnet.subnet_id,
+            security_group_ids=[security_group.security_group_id],
+            direct_internet_access="Disabled",
+            root_access="Disabled",
+            kms_key_id=data.key.key_arn,
+            volume_size_in_gb=settings.notebook_volume_gib,
+            lifecycle_config_name=lifecycle.attr_notebook_instance_lifecycle_config_name,
+            instance_metadata_service_configuration=_imds_v2(),
+        )
+        self.name = instance.attr_notebook_instance_name
+        # Ref of a notebook instance is its ARN. A policy of its own: within the role's default policy this would be
+        # waited for by whatever waits for the role.
+        iam.Policy(
+            self,
+            "StopItself",
+            roles=[role],
+            statements=[iam.PolicyStatement(actions=["sagemaker:StopNotebookInstance"], resources=[instance.ref])],
+        )
+
+
+def _imds_v2() -> sagemaker.CfnNotebookInstance.InstanceMetadataServiceConfigurationProperty:
+    return sagemaker.CfnNotebookInstance.InstanceMetadataServiceConfigurationProperty(
+        minimum_instance_metadata_service_version="2"
+    )
+
+
+def _role(scope: Construct, data: DataStack) -> iam.Role:
+    account = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
+    role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=account))
+    readable = [data.bucket.arn_for_objects(f"{prefix}*") for prefix in _READ]
+    writable = [data.bucket.arn_for_objects(f"{prefix}*") for prefix in _WRITE]
+    log_group = cdk.Stack.of(scope).format_arn(service="logs", resource=_LOGS)
+    for statement in (
+        iam.PolicyStatement(actions=["s3:ListBucket"], resources=[data.bucket.bucket_arn]),
+        iam.PolicyStatement(actions=["s3:GetObject"], resources=readable),
+        iam.PolicyStatement(actions=["s3:PutObject"], resources=writable),
+        iam.PolicyStatement(
+            actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn], conditions=via_s3()
+        ),
+        iam.PolicyStatement(
+            actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], resources=[log_group]
+        ),
+    ):
+        role.add_to_policy(statement)
+    acknowledge(role, "Whoever explores reads every run.", *(objects(data, prefix) for prefix in _READ))
+    acknowledge(role, "SageMaker keeps the logs of all notebooks in one group.", own("logs", _LOGS))
+    return role

@@ -1,0 +1,15 @@
+"""Shell and Python that AWS runs at boot: files in user_data/, filled in at synth."""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent / "user_data"
+
+
+def script(name: str, **values: str) -> str:
+    """Return user_data/<name> with each `@@NAME@@` replaced, raising KeyError for a value without a place."""
+    text = (_FOLDER / name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        if f"@@{key}@@" not in text:
+            raise KeyError(f"user_data/{name} has no place for {key}")
+        text = text.replace(f"@@{key}@@", value.rstrip("\n"))
+    return text

@@ -1,0 +1,104 @@
+#!/bin/bash
+# One training run on one EC2 instance: the image, the commands and the /opt/ml layout of the SageMaker jobs.
+# The instance's tags say what to train:
+#   DataManifest     key of an uploaded data set's manifest; without it the newest in the bucket
+#   Hyperparameters  JSON as SageMaker passes it, e.g. {"epochs": "3"}; without it the defaults
+# A run that was cut off keeps its files on the disk: start the instance again and it goes on from its checkpoint.
+# Needs BUCKET, PREFIX, IMAGE, AWS_DEFAULT_REGION. OPT_ML and IMDS differ only in tests.
+set -uo pipefail
+ml="${OPT_ML:-/opt/ml}"
+imds="${IMDS:-http://169.254.169.254}"
+mkdir -p "$ml"
+log="$ml/run.log"
+
+about() {
+  local token
+  token=$(curl -sfX PUT "$imds/latest/api/token" -H "X-aws-ec2-metadata-token-ttl-seconds: 300") || return
+  curl -sf -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/$1"
+}
+
+tag() { about "tags/instance/$1" || true; } # an absent tag is a 404
+
+newest_manifest() {
+  local newest='sort_by(Contents[?ends_with(Key, `.manifest`)], &LastModified)[-1].Key'
+  aws s3api list-objects-v2 --bucket "$BUCKET" --prefix datasets/ --query "$newest" --output text
+}
+
+# No network, as SageMaker's isolated jobs have none.
+container() {
+  local gpus=()
+  if command -v nvidia-smi > /dev/null; then gpus=(--gpus all); fi
+  docker rm --force kennel > /dev/null 2>&1 || true # left behind by a power cut
+  docker run --rm --name kennel --network none --shm-size 8g "${gpus[@]}" "$@"
+}
+
+prepare() {
+  local manifest
+  manifest=$(tag DataManifest)
+  [ -n "$manifest" ] || manifest=$(newest_manifest)
+  if [ -z "$manifest" ] || [ "$manifest" = None ]; then
+    echo "There is no data set in s3://$BUCKET/datasets/: upload one with \`kennel upload\`." >&2
+    return 1
+  fi
+  echo "Data: s3://$BUCKET/$manifest"
+  find "$ml" -mindepth 1 -maxdepth 1 ! -name run.log -exec rm -rf {} +
+  mkdir -p "$ml"/{input/{config,data},model,output,checkpoints,processing/{input/{dataset,model},output}}
+  chmod -R a+rwX "$ml" # whoever the image runs as
+  aws s3 cp --recursive --only-show-errors "s3://$BUCKET/${manifest%.manifest}/" "$ml/processing/input/dataset/"
+  container -v "$ml/processing:/opt/ml/processing" -v "$ml/output:/opt/ml/output" "$IMAGE" prepare
+  mv "$ml/processing/output/data/train" "$ml/processing/output/data/valid" "$ml/processing/output/weights" \
+    "$ml/input/data/"
+  local hyperparameters
+  hyperparameters=$(tag Hyperparameters)
+  echo "${hyperparameters:-{\}}" > "$ml/input/config/hyperparameters.json"
+  echo '{"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "lo"}' \
+    > "$ml/input/config/resourceconfig.json"
+  echo '{"train": {}, "valid": {}, "weights": {}}' > "$ml/input/config/inputdataconfig.json"
+  echo "$(date -u +%Y%m%dT%H%M%SZ)-$(about instance-id)" > "$ml/run-id"
+}
+
+# The test split stays outside: training cannot see it.
+train() {
+  container --hostname algo-1 -v "$ml/input:/opt/ml/input:ro" -v "$ml/model:/opt/ml/model" \
+    -v "$ml/output:/opt/ml/output" -v "$ml/checkpoints:/opt/ml/checkpoints" "$IMAGE" train
+}
+
+evaluate() {
+  (cd "$ml/model" && tar -czf "$ml/processing/input/model/model.tar.gz" -- *)
+  rm -rf "$ml/processing/input/test"
+  cp -r "$ml/processing/output/data/test" "$ml/processing/input/test"
+  container -v "$ml/processing:/opt/ml/processing" -v "$ml/output:/opt/ml/output" "$IMAGE" evaluate
+}
+
+upload() {
+  local to
+  to="s3://$BUCKET/$PREFIX/$(cat "$ml/run-id")"
+  aws s3 cp --only-show-errors "$ml/processing/input/model/model.tar.gz" "$to/output/model.tar.gz"
+  aws s3 cp --only-show-errors --recursive "$ml/processing/output/evaluation" "$to/evaluation"
+  aws s3 cp --only-show-errors --recursive "$ml/processing/output/report" "$to/report"
+  echo "Model: $to/output/model.tar.gz"
+}
+
+run() {
+  set -e
+  aws ecr get-login-password | docker login --username AWS --password-stdin "${IMAGE%%/*}"
+  docker pull --quiet "$IMAGE"
+  if [ ! -f "$ml/run-id" ]; then prepare; fi
+  rm -f "$ml/output/failure"
+  train
+  evaluate
+  upload
+}
+
+trap 'docker stop --time 120 kennel > /dev/null' TERM
+run >> "$log" 2>&1 &
+# A signal ends the first wait early; the second waits for the container that the trap has stopped.
+wait $!
+wait $!
+status=$?
+to="s3://$BUCKET/$PREFIX/$(cat "$ml/run-id" 2> /dev/null || about instance-id || echo unknown)"
+aws s3 cp --only-show-errors "$log" "$to/run.log"
+if [ -s "$ml/output/failure" ]; then aws s3 cp --only-show-errors "$ml/output/failure" "$to/failure"; fi
+# Done or failed, the next boot begins anew; stopped (143) or cut off, it goes on.
+if [ "$status" -ne 143 ]; then rm -f "$ml/run-id"; fi
+exit "$status"
