@@ -177,6 +177,7 @@ def test_the_log_tells_each_request_in_one_json_line_and_no_payload(launch: type
     body = picture("GIF")
     server.classify(body)
     server.classify(b"a secret that is no picture\n")
+    server.classify(picture("PNG", "white", (10_000, 10_000), "1"))  # of which Pillow warns on standard error
     server.ask("GET", "/a%0Ab")
     status, lines = server.stop()
     requests = [line for line in lines if line["event"] == "request"]
@@ -184,6 +185,7 @@ def test_the_log_tells_each_request_in_one_json_line_and_no_payload(launch: type
     assert [(line["path"], line["status"]) for line in requests] == [
         ("/invocations", 200),
         ("/invocations", 400),
+        ("/invocations", 413),
         ("/a\nb", 404),
     ]
     assert requests[0]["bytes"] == len(body)

@@ -100,6 +100,7 @@ def test_a_body_that_does_not_arrive_in_time_is_408_and_the_connection_ends(
     with upload(patient[1], b"abc", 1) as connection:
         answer = answer_on(connection)
         assert (answer.status, answer.code) == (408, "request_timeout")
+        connection.settimeout(2)  # well before an idle connection is closed
         assert connection.recv(1) == b""
 
 

@@ -112,7 +112,7 @@ def picture(
     kind: str = "JPEG", colour: str = "red", size: tuple[int, int] = (60, 50), mode: str = "RGB", **how: Any
 ) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", size, colour).convert(mode).save(file, kind, **how)
+    Image.new(mode, size, colour).save(file, kind, **how)
     return file.getvalue()
 
 
