@@ -17,6 +17,7 @@ _RANGES = {
     "tune": (0, 100),
     "port": (0, 65_535),
     "seed": (0, 2**31 - 1),
+    "threshold": (0, 1),
 }
 
 
@@ -39,6 +40,7 @@ class Options:
     out: Path = Path("rehearsal")
     port: int = 0  # of the embedded AWS; 0 = any free one
     seed: int = 0
+    threshold: float | None = None  # of the quality gate, 0 to 1; None: chosen by the data
     photos: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
