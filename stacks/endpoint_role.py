@@ -1,5 +1,7 @@
 """What the endpoint's instances may do: read models, write captures, log, and nothing else."""
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -37,7 +39,7 @@ class EndpointRole(iam.Role):
         acknowledge(self, "The names of artifacts and captures are made by SageMaker.", *_objects(data))
         acknowledge(self, "PutMetricData and ECR's GetAuthorizationToken know no resource.", wildcard("*"))
 
-    def _allow(self, actions: list[str], resource: str, conditions: dict[str, object] | None = None) -> None:
+    def _allow(self, actions: list[str], resource: str, conditions: Mapping[str, object] | None = None) -> None:
         statement = iam.PolicyStatement(actions=actions, resources=[resource], conditions=conditions)
         self.add_to_policy(statement)
 

@@ -4,7 +4,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from stacks.config import HostingSettings, StageSettings
+from stacks.config import HostingSettings, StageSettings, has_nvme_disks
 from stacks.data import DataStack
 from stacks.network import NetworkStack
 
@@ -38,12 +38,13 @@ class ServedModel(Construct):
         )
         # CreateModel uses the role at once, so its policy must be there first.
         model.node.add_dependency(role)
+        on_nvme = has_nvme_disks(settings.hosting.instance_type)  # encrypted by the hardware; key and size are refused
         config = sagemaker.CfnEndpointConfig(
             self,
             "Config",
             production_variants=[_variant(settings.hosting, variant_name, model.attr_model_name)],
             data_capture_config=_capture(settings.hosting, data),
-            kms_key_id=data.key.key_arn,
+            kms_key_id=None if on_nvme else data.key.key_arn,
         )
         self.config_name = config.attr_endpoint_config_name
 
@@ -68,7 +69,7 @@ def _variant(
         instance_type=settings.instance_type,
         initial_instance_count=settings.min_instances,
         initial_variant_weight=1,
-        volume_size_in_gb=settings.volume_gib,
+        volume_size_in_gb=None if has_nvme_disks(settings.instance_type) else settings.volume_gib,
         routing_config=least_outstanding,
     )
 

@@ -13,7 +13,7 @@ from stacks.trainer_role import trainer_role
 
 # Deep Learning Base AMI with the open Nvidia driver, Docker and the Nvidia container toolkit, on Amazon Linux 2023.
 # Resolved at each launch, so a launch always has the newest patches.
-_AMI = "resolve:ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-al2023/latest/ami-id"
+_AMI = "resolve:ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
 _GRACE_MINUTES = 15  # after the time limit, for the checkpoint and the uploads
 _Template = ec2.CfnLaunchTemplate
 
