@@ -29,7 +29,7 @@ def job_role(scope: Construct, *, data: DataStack, images: ImagesStack, network:
     _use_key(role, data)
     _report(role)
     if network:
-        _attach(role, network)
+        attach_to_vpc(role, network)
     acknowledge(role, "PutMetricData, EC2's Describe and GetAuthorizationToken know no resource.", wildcard("*"))
     return role
 
@@ -64,7 +64,8 @@ def _report(role: iam.Role) -> None:
     allow(role, ["cloudwatch:PutMetricData"], ["*"], jobs)
 
 
-def _attach(role: iam.Role, network: NetworkStack) -> None:
+def attach_to_vpc(role: iam.Role, network: NetworkStack) -> None:
+    """Lets SageMaker put what runs as `role` into the network's subnets and group."""
     stack = cdk.Stack.of(role)
     describe = ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")
     allow(role, [f"ec2:Describe{what}" for what in describe], ["*"])
