@@ -5,7 +5,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from classify.errors import InvalidRequest
@@ -57,10 +57,12 @@ def _from_fields(fields: Any, max_bytes: int) -> Request:
 def _from_http(event: Mapping[str, Any], max_bytes: int) -> Request:
     kind = _content_type(event.get("headers"))
     body = _body(event, max_bytes)
+    top_k = _top_k_of_query(event.get("queryStringParameters"))
     if kind in ("", "application/json"):
-        return _from_fields(_json(body), max_bytes)
+        request = _from_fields(_json(body), max_bytes)
+        return replace(request, top_k=request.top_k or top_k)
     if kind.startswith("image/") or kind in ("application/octet-stream", "application/x-image"):
-        return Request("image", body, _top_k_of_query(event.get("queryStringParameters")))
+        return Request("image", body, top_k)
     raise InvalidRequest(
         "Send Content-Type application/json with a JSON object, or image/jpeg or alike with a picture."
     )

@@ -60,7 +60,7 @@ def _http(outcome: Outcome, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log(request_id: str, outcome: Outcome, seconds: float, error: Exception | None) -> None:
-    """One JSON line; the whole chain of errors goes here, and only here."""
+    """One JSON line; what inner errors said goes here, and only here. A caller's own mistake needs no traceback."""
     line: dict[str, Any] = {
         "level": "INFO" if outcome.status < 500 else "ERROR",
         "request_id": request_id,
@@ -69,5 +69,11 @@ def _log(request_id: str, outcome: Outcome, seconds: float, error: Exception | N
         "milliseconds": round(1000 * seconds, 1),
     }
     if error is not None:
-        line["error"] = "".join(traceback.format_exception(error))
+        whole = traceback.format_exception(error) if outcome.status >= 500 else _chain(error)
+        line["error"] = "".join(whole)
     print(json.dumps(line), flush=True)
+
+
+def _chain(error: BaseException) -> list[str]:
+    cause = [" <- ", *_chain(error.__cause__)] if error.__cause__ else []
+    return [f"{type(error).__name__}: {error}", *cause]

@@ -1,0 +1,87 @@
+"""A certificate authority, a TLS site, a runtime endpoint, and the environment that the stack would set."""
+
+import datetime
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from classify import aws
+from classify.settings import Settings
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from tests.functions.worlds import HOST, OTHER_PUBLIC, PUBLIC, Internet, Runtime, Site
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Self-signed for HOST and elsewhere.example; key and certificate in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pretended internet")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName(host) for host in (HOST, "elsewhere.example", "xn--hndchen-n2a.example")]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + made.public_bytes(Encoding.PEM))
+    return path
+
+
+@pytest.fixture
+def site(certificate: Path) -> Site:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    return Site(tls)
+
+
+@pytest.fixture
+def internet(site: Site, certificate: Path) -> Iterator[Internet]:
+    """HOST has two public addresses; both lead to `site`."""
+    tls = ssl.create_default_context(cafile=str(certificate))
+    with site.up() as port:
+        yield Internet(port, tls, {HOST: [[PUBLIC, OTHER_PUBLIC]], "elsewhere.example": [["198.35.26.96"]]})
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """What the stack and Lambda would set; clients and settings of other tests are forgotten."""
+    for name, value in {
+        "ENDPOINT_NAME": "kennel-test",
+        "ALLOWED_S3_PREFIXES": "pictures-bucket/photos",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "example",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    _forget()
+    yield monkeypatch
+    _forget()
+
+
+def _forget() -> None:
+    for remembered in (aws._s3, aws._runtime, Settings.from_environment):
+        remembered.cache_clear()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def runtime(environment: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    world = Runtime()
+    with world.up() as url:
+        environment.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+        yield world
