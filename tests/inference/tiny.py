@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino  # type: ignore[import-untyped]
-from openvino import opset13 as ops
 from PIL import Image
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -98,6 +96,10 @@ def until(condition: Callable[[], bool]) -> None:
 
 def write_model(folder: Path, weights: Any = None, classes: int = 3) -> Path:
     """An artifact whose logits are the means of the three colours, times `weights` [3, classes]."""
+    # OpenVINO is loaded after the package that silences it.
+    from inference.network import openvino  # type: ignore[attr-defined]
+
+    ops = openvino.opset13
     folder.mkdir(parents=True, exist_ok=True)
     image = ops.parameter([-1, 3, 32, 32], np.float32)
     image.output(0).get_tensor().set_names({"image"})
