@@ -16,12 +16,14 @@ def monthly_budget(scope: Construct, settings: StageSettings, topic: sns.Topic) 
     A filter by tag would read zero until somebody activates the tag for billing, and then nobody would be told.
     """
     limit = budgets.CfnBudget.SpendProperty(amount=settings.operations.budget_usd_per_month, unit="USD")
-    return budgets.CfnBudget(
+    budget = budgets.CfnBudget(
         scope,
         "Budget",
         budget=budgets.CfnBudget.BudgetDataProperty(budget_type="COST", time_unit="MONTHLY", budget_limit=limit),
         notifications_with_subscribers=[_notice(kind, percent, topic) for kind, percent in _NOTICES],
     )
+    budget.node.add_dependency(topic)  # with its policy, so that Budgets may write to it from the start
+    return budget
 
 
 def _notice(kind: str, percent: int, topic: sns.Topic) -> budgets.CfnBudget.NotificationWithSubscribersProperty:

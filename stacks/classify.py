@@ -23,7 +23,7 @@ class ClassifyStack(cdk.Stack):
     def __init__(
         self, scope: Construct, id_: str, *, settings: StageSettings, data: DataStack, hosting: HostingStack
     ) -> None:
-        super().__init__(scope, id_)
+        super().__init__(scope, id_, description=f"{settings.name}: the function and the API that callers ask")
         limits = settings.classify
         self.function = PackageFunction(
             self,
@@ -36,9 +36,9 @@ class ClassifyStack(cdk.Stack):
                 "TOP_K": "5",
                 "MAX_BYTES": str(_MAX_PAYLOAD_BYTES),
             },
-            memory_size=limits.memory_mib,
-            timeout=cdk.Duration.seconds(limits.timeout_seconds),
-            reserved_concurrent_executions=limits.reserved_concurrency,
+            memory_mib=limits.memory_mib,
+            timeout_seconds=limits.timeout_seconds,
+            reserved_concurrency=limits.reserved_concurrency,
         ).function
         hosting.grant_invoke(self.function)
         self._allow_photos(data)

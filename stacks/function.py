@@ -26,7 +26,9 @@ class PackageFunction(Construct):
         package: str,
         settings: StageSettings,
         environment: Mapping[str, str],
-        **limits: object,
+        memory_mib: int,
+        timeout_seconds: int,
+        reserved_concurrency: int | None,
     ) -> None:
         super().__init__(scope, id_)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
@@ -47,7 +49,9 @@ class PackageFunction(Construct):
             logging_format=lambda_.LoggingFormat.JSON,
             tracing=lambda_.Tracing.ACTIVE,
             environment=environment,
-            **limits,  # type: ignore[arg-type]
+            memory_size=memory_mib,
+            timeout=cdk.Duration.seconds(timeout_seconds),
+            reserved_concurrent_executions=reserved_concurrency,
         )
         acknowledge(role, "X-Ray's two actions know no resource; nothing else of this role names '*'.", wildcard("*"))
 

@@ -43,7 +43,12 @@ class HostingStack(cdk.Stack):
         # Whoever updates a stack must be allowed to read each SSM parameter that the stack takes. Without the
         # bootstrap version (the CLI checks it anyway) the promote function needs no such permission. The price:
         # this stack can have no assets.
-        super().__init__(scope, id_, synthesizer=cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False))
+        super().__init__(
+            scope,
+            id_,
+            description=f"{settings.name}: the endpoint of the released model",
+            synthesizer=cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
+        )
         self.endpoint_name = settings.name
         self.metrics = EndpointMetrics(
             endpoint_name=self.endpoint_name,

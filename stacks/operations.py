@@ -30,7 +30,7 @@ class OperationsStack(cdk.Stack):
         release: ReleaseStack,
         data: DataStack,
     ) -> None:
-        super().__init__(scope, id_)
+        super().__init__(scope, id_, description=f"{settings.name}: alarms, dashboard and budget")
         topic = AlarmTopic(self, "Alarms", key=data.key, email=settings.operations.email).topic
         alarms: list[cloudwatch.Alarm] = [
             *endpoint_alarms(self, settings.operations, hosting.metrics),

@@ -3,6 +3,7 @@
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -19,7 +20,7 @@ class ReleaseStack(cdk.Stack):
     def __init__(
         self, scope: Construct, id_: str, *, settings: StageSettings, data: DataStack, hosting: HostingStack
     ) -> None:
-        super().__init__(scope, id_)
+        super().__init__(scope, id_, description=f"{settings.name}: from an approved model to the endpoint")
         # An approval that could not be acted on waits here, and Operations raises an alarm.
         self.dead_letters = sqs.Queue(
             self,
@@ -37,13 +38,16 @@ class ReleaseStack(cdk.Stack):
                 "HOSTING_STACK": hosting.stack_name,
                 "MODEL_PACKAGE_GROUP": data.model_package_group_name,
             },
-            timeout=cdk.Duration.minutes(1),
+            memory_mib=256,
+            timeout_seconds=60,
             # One at a time where the stage sets concurrency aside; two updates of a stack refuse each other anyway.
-            reserved_concurrent_executions=1 if settings.classify.reserved_concurrency else None,
-            dead_letter_queue=self.dead_letters,
+            reserved_concurrency=1 if settings.classify.reserved_concurrency else None,
+        ).function
+        self.function.configure_async_invoke(
+            on_failure=destinations.SqsDestination(self.dead_letters),
             retry_attempts=2,
             max_event_age=cdk.Duration.hours(6),
-        ).function
+        )
         hosting.grant_release(self.function)
         reason = "The id at the end of a stack's ARN changes when the stack is made anew; the name before it is unique."
         acknowledge(self, reason, own("cloudformation", f"stack/{hosting.stack_name}/*"))

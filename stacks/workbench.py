@@ -25,7 +25,7 @@ class WorkbenchStack(cdk.Stack):
         images: ImagesStack,
         network: NetworkStack,
     ) -> None:
-        super().__init__(scope, id_)
+        super().__init__(scope, id_, description=f"{settings.name}: notebook and EC2 training launcher")
         assert settings.workbench is not None
         subnet = network.vpc.isolated_subnets[0]
         group = self._outbound_only(network)
