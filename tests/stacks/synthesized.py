@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 Json = dict[str, Any]
 
 
@@ -67,7 +66,8 @@ def text(value: Any) -> str:
         return str(argument[0]).join(text(part) for part in argument[1])
     if function == "Fn::GetStackOutput":
         return f"<{argument['StackName']}.{argument['OutputName']}>"
-    return f"<{argument if function == 'Ref' else '.'.join(map(str, argument))}>"
+    parts = argument if isinstance(argument, list) else [argument]
+    return f"<{'.'.join(text(part) if isinstance(part, dict) else str(part) for part in parts)}>"
 
 
 def _read(file: Path) -> Json:

@@ -7,7 +7,7 @@ from tests.stacks.synthesized import Synthesized
 BUCKETS, KEYS, GROUPS = "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::SageMaker::ModelPackageGroup"
 
 
-# A changed id deletes (Dev) or abandons (Prod) the resource with all that it holds. There is no good reason to edit this.
+# A changed id deletes (Dev) or abandons (Prod) the resource with all that it holds: do not edit this to please a test.
 FROZEN = {
     "Bucket83908E77": BUCKETS,
     "AccessLogs8B620ECA": BUCKETS,
