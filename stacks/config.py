@@ -5,6 +5,7 @@ A broken rule raises SettingsError, which names the setting, the rule and the va
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 
 import aws_cdk as cdk
 from aws_cdk import aws_logs as logs
@@ -123,8 +124,16 @@ class OperationsSettings(Settings):
 class NetworkSettings(Settings):
     """The VPC: isolated subnets only, one a zone."""
 
-    cidr: str = like(r"(\d{1,3}\.){3}\d{1,3}/(1[6-9]|2[0-4])", "an IPv4 block from /16 to /24", default="10.40.0.0/16")
+    cidr: str = "10.40.0.0/16"
     zones: int = between(2, 3, default=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            fits = 16 <= IPv4Network(self.cidr).prefixlen <= 24
+        except ValueError:
+            fits = False
+        require(fits, "NetworkSettings.cidr must be an IPv4 block from /16 to /24, such as '10.40.0.0/16'", self.cidr)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,6 +60,12 @@ class PipelineStack(cdk.Stack):
         pipeline.node.add_dependency(role, jobs_role)  # and their policies: CreatePipeline checks them
         self._start_on_upload(pipeline, data)
         cdk.CfnOutput(self, "PipelineName", value=pipeline.ref)
+        cdk.CfnOutput(
+            self,
+            "ManyInstances",
+            description="What start-pipeline-execution wants in --pipeline-parameters to train on several instances",
+            value=f"Name=InstanceCount,Value={settings.training.multi_instance_count}",
+        )
 
     def _start_on_upload(self, pipeline: sagemaker.CfnPipeline, data: DataStack) -> None:
         arn = self.format_arn(service="sagemaker", resource="pipeline", resource_name=pipeline.ref)

@@ -1,0 +1,119 @@
+"""Settings refuse what could not be deployed, and say which rule was broken by what."""
+
+from collections.abc import Callable
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_logs as logs
+
+from stacks.config import (
+    DEV,
+    PROD,
+    CanarySettings,
+    ClassifySettings,
+    HostingSettings,
+    NetworkSettings,
+    OperationsSettings,
+    SettingsError,
+    StageSettings,
+    TrainingSettings,
+    WorkbenchSettings,
+    has_nvme_disks,
+)
+
+
+def stage(**changes: Any) -> StageSettings:
+    plain: dict[str, Any] = {"name": "kennel-test", "removable": True, "approval_status": "Approved"}
+    return StageSettings(**(plain | {"log_retention": logs.RetentionDays.ONE_WEEK} | changes))
+
+
+BROKEN: list[tuple[Callable[[], object], str]] = [
+    (
+        lambda: TrainingSettings(instance_type="m5.xlarge"),
+        "TrainingSettings.instance_type must be a SageMaker instance",
+    ),
+    (
+        lambda: TrainingSettings(instance_type="ml.m7i.large"),
+        r"must be one of \('ml.m5.xlarge'.*received 'ml.m7i.large'",
+    ),
+    (lambda: TrainingSettings(instance_types=("ml.m5.xlarge", "m5")), "instance_types must be .*received 'm5'"),
+    (lambda: TrainingSettings(instance_count=0), "instance_count must be a whole number from 1 to 20; received 0"),
+    (lambda: TrainingSettings(instance_count=1.5), "whole number from 1 to 20; received 1.5"),  # type: ignore[arg-type]
+    (lambda: TrainingSettings(instance_count=True), "whole number from 1 to 20; received True"),
+    (
+        lambda: TrainingSettings(accuracy_threshold=75),
+        "accuracy_threshold must be a number from 0.0 to 1.0; received 75",
+    ),
+    (lambda: TrainingSettings(accuracy_threshold=float("nan")), "from 0.0 to 1.0; received nan"),
+    (lambda: TrainingSettings(max_wait_hours=23), "max_wait_hours must be at least max_runtime_hours; received 23"),
+    (
+        lambda: TrainingSettings(instance_types=("ml.m5.xlarge", "ml.g5.xlarge")),
+        r"volume_key must be False with types of NVMe disks.*received \['ml.g5.xlarge'\]",
+    ),
+    (lambda: CanarySettings(percent=51), "CanarySettings.percent must be a whole number from 1 to 50; received 51"),
+    (lambda: HostingSettings(min_instances=5), "max_instances must be at least 5; received 4"),
+    (lambda: HostingSettings(min_instances=1), "canary needs min_instances of at least 2; received 1"),
+    (lambda: ClassifySettings(timeout_seconds=30), "timeout_seconds must be a whole number from 3 to 29; received 30"),
+    (lambda: ClassifySettings(reserved_concurrency=2), "provisioned_concurrency must be at most 2; received 3"),
+    (lambda: ClassifySettings(provisioned_concurrency=0), "provisioned_concurrency must be .* from 1 .*received 0"),
+    (lambda: OperationsSettings(email="nobody"), "email must be an e-mail address or None; received 'nobody'"),
+    (lambda: NetworkSettings(cidr="10.0.0.0/8"), "cidr must be an IPv4 block from /16 to /24; received '10.0.0.0/8'"),
+    (lambda: NetworkSettings(cidr="10.40.0.1/16"), "cidr must be an IPv4 block .*received '10.40.0.1/16'"),
+    (lambda: NetworkSettings(cidr="10.0.999.0/16"), "cidr must be an IPv4 block .*received '10.0.999.0/16'"),
+    (
+        lambda: WorkbenchSettings(trainer_instance_type="ml.g4dn.xlarge"),
+        "trainer_instance_type must be an EC2 instance",
+    ),
+    (lambda: stage(name="Kennel_Test"), "StageSettings.name must be 1 to 32 lower-case .*received 'Kennel_Test'"),
+    (lambda: stage(name=None), "StageSettings.name must be .*received None"),
+    (lambda: stage(approval_status="approved"), "approval_status must be Approved or PendingManualApproval"),
+    (lambda: stage(workbench=WorkbenchSettings()), "workbench needs network: its notebook has no internet access"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), BROKEN)
+def test_a_broken_setting_is_refused_with_rule_and_value(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make()
+
+
+def test_without_a_volume_key_types_with_nvme_disks_are_allowed() -> None:
+    gpu = TrainingSettings(instance_type="ml.g5.xlarge", instance_types=("ml.g5.xlarge",), volume_key=False)
+    assert gpu.instance_types == ("ml.g5.xlarge",)
+
+
+@pytest.mark.parametrize(
+    "type_", ["ml.g4dn.xlarge", "ml.g6.2xlarge", "ml.p4d.24xlarge", "ml.m5d.large", "ml.c6gd.xlarge"]
+)
+def test_types_with_local_disks_are_known(type_: str) -> None:
+    assert has_nvme_disks(type_)
+
+
+@pytest.mark.parametrize("type_", ["ml.m5.xlarge", "ml.c5.4xlarge", "ml.p3.2xlarge", "ml.m7i.large", "ml.c6g.xlarge"])
+def test_types_without_local_disks_are_known(type_: str) -> None:
+    assert not has_nvme_disks(type_)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(AttributeError):
+        PROD.name = "other"  # type: ignore[misc]
+
+
+def test_prod_is_the_reference_system() -> None:
+    training, hosting, classify = PROD.training, PROD.hosting, PROD.classify
+    assert (training.instance_type, training.instance_count, training.multi_instance_count) == ("ml.m5.xlarge", 1, 4)
+    assert (hosting.min_instances, hosting.max_instances) == (2, 4)
+    assert (classify.provisioned_concurrency, classify.reserved_concurrency) == (3, 100)
+    assert PROD.workbench == WorkbenchSettings(
+        notebook_instance_type="ml.t3.medium", trainer_instance_type="g4dn.xlarge"
+    )
+    assert (PROD.approval_status, PROD.removal_policy) == ("PendingManualApproval", cdk.RemovalPolicy.RETAIN)
+    assert hosting.canary is not None and PROD.network is not None
+
+
+def test_dev_is_cheap_and_leaves_nothing_behind() -> None:
+    assert (DEV.hosting.min_instances, DEV.hosting.max_instances, DEV.hosting.canary) == (1, 2, None)
+    assert (DEV.classify.provisioned_concurrency, DEV.classify.reserved_concurrency) == (None, None)
+    assert (DEV.network, DEV.workbench) == (None, None)
+    assert (DEV.approval_status, DEV.removal_policy) == ("Approved", cdk.RemovalPolicy.DESTROY)
