@@ -1,0 +1,6 @@
+"""What a rehearsal leaves behind: rehearsal.json for programs, report.html for people."""
+
+from kennel.rehearsal.report.model import CoverageRow, Prediction, RehearsalReport
+from kennel.rehearsal.report.write import write
+
+__all__ = ["CoverageRow", "Prediction", "RehearsalReport", "write"]
