@@ -38,7 +38,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 def newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """Return the newest whole checkpoint, if any, and the names of damaged ones that were passed over."""
-    damaged = []
+    damaged: list[str] = []
     for file in _newest_first(folder):
         state = _load(file)
         if state is not None:

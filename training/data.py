@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 from training.errors import TrainingError
 from training.split import Split
@@ -100,7 +100,7 @@ def batches(images: Images, plan: Sequence[list[Item]], device: torch.device) ->
     A GPU is fed by processes that decode ahead; on a CPU the network itself needs the cores.
     """
     ahead = min(16, os.cpu_count() or 1) if device.type == "cuda" else 0
-    loader = DataLoader(images, batch_sampler=plan, num_workers=ahead, pin_memory=ahead > 0)  # type: ignore[arg-type]
+    loader = DataLoader(images, batch_sampler=plan, num_workers=ahead, pin_memory=ahead > 0)
     for pictures, labels in loader:
         yield pictures.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 

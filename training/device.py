@@ -23,7 +23,7 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def _gpu_multiplies_bfloat16() -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _cpu_has_amx() -> bool:

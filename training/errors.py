@@ -12,9 +12,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, TrainingError):
         text = str(error)
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        text = (
-            f"No space is left on the volume while writing {error.filename or 'the output'}; give the job a larger one."
-        )
+        text = f"No space is left for {error.filename or 'the output'}; give the job a larger volume."
     elif (
         isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     ):  # torch's, which is not loaded here

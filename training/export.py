@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
+import openvino  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +22,10 @@ def export(model: nn.Module, samples: Tensor, folder: Path, record: dict[str, An
     """
     model = model.cpu().eval()
     folder.mkdir(parents=True, exist_ok=True)
-    converted = openvino.convert_model(model, example_input=samples[:1], input=[(-1, *samples.shape[1:])])
+    # torch.export takes a size of one for a constant, so the example has two images.
+    example = torch.zeros(2, *samples.shape[1:])
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    converted = openvino.convert_model(program)
     converted.inputs[0].set_names({"image"})
     converted.outputs[0].set_names({"logits"})
     openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
