@@ -1,0 +1,115 @@
+"""Alarms in the right units, all to one topic that may be written to; a budget; a dashboard."""
+
+from typing import Any
+
+import pytest
+
+from tests.stacks.synthesized import Synthesized, text
+
+EVERYWHERE = {
+    "Invocation4XXErrors",
+    "Invocation5XXErrors",
+    "ModelLatency",
+    "CPUUtilization",
+    "Errors",
+    "Throttles",
+    "Duration",
+    "5xx",
+    "ApproximateNumberOfMessagesVisible",
+}
+
+
+def alarms_of(synth: Synthesized, stage: str) -> dict[str, dict[str, Any]]:
+    """Metric name -> the alarm's properties."""
+    alarms = synth.resources(stage, "Operations", "AWS::CloudWatch::Alarm").values()
+    return {alarm["Properties"]["MetricName"]: alarm["Properties"] for alarm in alarms}
+
+
+def test_dev_watches_everything_but_the_spillover_that_it_cannot_have(synth: Synthesized) -> None:
+    assert set(alarms_of(synth, "Dev")) == EVERYWHERE
+    assert set(alarms_of(synth, "Prod")) == EVERYWHERE | {"ProvisionedConcurrencySpilloverInvocations"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "dev", "prod"),
+    [
+        ("ModelLatency", 2_000_000, 2_000_000),  # microseconds: 2 s
+        ("Duration", 10_000, 10_000),  # milliseconds: 10 s
+        ("CPUUtilization", 170, 340),  # 85 % of two cores (ml.m5.large) and of four (ml.m5.xlarge)
+        ("Errors", 1, 1),
+        ("Invocation5XXErrors", 5, 5),
+    ],
+)
+def test_thresholds_are_in_the_metrics_own_units(synth: Synthesized, metric: str, dev: int, prod: int) -> None:
+    assert alarms_of(synth, "Dev")[metric]["Threshold"] == dev
+    assert alarms_of(synth, "Prod")[metric]["Threshold"] == prod
+
+
+def test_alarms_go_off_by_minutes_and_take_silence_for_health(synth: Synthesized, stage: str) -> None:
+    for metric, alarm in alarms_of(synth, stage).items():
+        assert alarm["Period"] == 60, metric
+        assert alarm["TreatMissingData"] == "notBreaching", metric
+        assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold", metric
+        assert alarm["AlarmDescription"], metric
+
+
+def test_every_alarm_tells_the_topic_when_it_begins_and_when_it_ends(synth: Synthesized, stage: str) -> None:
+    (topic,) = synth.resources(stage, "Operations", "AWS::SNS::Topic")
+    for metric, alarm in alarms_of(synth, stage).items():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": topic}], metric
+
+
+def test_the_functions_alarms_watch_the_alias_that_callers_use(synth: Synthesized, stage: str) -> None:
+    for metric in ("Errors", "Throttles", "Duration"):
+        dimensions = {each["Name"]: text(each["Value"]) for each in alarms_of(synth, stage)[metric]["Dimensions"]}
+        assert dimensions["Resource"].endswith(":live"), metric
+
+
+def test_cloudwatch_and_budgets_of_this_account_may_write_to_the_topic(synth: Synthesized, stage: str) -> None:
+    statements = synth.only(stage, "Operations", "AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    (allow,) = [each for each in statements if each["Effect"] == "Allow"]
+    assert allow["Principal"] == {"Service": ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"]}
+    assert allow["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    (deny,) = [each for each in statements if each["Effect"] == "Deny"]
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_senders_may_use_the_key_of_the_encrypted_topic(synth: Synthesized, stage: str) -> None:
+    topic = synth.only(stage, "Operations", "AWS::SNS::Topic")
+    assert text(topic["KmsMasterKeyId"]).startswith(f"<{stage}-Data.")
+    statements = synth.only(stage, "Data", "AWS::KMS::Key")["KeyPolicy"]["Statement"]
+    allowed = {
+        service
+        for statement in statements
+        if "kms:GenerateDataKey*" in statement["Action"] and "Service" in statement["Principal"]
+        for service in _listed(statement["Principal"]["Service"])
+        if statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    }
+    assert {"budgets.amazonaws.com", "cloudwatch.amazonaws.com"} <= allowed
+
+
+@pytest.mark.parametrize(("stage", "dollars"), [("Dev", 200), ("Prod", 1500)])
+def test_the_budget_warns_before_at_and_ahead_of_its_limit(synth: Synthesized, stage: str, dollars: int) -> None:
+    budget = synth.only(stage, "Operations", "AWS::Budgets::Budget")
+    (topic,) = synth.resources(stage, "Operations", "AWS::SNS::Topic")
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": dollars, "Unit": "USD"}
+    assert budget["Budget"]["TimeUnit"] == "MONTHLY"
+    notices = budget["NotificationsWithSubscribers"]
+    told = [(each["Notification"]["NotificationType"], each["Notification"]["Threshold"]) for each in notices]
+    assert told == [("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100)]
+    for each in notices:
+        assert each["Subscribers"] == [{"Address": {"Ref": topic}, "SubscriptionType": "SNS"}]
+
+
+def test_the_dashboard_shows_what_the_alarms_watch(synth: Synthesized, stage: str) -> None:
+    body = text(synth.only(stage, "Operations", "AWS::CloudWatch::Dashboard")["DashboardBody"])
+    for metric in ("ModelLatency", "Invocation5XXErrors", "CPUUtilization", "Duration", "Throttles", "5xx"):
+        assert f'"{metric}"' in body, metric
+
+
+def test_without_an_address_nobody_is_subscribed(synth: Synthesized, stage: str) -> None:
+    assert synth.resources(stage, "Operations", "AWS::SNS::Subscription") == {}
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
