@@ -5,20 +5,13 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.data import DataStack
-from stacks.endpoint_role import via_s3
 from stacks.findings import acknowledge, objects, own, wildcard
-from stacks.grants import allow
+from stacks.grants import allow, attach_to_vpc, sagemaker_principal, via_s3
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
 
 _MADE = ("prepared/", "runs/")
 _CHECKPOINTS = "runs/*/checkpoints/"
-
-
-def sagemaker_principal(scope: Construct) -> iam.IPrincipal:
-    """SageMaker, acting for this account only."""
-    account = {"StringEquals": {"aws:SourceAccount": cdk.Stack.of(scope).account}}
-    return iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=account)
 
 
 def job_role(scope: Construct, *, data: DataStack, images: ImagesStack, network: NetworkStack | None) -> iam.Role:
@@ -62,22 +55,3 @@ def _report(role: iam.Role) -> None:
     # The action knows no resource; the namespace is what can be narrowed.
     jobs = {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}}
     allow(role, ["cloudwatch:PutMetricData"], ["*"], jobs)
-
-
-def attach_to_vpc(role: iam.Role, network: NetworkStack) -> None:
-    """Lets SageMaker put what runs as `role` into the network's subnets and group."""
-    stack = cdk.Stack.of(role)
-    describe = ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")
-    allow(role, [f"ec2:Describe{what}" for what in describe], ["*"])
-    interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
-    subnets = [
-        stack.format_arn(service="ec2", resource="subnet", resource_name=subnet.subnet_id)
-        for subnet in network.vpc.isolated_subnets
-    ]
-    group = network.job_security_group.security_group_id
-    groups = stack.format_arn(service="ec2", resource="security-group", resource_name=group)
-    allow(role, ["ec2:CreateNetworkInterface"], [interfaces, groups, *subnets])
-    change = ("CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission")
-    allow(role, [f"ec2:{action}" for action in change], [interfaces])
-    reason = "SageMaker makes a job's interfaces when it starts; their names are not known before."
-    acknowledge(role, reason, own("ec2", "network-interface/*"))

@@ -6,11 +6,9 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.endpoint_role import via_s3
 from stacks.findings import acknowledge, objects, own, wildcard
-from stacks.grants import allow
+from stacks.grants import allow, sagemaker_principal, via_s3
 from stacks.images import ImagesStack
-from stacks.job_role import sagemaker_principal
 from stacks.pipeline_jobs import Jobs
 
 _KINDS = ("Processing", "Training", "HyperParameterTuning")
