@@ -1,0 +1,141 @@
+"""Containers without a container engine: the program of this checkout in namespaces of its own, or a bare process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from kennel.rehearsal.containers import keeper
+from kennel.rehearsal.containers.engine import REPOSITORY, Container, ContainerError, Network
+from kennel.rehearsal.containers.process import Process
+
+_PRIVATE = keeper.NEWNS | keeper.NEWUTS | keeper.NEWPID
+_READY_S = 10.0
+
+
+class ProcessEngine:
+    """Where the machine refuses namespaces: OPT_ML instead of /opt/ml, and the machine's own network."""
+
+    name = "processes"
+    isolates = False
+    notice = "This machine refuses private namespaces: jobs see its network, and OPT_ML stands in for /opt/ml."
+
+    @contextmanager
+    def network(self) -> Iterator[Network]:
+        """Not a network of its own, only a free port on which the hosts of one job find each other."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        yield Network(environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+
+    def start(self, container: Container) -> Process:
+        environment = {**_environment(container), "OPT_ML": str(container.root)}
+        return Process(_command(container), environment=environment, cwd=REPOSITORY, on_line=container.on_line)
+
+
+class NamespaceEngine:
+    """Each container in PID, mount and UTS namespaces; the hosts of a job in one network that has only loopback."""
+
+    name = "namespaces"
+    isolates = True
+    notice = ""
+
+    def __init__(self, *, user: bool | None = None) -> None:
+        """`user`: in a user namespace too, which is how it works without root."""
+        self._user = keeper.NEWUSER if (os.geteuid() != 0 if user is None else user) else 0
+
+    @contextmanager
+    def network(self) -> Iterator[Network]:
+        spaces = ("user", "net") if self._user else ("net",)
+        ready = _Ready()
+        holder = Process(
+            [],
+            environment={},
+            cwd=REPOSITORY,
+            on_line=ready,
+            isolation={"namespaces": self._user | keeper.NEWNET},
+        )
+        try:
+            ready.wait(holder)
+            yield Network(joins=tuple(f"/proc/{holder.pid}/ns/{space}" for space in spaces))
+        finally:
+            holder.kill()
+
+    def start(self, container: Container) -> Process:
+        beside = container.root.with_name(container.root.name + ".host")
+        (beside / "opt").mkdir(parents=True, exist_ok=True)
+        hosts_file = beside / "hosts"
+        hosts_file.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *container.hosts)))
+        joins = container.network.joins if container.network else ()
+        isolation = {
+            "namespaces": _PRIVATE | (0 if joins else self._user),
+            "join": joins,
+            "host": container.host,
+            "hosts_file": str(hosts_file),
+            "root": str(container.root),
+            "scratch": str(beside / "opt"),
+        }
+        return Process(
+            _command(container),
+            environment=_environment(container),
+            cwd=REPOSITORY,
+            on_line=container.on_line,
+            isolation=isolation,
+        )
+
+    def works(self, scratch: Path) -> bool:
+        """Whether this machine allows it: a container is tried in `scratch`."""
+        (scratch / "ml").mkdir(parents=True, exist_ok=True)
+        probe = ("sh", "-c", "test -d /opt/ml && test -d /proc/1")
+        try:
+            with self.network() as network:
+                container = Container(program="training", root=scratch / "ml", entrypoint=probe, network=network)
+                return self.start(container).wait(_READY_S) == 0
+        except ContainerError:
+            return False
+
+
+class _Ready:
+    """Waits for the line `ready`."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self._seen = threading.Event()
+
+    def __call__(self, line: str) -> None:
+        if line == "ready":
+            self._seen.set()
+
+    def wait(self, process: Process) -> None:
+        while not self._seen.wait(0.02):
+            if process.poll() is not None:
+                process.wait()
+                if self._seen.is_set():
+                    break
+                raise ContainerError(f"A private network could not be made: {process.log}")
+
+
+def _command(container: Container) -> Sequence[str]:
+    entrypoint = container.entrypoint or ("python3", "-m", container.program)
+    interpreter = sys.executable if entrypoint[0] in ("python", "python3") else entrypoint[0]
+    return (interpreter, *entrypoint[1:], *container.arguments)
+
+
+def _environment(container: Container) -> dict[str, str]:
+    """What a container has: nothing of this process's environment but where programs are."""
+    home = container.root.with_name(container.root.name + ".home")
+    home.mkdir(parents=True, exist_ok=True)
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONUNBUFFERED": "1",
+        **container.environment,
+        **(container.network.environment if container.network else {}),
+    }

@@ -1,0 +1,85 @@
+"""What every job of one execution shares."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kennel.rehearsal.containers import ContainerEngine
+from kennel.rehearsal.jobs.events import OnEvent, StepEvent
+from kennel.rehearsal.jobs.store import Store
+from kennel.rehearsal.seams import PipelineExecution
+
+
+@dataclass
+class Context:
+    """`client(service, role_arn)` makes a boto3 client; `interruptions`: how many spot jobs are still to be hit."""
+
+    execution: PipelineExecution
+    client: Callable[[str, str | None], Any]
+    engine: ContainerEngine
+    work: Path
+    on_event: OnEvent
+    interruptions: int
+    seed: int
+
+    def store(self, role_arn: str) -> Store:
+        return Store(self.client("s3", role_arn))
+
+    def job_name(self, step: str, limit: int = 63) -> str:
+        """`pipelines-<execution>-<step>-<hash>`, as SageMaker names jobs; the same for the same execution."""
+        suffix = hashlib.sha256(f"{self.execution.id}/{step}".encode()).hexdigest()[:10]
+        return f"pipelines-{self.execution.id}-{step}"[: limit - 11].rstrip("-") + f"-{suffix}"
+
+    def arn(self, kind: str, name: str) -> str:
+        partition, service, region, account = self.execution.arn.split(":")[1:5]
+        return f"arn:{partition}:{service}:{region}:{account}:{kind}/{name}"
+
+    @property
+    def region(self) -> str:
+        return self.execution.arn.split(":")[3]
+
+    @property
+    def stopping(self) -> bool:
+        """Whether StopPipelineExecution was called."""
+        return self.execution.status == "Stopping"
+
+    def watch(self, step: str, definitions: Sequence[Mapping[str, str]] = (), label: str = "") -> Watch:
+        return Watch(self.on_event, step, [(item["Name"], re.compile(item["Regex"])) for item in definitions], label)
+
+
+@dataclass
+class Watch:
+    """Reads a job's log: passes each line on and keeps the latest value of each metric in `final`."""
+
+    on_event: OnEvent
+    step: str
+    metrics: Sequence[tuple[str, re.Pattern[str]]]
+    label: str = ""
+    final: dict[str, float] = field(default_factory=dict)
+
+    def line(self, text: str, host: str = "") -> bool:
+        """Report one line of `host`'s log; return whether it held a metric."""
+        found = dict(self._values(text))
+        self.final.update(found)
+        label = " ".join(filter(None, (self.label, host)))
+        self.on_event(StepEvent(self.step, "metric" if found else "log", text, found, label))
+        return bool(found)
+
+    def say(self, text: str) -> None:
+        self.on_event(StepEvent(self.step, "log", text, {}, self.label))
+
+    def _values(self, text: str) -> list[tuple[str, float]]:
+        matches = ((name, pattern.search(text)) for name, pattern in self.metrics)
+        found = []
+        for name, match in matches:
+            try:
+                if match:
+                    found.append((name, float(match[1])))
+            except ValueError:
+                continue  # SageMaker passes over what is no number
+        return found

@@ -1,0 +1,32 @@
+"""What a running pipeline tells of itself, and how it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """Something happened in a step. `detail`: the log line, the outcome or the reason; `metrics`: of one log line.
+
+    `job` tells apart what runs within one step: the trial of a tuning job, the host of a larger one; else empty.
+    """
+
+    step: str
+    kind: Literal["started", "log", "metric", "finished", "failed"]
+    detail: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    job: str = ""
+
+
+OnEvent = Callable[[StepEvent], None]
+
+
+class JobFailed(RuntimeError):
+    """A step failed; the text becomes its FailureReason."""
+
+
+class DefinitionError(JobFailed):
+    """The pipeline's definition or its parameters cannot work; the text says which part and why."""

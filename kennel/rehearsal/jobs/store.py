@@ -1,0 +1,132 @@
+"""What SageMaker does with S3 around a job, with the job role's own credentials."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from kennel.rehearsal.jobs.events import JobFailed
+
+
+class Store:
+    """Downloads and uploads through one boto3 S3 client; every refusal becomes a JobFailed that names the URI."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+
+    def read(self, uri: str) -> bytes:
+        bucket, key = split(uri)
+        try:
+            body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            raise JobFailed(f"ClientError: {uri} cannot be read: {error}") from error
+        return body
+
+    def fetch(self, uri: str, kind: str, folder: Path, part: tuple[int, int] = (0, 1)) -> int:
+        """Download an `S3Prefix` or what a `ManifestFile` names into `folder`; returns the number of files.
+
+        `part` (i, n): only every n-th object from the i-th on, as ShardedByS3Key distributes them.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        files = self._manifest(uri) if kind == "ManifestFile" else self._prefix(uri)
+        count = 0
+        for count, (bucket, key, relative) in enumerate(files, 1):
+            if (count - 1) % part[1] != part[0]:
+                continue
+            path = _inside(folder, relative)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._call("read", f"s3://{bucket}/{key}", "download_file", Bucket=bucket, Key=key, Filename=str(path))
+        if not count:
+            raise JobFailed(f"ClientError: no S3 objects found under {uri}: was the step that writes them run?")
+        return count
+
+    def upload(self, folder: Path, uri: str, key_id: str = "") -> None:
+        """Upload every file below `folder`, encrypted with `key_id` if there is one."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self.put(path, f"{uri.rstrip('/')}/{path.relative_to(folder).as_posix()}", key_id)
+
+    def put(self, path: Path, uri: str, key_id: str = "") -> None:
+        bucket, key = split(uri)
+        extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key_id} if key_id else None
+        self._call("written", uri, "upload_file", Filename=str(path), Bucket=bucket, Key=key, ExtraArgs=extra)
+
+    def pull(self, uri: str, folder: Path) -> None:
+        """Bring a checkpoint folder here; it may not exist yet."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(True for _ in self._prefix(uri)):
+            self.fetch(uri, "S3Prefix", folder)
+
+    def mirror(self, folders: Sequence[Path], uri: str, key_id: str = "") -> None:
+        """Make `uri` hold exactly the files of all `folders` (one a host)."""
+        for folder in folders:
+            self.upload(folder, uri, key_id)
+        for bucket, key, relative in self._prefix(uri):
+            if not any((folder / relative).is_file() for folder in folders):
+                self._call("deleted", f"s3://{bucket}/{key}", "delete_object", Bucket=bucket, Key=key)
+
+    def _call(self, verb: str, uri: str, operation: str, **request: Any) -> None:
+        from boto3.exceptions import S3UploadFailedError
+
+        try:
+            getattr(self._s3, operation)(**request)
+        except (ClientError, S3UploadFailedError) as error:
+            raise JobFailed(f"ClientError: {uri} cannot be {verb}: {error}") from error
+
+    def _prefix(self, uri: str) -> Iterator[tuple[str, str, str]]:
+        """Bucket, key and path of what lies under `uri` as a folder, or of the one object that it names."""
+        bucket, prefix = split(uri)
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        try:
+            keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        except ClientError as error:
+            raise JobFailed(f"ClientError: {uri} cannot be listed: {error}") from error
+        base = prefix.rstrip("/") + "/" if prefix else ""
+        for key in keys:
+            if key == prefix and not key.endswith("/"):
+                yield bucket, key, PurePosixPath(key).name
+            elif key.startswith(base) and not key.endswith("/"):
+                yield bucket, key, key.removeprefix(base)
+
+    def _manifest(self, uri: str) -> Iterator[tuple[str, str, str]]:
+        try:
+            head, *files = json.loads(self.read(uri))
+            bucket, prefix = split(head["prefix"])
+        except (ValueError, TypeError, KeyError):
+            raise JobFailed(
+                f'ClientError: {uri} is no manifest; a manifest is [{{"prefix": "s3://..."}}, "file", ...].'
+            ) from None
+        for name in files:
+            yield bucket, prefix + name, name
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of an s3:// URI."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise JobFailed(f"ClientError: {uri!r} is no S3 URI (s3://bucket/key).")
+    return bucket, key
+
+
+def pack(folders: Sequence[Path], archive: Path) -> None:
+    """Write the contents of `folders` into one flat .tar.gz; where two have a name, the first one's counts.
+
+    Level 1: weights hardly shrink.
+    """
+    found = {path.name: path for folder in reversed(folders) for path in folder.iterdir()}
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        for name in sorted(found):
+            tar.add(found[name], name)
+
+
+def _inside(folder: Path, relative: str) -> Path:
+    path = PurePosixPath(relative)
+    if path.is_absolute() or ".." in path.parts:
+        raise JobFailed(f"ClientError: the object name {relative!r} would leave its folder.")
+    return folder / path

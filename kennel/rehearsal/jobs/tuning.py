@@ -1,0 +1,113 @@
+"""CreateHyperParameterTuningJob: trials as training jobs, the best of them as the step's properties."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kennel.rehearsal.jobs.context import Context
+from kennel.rehearsal.jobs.events import DefinitionError, JobFailed
+from kennel.rehearsal.jobs.training import TrainingJob
+
+_TUNING_NAME = 32  # characters, SageMaker's limit
+
+
+def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """Run every trial, one after the other; raises JobFailed when none gives a value of the objective."""
+    config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
+    name = context.job_name(step["Name"], _TUNING_NAME)
+    chance = random.Random(config.get("RandomSeed", context.seed))
+    count = int(config["ResourceLimits"]["MaxNumberOfTrainingJobs"])
+    objective = _objective(config, definition)
+    summaries = []
+    for number in range(1, count + 1):
+        chosen = dict(sample(config.get("ParameterRanges", {}), chance))
+        suffix = hashlib.sha256(f"{name}/{number}".encode()).hexdigest()[:8]
+        trial = f"{name}-{number:03d}-{suffix}"
+        summaries.append(_trial(context, step["Name"], trial, definition, chosen, objective, f"{number}/{count}"))
+    best = _best(summaries, objective["Type"])
+    done = sum(summary["TrainingJobStatus"] == "Completed" for summary in summaries)
+    return {
+        **request,
+        "HyperParameterTuningJobName": name,
+        "HyperParameterTuningJobArn": context.arn("hyper-parameter-tuning-job", name),
+        "HyperParameterTuningJobStatus": "Completed",
+        "BestTrainingJob": best,
+        "TrainingJobSummaries": sorted(summaries, key=lambda summary: summary is not best),
+        "TrainingJobStatusCounters": {"Completed": done, "NonRetryableError": count - done},
+    }
+
+
+def sample(ranges: Mapping[str, Any], chance: random.Random) -> Iterator[tuple[str, str]]:
+    """One value a parameter, as the strings that SageMaker passes."""
+    for item in ranges.get("ContinuousParameterRanges", []):
+        yield item["Name"], f"{_between(item, chance):.8g}"
+    for item in ranges.get("IntegerParameterRanges", []):
+        whole = round(_between(item, chance))
+        yield item["Name"], str(min(max(whole, int(item["MinValue"])), int(item["MaxValue"])))
+    for item in ranges.get("CategoricalParameterRanges", []):
+        yield item["Name"], str(chance.choice(item["Values"]))
+
+
+def _between(item: Mapping[str, Any], chance: random.Random) -> float:
+    low, high = float(item["MinValue"]), float(item["MaxValue"])
+    scale = item.get("ScalingType", "Auto")
+    if low > high or (scale == "Logarithmic" and low <= 0) or (scale == "ReverseLogarithmic" and high >= 1):
+        raise DefinitionError(f"The range of {item['Name']} ({low} to {high}) does not suit {scale} scaling.")
+    if scale == "Logarithmic":
+        return math.exp(chance.uniform(math.log(low), math.log(high)))
+    if scale == "ReverseLogarithmic":
+        return 1 - math.exp(chance.uniform(math.log1p(-high), math.log1p(-low)))
+    return chance.uniform(low, high)
+
+
+def _objective(config: Mapping[str, Any], definition: Mapping[str, Any]) -> Mapping[str, str]:
+    objective: Mapping[str, str] = config["HyperParameterTuningJobObjective"]
+    known = [item["Name"] for item in definition["AlgorithmSpecification"].get("MetricDefinitions", [])]
+    if objective["MetricName"] not in known:
+        raise DefinitionError(f"The objective {objective['MetricName']} is none of the job's metrics ({known}).")
+    return objective
+
+
+def _trial(
+    context: Context,
+    step: str,
+    name: str,
+    definition: Mapping[str, Any],
+    chosen: Mapping[str, str],
+    objective: Mapping[str, str],
+    label: str,
+) -> dict[str, Any]:
+    static = definition.get("StaticHyperParameters", {})
+    parameters = {**static, **chosen, "_tuning_objective_metric": objective["MetricName"]}
+    summary: dict[str, Any] = {
+        "TrainingJobName": name,
+        "TrainingJobArn": context.arn("training-job", name),
+        "TunedHyperParameters": dict(chosen),
+    }
+    job = TrainingJob(context, step, name, {**definition, "HyperParameters": parameters}, label)
+    context.watch(step, label=label).say(", ".join(f"{key} {value}" for key, value in chosen.items()))
+    try:
+        done = job.run()
+    except JobFailed as error:
+        if context.stopping:
+            raise
+        return {**summary, "TrainingJobStatus": "Failed", "FailureReason": str(error)}
+    values = {item["MetricName"]: item["Value"] for item in done["FinalMetricDataList"]}
+    value = values.get(objective["MetricName"], math.nan)
+    final = {"Type": objective["Type"], "MetricName": objective["MetricName"], "Value": value}
+    return {**summary, "TrainingJobStatus": "Completed", "FinalHyperParameterTuningJobObjectiveMetric": final}
+
+
+def _best(summaries: list[dict[str, Any]], direction: str) -> dict[str, Any]:
+    def value(summary: Mapping[str, Any]) -> float:
+        return float(summary.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value", math.nan))
+
+    rated = [summary for summary in summaries if not math.isnan(value(summary))]
+    if not rated:
+        reasons = [summary["FailureReason"] for summary in summaries if "FailureReason" in summary]
+        raise JobFailed(f"No trial reported the objective. {reasons[0] if reasons else ''}".strip())
+    return max(rated, key=value) if direction == "Maximize" else min(rated, key=value)
