@@ -49,9 +49,10 @@ class Deadline:
         For calls that know no deadline of their own (name resolution, botocore). One that is late is left behind in a
         daemon thread, which ends by its own longer timeouts and keeps no sandbox alive.
         """
+        seconds = self.time_left()  # before the call begins: with no time left there is none
         future: Future[T] = Future()
         Thread(target=_settle, args=(future, call), daemon=True).start()
-        return future.result(self.time_left())
+        return future.result(seconds)
 
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:

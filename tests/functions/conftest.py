@@ -76,7 +76,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 
 def _forget() -> None:
     for remembered in (aws._s3, aws._runtime, Settings.from_environment):
-        remembered.cache_clear()  # type: ignore[attr-defined]
+        remembered.cache_clear()
 
 
 @pytest.fixture

@@ -1,0 +1,206 @@
+"""What the endpoint may say, over the wire: retries inside the deadline, refusals, and answers not to be believed."""
+
+import json
+import socket
+import time
+from typing import Any
+
+import pytest
+from classify import aws, faults
+from classify.handler import handler
+
+from tests.functions.worlds import PNG, Context, Reply, Runtime, base64_of, probabilities
+
+PICTURE = {"image": base64_of(PNG)}
+GOOD = probabilities(0.1, 0.7, 0.2)
+
+
+def container(status: int) -> Reply:
+    """How SageMaker passes on an error answer of the container."""
+    body = {"Message": "Received client error", "OriginalStatusCode": status, "OriginalMessage": "secret text"}
+    return Reply(424, body, "ModelError")
+
+
+THROTTLED = Reply(429, {"message": "Rate exceeded"}, "ThrottlingException")
+UNAVAILABLE = Reply(503, {"message": "secret text"}, "ServiceUnavailable")
+NOT_FOUND = Reply(400, {"message": "Endpoint kennel-test of account 123456789012 not found."}, "ValidationError")
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The bounds of the pauses taken; the pauses themselves are short."""
+    bounds: list[float] = []
+
+    def uniform(low: float, high: float) -> float:
+        bounds.append(high)
+        return low
+
+    monkeypatch.setattr("random.uniform", uniform)
+    return bounds
+
+
+def error_of(*replies: Reply, runtime: Runtime, seconds: float = 20.0) -> dict[str, Any]:
+    runtime.replies = list(replies)
+    error: dict[str, Any] = handler(PICTURE, Context(seconds))["error"]
+    assert "secret" not in error["message"]
+    return error
+
+
+@pytest.mark.parametrize(
+    "reply", [THROTTLED, UNAVAILABLE, container(503), container(429), Reply(500, {}, "InternalFailure"), Reply(None)]
+)
+def test_what_may_pass_is_tried_again(runtime: Runtime, reply: Reply) -> None:
+    runtime.replies = [reply, reply, GOOD]
+    assert handler(PICTURE, Context())["probabilities"] == [0.1, 0.7, 0.2]
+    assert [body for _, _, body in runtime.calls] == [PNG] * 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (THROTTLED, "endpoint_throttled"),
+        (Reply(400, {"message": "Rate exceeded"}, "ThrottlingException"), "endpoint_throttled"),
+        (Reply(429, {"message": "loading"}, "ModelNotReadyException"), "endpoint_throttled"),
+        (container(429), "endpoint_throttled"),
+        (UNAVAILABLE, "endpoint_unavailable"),
+        (Reply(530, {"message": "x"}, "InternalDependencyException"), "endpoint_unavailable"),
+        (container(503), "endpoint_unavailable"),
+        (Reply(None), "endpoint_unavailable"),
+    ],
+)
+def test_after_four_attempts_it_is_given_up(runtime: Runtime, reply: Reply, code: str) -> None:
+    error = error_of(reply, runtime=runtime)
+    assert (error["code"], error["status"]) == (code, 503)
+    assert len(runtime.calls) == 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "status"),
+    [
+        (NOT_FOUND, "no_model", 503),
+        (container(400), "not_an_image", 400),
+        (container(413), "too_large", 413),
+        (container(415), "unsupported_image", 415),
+        (container(404), "bad_answer", 502),
+        (container(406), "bad_answer", 502),
+        (container(500), "endpoint_unavailable", 503),
+        (Reply(424, {"Message": "no status"}, "ModelError"), "endpoint_unavailable", 503),
+        (Reply(400, {"message": "secret text"}, "ValidationError"), "internal_error", 500),
+        (Reply(403, {"message": "secret text"}, "AccessDeniedException"), "internal_error", 500),
+    ],
+)
+def test_what_will_not_pass_is_said_at_once(runtime: Runtime, reply: Reply, code: str, status: int) -> None:
+    error = error_of(reply, runtime=runtime)
+    assert (error["code"], error["status"]) == (code, status)
+    assert len(runtime.calls) == 1
+
+
+def test_without_a_model_the_caller_learns_what_to_do(runtime: Runtime) -> None:
+    message = error_of(NOT_FOUND, runtime=runtime)["message"]
+    assert "training pipeline" in message
+    assert "approve" in message
+
+
+def test_pauses_grow_and_are_drawn_at_random(runtime: Runtime, pauses: list[float]) -> None:
+    error_of(THROTTLED, runtime=runtime)
+    assert pauses == [0.1, 0.2, 0.4, 0.8]
+
+
+def test_no_pause_outlasts_the_deadline(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: 60.0)
+    started = time.monotonic()
+    assert error_of(THROTTLED, GOOD, runtime=runtime, seconds=5.0)["code"] == "endpoint_throttled"
+    assert time.monotonic() - started < 2
+    assert len(runtime.calls) == 1
+
+
+def test_an_endpoint_that_hangs_is_left_before_lambda_ends_the_sandbox(runtime: Runtime) -> None:
+    started = time.monotonic()
+    assert error_of(Reply(200, {}, delay=30), runtime=runtime, seconds=0.8)["code"] == "endpoint_unavailable"
+    assert time.monotonic() - started < 0.8
+
+
+def test_without_time_the_endpoint_is_not_called(runtime: Runtime) -> None:
+    assert error_of(GOOD, runtime=runtime, seconds=0.4)["code"] == "endpoint_unavailable"
+    assert runtime.calls == []
+
+
+def test_an_endpoint_that_refuses_connections_is_unavailable(environment: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{port}")
+    assert handler(PICTURE, Context())["error"]["code"] == "endpoint_unavailable"
+
+
+def good(**more: Any) -> dict[str, Any]:
+    return {"probabilities": [0.25, 0.75], "classes": ["cat", "dog"], "model": ""} | more
+
+
+@pytest.mark.parametrize("model", [{"model": ""}, {"model": None}])
+def test_a_model_without_a_name_is_empty(runtime: Runtime, model: dict[str, Any]) -> None:
+    runtime.replies = [Reply(200, good(**model))]
+    assert handler(PICTURE, Context())["model"] == ""
+
+
+@pytest.mark.parametrize("values", [[0.2501, 0.75], [1.0, 0.0], [1, 0], [0.249, 0.75]])
+def test_probabilities_may_be_rounded(runtime: Runtime, values: list[float]) -> None:
+    runtime.replies = [Reply(200, good(probabilities=values))]
+    assert handler(PICTURE, Context())["probabilities"] == values
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        [],
+        {},
+        "text",
+        good(probabilities=None),
+        good(probabilities=[]),
+        good(probabilities=[1.0]),
+        good(probabilities=[0.2, 0.3, 0.5]),
+        good(probabilities=[0.5, float("nan")]),
+        good(probabilities=[0.5, float("inf")]),
+        good(probabilities=[-0.5, 1.5]),
+        good(probabilities=[0.5, 0.6]),
+        good(probabilities=[0.0, 0.0]),
+        good(probabilities=[10**400, 0]),
+        good(probabilities=["0.5", "0.5"]),
+        good(probabilities=[True, False]),
+        good(probabilities={"cat": 0.5, "dog": 0.5}),
+        good(classes=None),
+        good(classes=[]),
+        good(classes=["cat"]),
+        good(classes=["cat", "cat"]),
+        good(classes=["cat", 7]),
+        good(classes=["cat", []]),
+        good(classes="ab"),
+        good(model=7),
+    ],
+    ids=lambda body: str(body)[:40],
+)
+def test_an_answer_that_cannot_be_true_is_not_passed_on(runtime: Runtime, body: Any) -> None:
+    error = error_of(Reply(200, body), runtime=runtime)
+    assert (error["code"], error["status"]) == ("bad_answer", 502)
+    assert len(runtime.calls) == 1
+
+
+def test_the_log_tells_what_the_caller_does_not(runtime: Runtime, capsys: pytest.CaptureFixture[str]) -> None:
+    error_of(container(500), runtime=runtime)
+    line = json.loads(capsys.readouterr().out)
+    assert "ModelError" in line["error"]
+    assert line["code"] == "endpoint_unavailable"
+
+
+def test_clients_are_made_once_a_sandbox(runtime: Runtime) -> None:
+    handler(PICTURE, Context())
+    handler(PICTURE, Context())
+    assert aws._runtime.cache_info().misses == 1
+
+
+def test_an_error_answer_of_an_unknown_shape_is_read_all_the_same() -> None:
+    assert isinstance(faults.of_endpoint({}), faults.Unforeseen)
+    assert str(faults.of_s3({})).startswith("S3 could not give the object")
