@@ -1,0 +1,42 @@
+"""The embedded AWS with its data planes, put together: the only place that knows all three."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from kennel.rehearsal.cloud import Cloud
+from kennel.rehearsal.containers import pick_engine
+from kennel.rehearsal.jobs import PipelineRunner
+from kennel.rehearsal.options import Options
+from kennel.rehearsal.seams import Planes
+from kennel.rehearsal.serving import Endpoints, Functions
+
+
+@contextmanager
+def embedded(options: Options, work: Path, on_event: Callable[[Any], None]) -> Iterator[Cloud]:
+    """Start the embedded AWS on loopback and yield it; everything it started ends with the block."""
+    with ExitStack() as stack:
+        engine = pick_engine(options.images)
+        cloud: Cloud
+
+        def client(service: str, role_arn: str | None = None) -> Any:
+            return cloud.client(service, role_arn)
+
+        functions = Functions(environment=lambda role_arn: cloud.environment(role_arn))
+        endpoints = Endpoints(client=client, engine=engine, work=work / "endpoints")
+        runner = PipelineRunner(
+            client=client,
+            work=work / "jobs",
+            containers=engine,
+            on_event=on_event,
+            interrupt_spot=options.spot,
+            seed=options.seed,
+        )
+        stack.callback(endpoints.close)
+        stack.callback(functions.close)
+        planes = Planes(runner.run, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
+        cloud = stack.enter_context(Cloud(planes, work / "cloud", port=options.port))
+        yield cloud

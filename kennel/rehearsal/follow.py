@@ -1,0 +1,75 @@
+"""Shows a pipeline execution while it runs, and waits for what AWS calls eventually."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from kennel.console import Display
+from kennel.errors import KennelError
+
+_POLL_S = 0.05
+
+
+class Follower:
+    """Takes the runner's events: each pipeline step becomes a step of the display, each epoch a metric."""
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.epochs: list[dict[str, float]] = []
+        self._open: dict[str, ExitStack] = {}
+
+    def __call__(self, event: Any) -> None:
+        if event.kind == "started":
+            self._open[event.step] = ExitStack()
+            self._open[event.step].enter_context(self.display.step(event.step))
+        elif event.kind == "metric":
+            self.epochs.append({"step": event.step, **event.detail})
+            self.display.metric(event.detail)
+        elif event.kind == "log":
+            self.display.log(str(event.detail))
+        elif event.step in self._open:
+            self._close(event)
+
+    def _close(self, event: Any) -> None:
+        opened = self._open.pop(event.step)
+        failure = KennelError(str(event.detail)) if event.kind == "failed" else None
+        try:
+            opened.__exit__(type(failure) if failure else None, failure, None)
+        except KennelError:
+            pass  # the pipeline's own status carries the reason
+
+
+def wait(what: str, ready: Callable[[], Any], *, seconds: float) -> Any:
+    """Call `ready` until it answers something true and return that; raises KennelError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ready()):
+        if time.monotonic() > deadline:
+            raise KennelError(f"{what} did not happen within {seconds:.0f} s.")
+        time.sleep(_POLL_S)
+    return answer
+
+
+def execution_of(sagemaker: Any, pipeline: str) -> str:
+    """The ARN of the pipeline's first execution, which the upload's manifest starts through EventBridge."""
+
+    def started() -> Any:
+        found = sagemaker.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
+        return found and found[0]["PipelineExecutionArn"]
+
+    return str(wait("The start of the pipeline by the upload's manifest", started, seconds=30))
+
+
+def finished(sagemaker: Any, execution: str) -> dict[str, Any]:
+    """Wait for the execution's end and return its description; raises KennelError with the reason of a failure."""
+    while True:
+        about: dict[str, Any] = sagemaker.describe_pipeline_execution(PipelineExecutionArn=execution)
+        if about["PipelineExecutionStatus"] not in ("Executing", "Stopping"):
+            break
+        time.sleep(_POLL_S)
+    if about["PipelineExecutionStatus"] != "Succeeded":
+        reason = about.get("FailureReason") or about["PipelineExecutionStatus"]
+        raise KennelError(f"The pipeline ended as {about['PipelineExecutionStatus']}: {reason}")
+    return about

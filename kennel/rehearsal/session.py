@@ -1,0 +1,132 @@
+"""The steps of a rehearsal, each through AWS's own API, as an operator, a caller or EventBridge would take them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kennel.errors import KennelError
+from kennel.invoke import Refused, classify, payload
+from kennel.rehearsal import pictures
+from kennel.rehearsal.cloud import Cloud, Deployed, deploy
+from kennel.rehearsal.follow import execution_of, finished
+from kennel.rehearsal.options import Options
+from kennel.rehearsal.pictures import Picture
+from kennel.rehearsal.record import Record
+from kennel.rehearsal.release import approve, registered, wait_until_served
+from kennel.rehearsal.report import CoverageRow, Prediction
+from kennel.upload import Upload, upload_dataset
+
+_PICTURES = 12
+
+
+class Session:
+    """What one step leaves behind for the next. `record` gets whatever the report shall show."""
+
+    deployed: Deployed
+    upload: Upload
+    package: dict[str, Any]
+
+    def __init__(self, options: Options, work: Path, record: Record, cloud: Cloud) -> None:
+        self.options, self.work, self.record, self.cloud = options, work, record, cloud
+        self.display = record.display
+
+    def deploy(self, assembly: Path) -> None:
+        with self.display.step(f"Deploy {self.options.stage}") as step:
+            self.deployed = deploy(self.cloud, assembly, self.options.stage, progress=self._progress)
+            rows = [CoverageRow(row.type, row.logical_id, row.status, row.note) for row in self.deployed.coverage]
+            self.record.coverage = rows
+            held = sum(row.status == "held" for row in rows)
+            step.detail = f"{len(rows)} resources, {held} held as written, {len(rows) - held} not wholly"
+        self._say_what_is_not_held(rows)
+
+    def train(self, data: Path) -> None:
+        """Upload `data`; its manifest starts the pipeline, which is followed to its end."""
+        sagemaker = self.cloud.client("sagemaker")
+        self.cloud.pipeline_overrides.update(self.record.overrides)
+        with self.display.step("Upload the data") as step:
+            self.upload = upload_dataset(data, bucket=self._bucket, s3=self.cloud.client("s3"), name="rehearsal")
+            step.detail = f"{self.upload.images:,} images, {self.upload.bytes / 1e6:.1f} MB"
+        with self.display.step("Run the pipeline"):
+            try:
+                finished(sagemaker, execution_of(sagemaker, self._output("Pipeline", "PipelineName")))
+            finally:
+                self.record.prepare = self._json(f"prepared/{self.upload.manifest_key}/report/prepare.json")
+        self.package = registered(sagemaker, self._output("Data", "ModelPackageGroupName"))
+        self._keep_evaluation()
+
+    def release(self) -> None:
+        with self.display.step("Release the model") as step:
+            sagemaker = self.cloud.client("sagemaker")
+            by_hand = approve(sagemaker, self.package)
+            wait_until_served(
+                self.cloud.client("cloudformation"),
+                sagemaker,
+                stack=f"{self.options.stage}-Hosting",
+                endpoint=self._output("Hosting", "EndpointName"),
+                package=self.package["ModelPackageArn"],
+            )
+            step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
+
+    def classify(self) -> None:
+        with self.display.step("Ask the Lambda") as step:
+            prefix = f"prepared/{self.upload.manifest_key}/data/test"
+            shown = pictures.held_out(self.cloud.client("s3"), self._bucket, prefix, self.work / "pictures", _PICTURES)
+            shown += pictures.given(self.options.photos)
+            for number, picture in enumerate(shown):
+                self.record.predictions.append(self._ask(picture))
+                self.display.advance((number + 1) / len(shown))
+            known = [one for one in self.record.predictions if one.truth is not None]
+            right = sum(one.label == one.truth for one in known)
+            step.detail = f"{len(shown)} pictures, {right} of {len(known)} held-out ones right"
+
+    def _ask(self, picture: Picture) -> Prediction:
+        body = picture.path.read_bytes()
+        try:
+            event = payload(str(picture.path))
+            answer = classify(self.cloud.client("lambda"), self._output("Classify", "FunctionAliasArn"), event)
+        except KennelError as error:
+            if isinstance(error, Refused) or picture.truth is None:
+                return Prediction(picture.name, "", 0.0, truth=picture.truth, image=body, error=str(error))
+            raise
+        top = [(one["label"], one["probability"]) for one in answer["predictions"]]
+        return Prediction(picture.name, *top[0], top=top, truth=picture.truth, image=body)
+
+    def _keep_evaluation(self) -> None:
+        """Fetch evaluation.json from where the model package says it lies, and the figures beside it."""
+        uri = self.package["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
+        bucket, key = uri.removeprefix("s3://").split("/", 1)
+        self.record.evaluation = self._json(key)
+        folder = key.rsplit("/", 1)[0]
+        s3 = self.cloud.client("s3")
+        for one in s3.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/figures/").get("Contents", []):
+            figure = self.work / Path(one["Key"]).name
+            s3.download_file(bucket, one["Key"], str(figure))
+            self.record.figures.append(figure)
+
+    def _json(self, key: str) -> dict[str, Any]:
+        s3 = self.cloud.client("s3")
+        try:
+            read: dict[str, Any] = json.loads(s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+        except s3.exceptions.NoSuchKey:
+            return {}
+        return read
+
+    @property
+    def _bucket(self) -> str:
+        return self._output("Data", "DataBucketName")
+
+    def _output(self, room: str, name: str) -> str:
+        return self.deployed.outputs[f"{self.options.stage}-{room}"][name]
+
+    def _progress(self, *what: str) -> None:
+        self.display.log(" ".join(what))
+
+    def _say_what_is_not_held(self, rows: list[CoverageRow]) -> None:
+        kinds: dict[tuple[str, str], int] = {}
+        for row in rows:
+            if row.status != "held":
+                kinds[row.type, row.status] = kinds.get((row.type, row.status), 0) + 1
+        for (kind, status), count in sorted(kinds.items()):
+            self.display.log(f"{status}: {count} x {kind}")

@@ -1,0 +1,44 @@
+"""The folders of one rehearsal: what stays (`--out`) and what goes when it ends."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kennel.errors import KennelError
+
+
+@contextmanager
+def workspace(out: Path, *, keep: bool = False) -> Iterator[Path]:
+    """Lock `out` for this rehearsal and yield a folder for everything that need not outlive it.
+
+    Raises KennelError when another rehearsal writes to `out`, and for a disk that is full, naming the disk.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KennelError(f"--out {out} cannot be made: {error.strerror}.") from error
+    work = Path(tempfile.mkdtemp(prefix="kennel-"))
+    try:
+        with (out / ".lock").open("w") as lock:
+            _lock(lock.fileno(), out)
+            yield work
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise KennelError(f"The disk is full ({error.filename or work}): free some space, or set TMPDIR.") from error
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _lock(descriptor: int, out: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise KennelError(f"Another rehearsal is writing to {out}: choose another folder with --out.") from None
