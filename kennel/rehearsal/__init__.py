@@ -1,0 +1,1 @@
+"""Plays AWS for the synthesized templates on one machine."""

@@ -1,0 +1,94 @@
+"""What the embedded control plane and the data planes say to each other; nobody imports anybody else.
+
+The control plane (`cloud/`) receives AWS API calls over HTTP. What must really happen then (run a pipeline's jobs,
+run a function, start a model's server, ask it) is done by whoever was put into `Planes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class PipelineExecution:
+    """One StartPipelineExecution; `steps` is what ListPipelineExecutionSteps answers (AWS's PipelineExecutionStep shape)."""
+
+    arn: str
+    pipeline_name: str
+    role_arn: str
+    definition: Mapping[str, Any]
+    parameters: Mapping[str, str]
+    status: str = "Executing"
+    failure_reason: str = ""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.arn.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class FunctionCall:
+    """One Lambda Invoke. `code` is the unpacked asset; `environment` holds the template's variables only."""
+
+    arn: str  # qualified, as the caller named it
+    version: str
+    handler: str
+    code: Path
+    role_arn: str
+    environment: Mapping[str, str]
+    timeout_s: float
+    memory_mb: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class FunctionAnswer:
+    """`error` is None, "Handled" or "Unhandled" (Lambda's FunctionError)."""
+
+    payload: bytes
+    error: str | None
+    log: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What an endpoint is to serve: the first container of its model, after the model package is resolved."""
+
+    endpoint: str
+    variant: str
+    image: str
+    model_data_url: str
+    role_arn: str
+    environment: Mapping[str, str]
+    instance_count: int
+
+
+@dataclass(frozen=True)
+class EndpointCall:
+    endpoint: str
+    body: bytes
+    headers: Mapping[str, str]  # Content-Type, Accept, X-Amzn-SageMaker-*
+
+
+@dataclass(frozen=True)
+class EndpointAnswer:
+    """The container's own answer; the control plane makes ModelError (424) of a status over 299."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Planes:
+    """The data planes. Each callable blocks until the thing is done and raises with a reason when it cannot be."""
+
+    run_pipeline: Callable[[PipelineExecution], None]
+    invoke_function: Callable[[FunctionCall], FunctionAnswer]
+    deploy_endpoint: Callable[[Deployment], None]
+    delete_endpoint: Callable[[str], None]
+    invoke_endpoint: Callable[[EndpointCall], EndpointAnswer]
