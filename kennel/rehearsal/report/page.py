@@ -49,7 +49,7 @@ def render(report: RehearsalReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(share=share, duration=duration, title=_title)
+    environment.filters.update(share=share, duration=duration, title=_title, figure=_figure)
     environment.globals.update(thumbnail=pictures.thumbnail, width=curve.WIDTH, height=curve.HEIGHT)
     return environment.get_template("page.html.j2").render(
         report=report,
@@ -93,12 +93,23 @@ def _verdict(report: RehearsalReport) -> tuple[str, str]:
 
 
 def _charts(report: RehearsalReport) -> list[curve.Chart]:
+    epochs = _best_run(report.epochs)
     losses = {"train_loss": "train", "valid_loss": "valid"}
     both = [
-        curve.chart("Accuracy on the validation split", report.epochs, {"valid_accuracy": "valid"}, top=1),
-        curve.chart("Loss (nats)", report.epochs, losses),
+        curve.chart("Accuracy on the validation split", epochs, {"valid_accuracy": "valid"}, top=1),
+        curve.chart("Loss (nats)", epochs, losses),
     ]
     return [chart for chart in both if chart]
+
+
+def _best_run(epochs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the epochs of the best trial; a run ends where the count of epochs starts anew (tuning)."""
+    runs: list[list[Mapping[str, Any]]] = []
+    for epoch in epochs:
+        if not runs or epoch.get("epoch", 0) <= runs[-1][-1].get("epoch", 0):
+            runs.append([])
+        runs[-1].append(epoch)
+    return max(runs, key=lambda run: max(float(epoch.get("valid_accuracy", 0)) for epoch in run), default=[])
 
 
 def _bars(steps: Sequence[Step], total: float) -> list[tuple[Step, float, float]]:
@@ -109,8 +120,8 @@ def _bars(steps: Sequence[Step], total: float) -> list[tuple[Step, float, float]
 
 def _scores(report: RehearsalReport) -> list[tuple[str, str]]:
     measured = report.evaluation.get("metrics", {})
-    scores = [(_NAMES.get(name, _title(name)), share(float(entry["value"]))) for name, entry in measured.items()]
-    return scores + [(_title(name), f"{value:.4g}") for name, value in report.metrics.items()]
+    scores = [(_NAMES.get(name, _title(name)), share(entry.get("value"))) for name, entry in measured.items()]
+    return scores + [(_title(name), _figure(value)) for name, value in report.metrics.items() if name not in measured]
 
 
 def _by_type(rows: Sequence[CoverageRow]) -> list[Held]:
@@ -131,6 +142,10 @@ def _by_type(rows: Sequence[CoverageRow]) -> list[Held]:
 
 def _caption(path: Path) -> str:
     return next((text for part, text in _FIGURES.items() if part in path.stem), _title(path.stem))
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _title(name: Any) -> str:
