@@ -90,7 +90,7 @@ run() {
   upload
 }
 
-trap 'docker stop --time 120 kennel > /dev/null' TERM
+trap 'docker stop -t 120 kennel > /dev/null' TERM
 run >> "$log" 2>&1 &
 # A signal ends the first wait early; the second waits for the container that the trap has stopped.
 wait $!

@@ -30,7 +30,7 @@ class Commands:
     def python(self, name: str, source: str) -> None:
         """A command that records its call and then runs `source`."""
         record = f"import sys\nopen({str(self._calls)!r}, 'a').write({name!r} + ' ' + ' '.join(sys.argv[1:]) + '\\n')\n"
-        self.script(name, f"#!{sys.executable}\n{record}{source}")
+        self.script(name, f"#!{sys.executable} -IS\n{record}{source}")
 
     def script(self, name: str, text: str) -> None:
         """An executable file."""
