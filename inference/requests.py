@@ -24,7 +24,7 @@ def check_headers(headers: Headers) -> None:
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """The whole body; raises Refused (413) at the first sign that it is longer than `max_bytes`."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:20]) > max_bytes:
+    if declared.isdecimal() and int(declared[:20]) > max_bytes:
         raise _too_large(max_bytes)
     body = bytearray()
     async for chunk in request.stream():

@@ -1,6 +1,7 @@
 """How the server starts, stops and refuses to start: real processes, real signals."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inference.tiny import FACTS, Server, answer_on, picture, start, until, upload, write_model
+from tests.inference.tiny import FACTS, Server, answer_on, listening, picture, start, until, upload, write_model
 
 Launch = Callable[..., Server]
 
@@ -24,7 +25,10 @@ def refuses(port: int) -> bool:
 def fails_to_start(folder: Path, **more: str) -> str:
     """Standard error of a server that must not start."""
     process = start(folder, **more)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, out) == (1, "")
     assert err.startswith("inference: ")
     assert err.count("\n") == 1
@@ -66,6 +70,22 @@ def test_sigterm_before_the_server_listens_ends_it_with_0(opt_ml: Path) -> None:
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+def test_the_first_process_of_a_container_is_stopped_by_sigterm(opt_ml: Path) -> None:
+    """To the kernel PID 1 is special: a signal without a handler never reaches it."""
+    unshare = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this machine refuses private process namespaces")
+    process = start(opt_ml, *unshare)
+    try:
+        listening(process)
+        inner = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(inner, signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_port_in_use_is_one_sentence_and_exit_1(server: Server, opt_ml: Path) -> None:

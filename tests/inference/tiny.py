@@ -122,8 +122,9 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "OPT_ML": str(folder), "BIND_ADDRESS": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": "0", **more}
 
 
-def start(folder: Path, **more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "inference", "serve"]
+def start(folder: Path, *before: str, **more: str) -> subprocess.Popen[str]:
+    """`before`: a command that runs the server's."""
+    command = [*before, sys.executable, "-m", "inference", "serve"]
     pipe = subprocess.PIPE
     env = environment(folder, **more)
     return subprocess.Popen(command, env=env, cwd=_REPOSITORY, stdout=pipe, stderr=pipe, text=True)
