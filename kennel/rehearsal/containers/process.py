@@ -30,7 +30,9 @@ class Process:
         cwd: Path,
         on_line: Callable[[str], object] = lambda line: None,
         isolation: Mapping[str, Any] | None = None,
+        output: int | None = None,
     ) -> None:
+        """`output`: a file descriptor that takes standard output and error, in place of `on_line` and `log`."""
         orders: dict[str, Any] = {"command": [*command], "environment": {**environment}, "cwd": str(cwd)}
         orders |= {"namespaces": 0, "join": [], **(isolation or {})}
         self._tail: deque[str] = deque(maxlen=_TAIL)
@@ -41,7 +43,7 @@ class Process:
             [sys.executable, "-I", "-S", str(_KEEPER), json.dumps(orders)],
             env={"PATH": os.environ.get("PATH", os.defpath)},
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if output is None else output,
             stderr=subprocess.STDOUT,
             bufsize=0,
             start_new_session=True,
@@ -104,7 +106,8 @@ class Process:
 
     def _read(self) -> None:
         output = self._keeper.stdout
-        assert output
+        if output is None:
+            return
         with output, open(output.fileno(), "rb", buffering=_LINE, closefd=False) as stream:
             while line := stream.readline(_LINE):
                 text = line.decode("utf-8", errors="replace").rstrip("\r\n")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from kennel.rehearsal.jobs.events import JobFailed
 
@@ -71,7 +71,7 @@ class Store:
                 self._call("deleted", f"s3://{bucket}/{key}", "delete_object", Bucket=bucket, Key=key)
 
     def _call(self, verb: str, uri: str, operation: str, **request: Any) -> None:
-        from boto3.exceptions import S3UploadFailedError
+        from boto3.exceptions import S3UploadFailedError  # type: ignore[import-untyped]
 
         try:
             getattr(self._s3, operation)(**request)
