@@ -8,9 +8,9 @@ from constructs import Construct
 from stacks.classify_api import ClassifyApi
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.endpoint_role import via_s3
 from stacks.findings import acknowledge, objects
 from stacks.function import PackageFunction
+from stacks.grants import allow, via_s3
 from stacks.hosting import HostingStack
 
 _PHOTOS = "photos/"  # the part of the data bucket whose pictures callers may name
@@ -25,7 +25,7 @@ class ClassifyStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: the function and the API that callers ask")
         limits = settings.classify
-        self.function = PackageFunction(
+        packaged = PackageFunction(
             self,
             "Classify",
             package="classify",
@@ -39,9 +39,10 @@ class ClassifyStack(cdk.Stack):
             memory_mib=limits.memory_mib,
             timeout_seconds=limits.timeout_seconds,
             reserved_concurrency=limits.reserved_concurrency,
-        ).function
-        hosting.grant_invoke(self.function)
-        self._allow_photos(data)
+        )
+        self.function = packaged.function
+        hosting.grant_invoke(packaged.role)
+        _allow_photos(packaged.role, data)
         self.alias = lambda_.Alias(
             self,
             "Live",
@@ -54,10 +55,8 @@ class ClassifyStack(cdk.Stack):
         cdk.CfnOutput(self, "FunctionAliasArn", value=self.alias.function_arn)
         cdk.CfnOutput(self, "ApiUrl", value=f"{self.api.api_endpoint}/classify")
 
-    def _allow_photos(self, data: DataStack) -> None:
-        photos = data.bucket.arn_for_objects(f"{_PHOTOS}*")
-        self.function.add_to_role_policy(iam.PolicyStatement(actions=["s3:GetObject"], resources=[photos]))
-        self.function.add_to_role_policy(
-            iam.PolicyStatement(actions=["kms:Decrypt"], resources=[data.key.key_arn], conditions=via_s3())
-        )
-        acknowledge(self, "Pictures are named by callers; the prefix holds nothing else.", objects(data, _PHOTOS))
+
+def _allow_photos(role: iam.Role, data: DataStack) -> None:
+    allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects(f"{_PHOTOS}*")])
+    allow(role, ["kms:Decrypt"], [data.key.key_arn], via_s3())
+    acknowledge(role, "Pictures are named by callers; the prefix holds nothing else.", objects(data, _PHOTOS))

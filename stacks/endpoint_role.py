@@ -1,7 +1,5 @@
 """What the endpoint's instances may do: read models, write captures, log, and nothing else."""
 
-from collections.abc import Mapping
-
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -9,45 +7,41 @@ from constructs import Construct
 from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.findings import acknowledge, objects, own, wildcard
+from stacks.grants import allow, attach_to_vpc, sagemaker_principal, via_s3
+from stacks.images import ImagesStack
+from stacks.network import NetworkStack
 
 
-class EndpointRole(iam.Role):
-    """The execution role of the hosted model."""
-
-    def __init__(self, scope: Construct, id_: str, *, settings: StageSettings, data: DataStack) -> None:
-        account = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
-        trusted = iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=account)
-        super().__init__(scope, id_, assumed_by=trusted)
-        bucket = data.bucket
-        self._allow(["s3:GetObject"], bucket.arn_for_objects("runs/*"))
-        self._allow(["s3:PutObject"], bucket.arn_for_objects("capture/*"))
-        self._allow(["kms:Decrypt", "kms:GenerateDataKey"], data.key.key_arn, via_s3())
-        for_disks = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
-        self._allow(["kms:CreateGrant"], data.key.key_arn, for_disks)
-        self._allow(["kms:DescribeKey"], data.key.key_arn)
-        logs = f"log-group:/aws/sagemaker/Endpoints/{settings.name}"
-        group = cdk.Stack.of(self).format_arn(service="logs", resource=logs)
-        self._allow(
-            ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-            f"{group}:*",
-        )
-        # CloudWatch knows no resource for metrics; the namespace stands in its place.
-        metrics = {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}}
-        self._allow(["cloudwatch:PutMetricData"], "*", metrics)
-        streams = own("logs", f"{logs}:*")
-        acknowledge(self, "Every stream of the endpoint's own log group.", streams)
-        acknowledge(self, "The names of artifacts and captures are made by SageMaker.", *_objects(data))
-        acknowledge(self, "PutMetricData and ECR's GetAuthorizationToken know no resource.", wildcard("*"))
-
-    def _allow(self, actions: list[str], resource: str, conditions: Mapping[str, object] | None = None) -> None:
-        statement = iam.PolicyStatement(actions=actions, resources=[resource], conditions=conditions)
-        self.add_to_policy(statement)
+def endpoint_role(
+    scope: Construct, *, settings: StageSettings, data: DataStack, images: ImagesStack, network: NetworkStack | None
+) -> iam.Role:
+    """Return the execution role of the hosted model."""
+    role = iam.Role(scope, "Role", assumed_by=sagemaker_principal(scope), description="Serves the released model")
+    images.inference.grant_pull(role)
+    _use_data(role, data)
+    _report(role, settings)
+    if network:
+        attach_to_vpc(role, network)
+    acknowledge(role, "PutMetricData, EC2's Describe and GetAuthorizationToken know no resource.", wildcard("*"))
+    return role
 
 
-def _objects(data: DataStack) -> list[str]:
-    return [objects(data, prefix) for prefix in ("runs/", "capture/")]
+def _use_data(role: iam.Role, data: DataStack) -> None:
+    key = [data.key.key_arn]
+    allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects("runs/*")])
+    allow(role, ["s3:PutObject"], [data.bucket.arn_for_objects("capture/*")])
+    allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], key, via_s3())
+    allow(role, ["kms:DescribeKey"], key)
+    # A grant is how the service attaches an encrypted volume for the endpoint.
+    allow(role, ["kms:CreateGrant"], key, {"Bool": {"kms:GrantIsForAWSResource": "true"}})
+    reason = "The names of artifacts and captures are made by SageMaker."
+    acknowledge(role, reason, objects(data, "runs/"), objects(data, "capture/"))
 
 
-def via_s3() -> dict[str, object]:
-    """The condition that a key is used by S3 on the caller's behalf, never directly."""
-    return {"StringEquals": {"kms:ViaService": f"s3.{cdk.Aws.REGION}.amazonaws.com"}}
+def _report(role: iam.Role, settings: StageSettings) -> None:
+    streams = f"log-group:/aws/sagemaker/Endpoints/{settings.name}:*"
+    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    allow(role, actions, [cdk.Stack.of(role).format_arn(service="logs", resource=streams)])
+    acknowledge(role, "Every stream of the endpoint's own log group.", own("logs", streams))
+    # CloudWatch knows no resource for metrics; the namespace stands in its place.
+    allow(role, ["cloudwatch:PutMetricData"], ["*"], {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}})

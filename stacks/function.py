@@ -32,6 +32,7 @@ class PackageFunction(Construct):
     ) -> None:
         super().__init__(scope, id_)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        self.role = role
         log_group = logs.LogGroup(
             self, "Logs", retention=settings.log_retention, removal_policy=settings.removal_policy
         )

@@ -9,7 +9,7 @@ from constructs import Construct
 from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.endpoint_metrics import EndpointMetrics
-from stacks.endpoint_role import EndpointRole
+from stacks.endpoint_role import endpoint_role
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
 from stacks.rollout import deployment_config
@@ -56,8 +56,7 @@ class HostingStack(cdk.Stack):
             instance_type=settings.hosting.instance_type,
         )
         package = self._model_package_parameter(settings.name)
-        role = EndpointRole(self, "Role", settings=settings, data=data)
-        images.inference.grant_pull(role)
+        role = endpoint_role(self, settings=settings, data=data, images=images, network=network)
         log_group = self._log_group(settings)
         model = ServedModel(
             self,

@@ -8,8 +8,8 @@ from constructs import Construct
 
 from stacks.config import WorkbenchSettings
 from stacks.data import DataStack
-from stacks.endpoint_role import via_s3
 from stacks.findings import acknowledge, objects, own
+from stacks.grants import allow, sagemaker_principal, via_s3
 from stacks.scripts import script
 
 _READ = ("datasets/", "prepared/", "runs/", "photos/", "capture/")
@@ -77,23 +77,13 @@ def _imds_v2() -> sagemaker.CfnNotebookInstance.InstanceMetadataServiceConfigura
 
 
 def _role(scope: Construct, data: DataStack) -> iam.Role:
-    account = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
-    role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=account))
-    readable = [data.bucket.arn_for_objects(f"{prefix}*") for prefix in _READ]
-    writable = [data.bucket.arn_for_objects(f"{prefix}*") for prefix in _WRITE]
+    role = iam.Role(scope, "Role", assumed_by=sagemaker_principal(scope), description="Explores the stage's data")
+    allow(role, ["s3:ListBucket"], [data.bucket.bucket_arn])
+    allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects(f"{prefix}*") for prefix in _READ])
+    allow(role, ["s3:PutObject"], [data.bucket.arn_for_objects(f"{prefix}*") for prefix in _WRITE])
+    allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], [data.key.key_arn], via_s3())
     log_group = cdk.Stack.of(scope).format_arn(service="logs", resource=_LOGS)
-    for statement in (
-        iam.PolicyStatement(actions=["s3:ListBucket"], resources=[data.bucket.bucket_arn]),
-        iam.PolicyStatement(actions=["s3:GetObject"], resources=readable),
-        iam.PolicyStatement(actions=["s3:PutObject"], resources=writable),
-        iam.PolicyStatement(
-            actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn], conditions=via_s3()
-        ),
-        iam.PolicyStatement(
-            actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], resources=[log_group]
-        ),
-    ):
-        role.add_to_policy(statement)
+    allow(role, ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], [log_group])
     acknowledge(role, "Whoever explores reads every run.", *(objects(data, prefix) for prefix in _READ))
     acknowledge(role, "SageMaker keeps the logs of all notebooks in one group.", own("logs", _LOGS))
     return role

@@ -5,8 +5,8 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.data import DataStack
-from stacks.endpoint_role import via_s3
 from stacks.findings import acknowledge, objects, own, wildcard
+from stacks.grants import allow, via_s3
 from stacks.images import ImagesStack
 
 # What AWS's managed policy for Session Manager grants and a session really needs; these know no resource.
@@ -20,24 +20,16 @@ _SESSION = [
 
 def trainer_role(scope: Construct, *, data: DataStack, images: ImagesStack, prefix: str) -> iam.Role:
     """Return the instance's role; `prefix` is where in the data bucket it may write."""
-    role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
+    principal = iam.ServicePrincipal("ec2.amazonaws.com")
+    role = iam.Role(scope, "Role", assumed_by=principal, description="Trains on an EC2 instance")
     images.training.grant_pull(role)
+    allow(role, ["s3:ListBucket"], [data.bucket.bucket_arn], {"StringLike": {"s3:prefix": "datasets/*"}})
+    allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects("datasets/*")])
+    allow(role, ["s3:PutObject"], [data.bucket.arn_for_objects(f"{prefix}/*")])
+    allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], [data.key.key_arn], via_s3())
     instances = cdk.Stack.of(scope).format_arn(service="ec2", resource="instance", resource_name="*")
-    for statement in (
-        iam.PolicyStatement(
-            actions=["s3:ListBucket"],
-            resources=[data.bucket.bucket_arn],
-            conditions={"StringLike": {"s3:prefix": "datasets/*"}},
-        ),
-        iam.PolicyStatement(actions=["s3:GetObject"], resources=[data.bucket.arn_for_objects("datasets/*")]),
-        iam.PolicyStatement(actions=["s3:PutObject"], resources=[data.bucket.arn_for_objects(f"{prefix}/*")]),
-        iam.PolicyStatement(
-            actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn], conditions=via_s3()
-        ),
-        iam.PolicyStatement(actions=["ssm:UpdateInstanceInformation"], resources=[instances]),
-        iam.PolicyStatement(actions=_SESSION, resources=["*"]),
-    ):
-        role.add_to_policy(statement)
+    allow(role, ["ssm:UpdateInstanceInformation"], [instances])
+    allow(role, _SESSION, ["*"])
     written = (objects(data, "datasets/"), objects(data, f"{prefix}/"))
     acknowledge(role, "Data sets and runs come and go under their prefix.", *written)
     acknowledge(role, "An instance reports itself, and gets its id at launch.", own("ec2", "instance/*"))

@@ -185,3 +185,20 @@ def test_thresholds_are_given_in_the_metrics_own_units() -> None:
     metrics = EndpointMetrics(endpoint_name="any", variant_name="any", instance_type="ml.m5.xlarge")
     assert metrics.latency_threshold(milliseconds=250) == 250_000  # microseconds
     assert metrics.cpu_threshold(percent=85) == 340  # percent of one of four cores
+
+
+def test_only_the_role_in_the_vpc_makes_interfaces_and_only_in_its_subnets(synth: Synthesized) -> None:
+    made = {
+        stage: [
+            text(resource)
+            for _, statement in synth.statements(stage, "Hosting")
+            if statement["Action"] == "ec2:CreateNetworkInterface"
+            for resource in statement["Resource"]
+        ]
+        for stage in ("Dev", "Prod")
+    }
+    assert made["Dev"] == []
+    assert len(made["Prod"]) == 4  # interfaces, one group, two subnets
+    assert [resource for resource in made["Prod"] if resource.endswith("*")] == [
+        "arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:network-interface/*"
+    ]
