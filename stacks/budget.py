@@ -22,7 +22,7 @@ def monthly_budget(scope: Construct, settings: StageSettings, topic: sns.Topic) 
         budget=budgets.CfnBudget.BudgetDataProperty(budget_type="COST", time_unit="MONTHLY", budget_limit=limit),
         notifications_with_subscribers=[_notice(kind, percent, topic) for kind, percent in _NOTICES],
     )
-    budget.node.add_dependency(topic)  # with its policy, so that Budgets may write to it from the start
+    budget.node.add_dependency(topic.node.find_child("Policy"))  # Budgets may write to it from the start
     return budget
 
 

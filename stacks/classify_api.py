@@ -35,7 +35,7 @@ class ClassifyApi(Construct):
             self, "AccessLogs", retention=settings.log_retention, removal_policy=settings.removal_policy
         )
         limits = settings.classify
-        stage = apigateway.CfnStage(
+        apigateway.CfnStage(
             self,
             "Stage",
             api_id=self.api.api_id,
@@ -48,4 +48,3 @@ class ClassifyApi(Construct):
                 throttling_rate_limit=limits.requests_per_second, throttling_burst_limit=limits.request_burst
             ),
         )
-        stage.node.add_dependency(log_group)

@@ -29,6 +29,7 @@ class ReleaseStack(cdk.Stack):
             enforce_ssl=True,
             retention_period=cdk.Duration.days(14),
         )
+        acknowledge(self.dead_letters, "This queue is where failed events end.", "AwsSolutions-SQS3")
         self.function = PackageFunction(
             self,
             "Promote",
