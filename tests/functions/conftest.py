@@ -16,6 +16,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.functions.worlds import HOST, OTHER_PUBLIC, PUBLIC, Internet, Runtime, Site
 
+_USES = x509.KeyUsage(True, False, False, False, False, True, False, False, False)  # signs data and certificates
+
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,6 +36,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        # From Python 3.13 on, a certificate is held to RFC 5280 to the letter.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        .add_extension(_USES, critical=True)
         .sign(key, hashes.SHA256())
     )
     path = tmp_path_factory.mktemp("tls") / "both.pem"
