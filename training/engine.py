@@ -21,7 +21,7 @@ def optimizer_for(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW
         {"params": [p for p in learning if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]])
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:

@@ -37,7 +37,7 @@ class Hyperparameters:
     batch_size: int = _setting(256, "images in an optimizer step, over all workers together", least=1, most=65_536)
     learning_rate: float = _setting(0.0029, "highest learning rate of the schedule", least=1e-9, most=10)
     weight_decay: float = _setting(0.01, "decoupled weight decay (AdamW)", least=0, most=1)
-    label_smoothing: float = _setting(0.1, "share of the target spread over all classes", least=0, most=0.9)
+    label_smoothing: float = _setting(0.05, "share of the target spread over all classes", least=0, most=0.9)
     seed: int = _setting(0, "seed of splits, initial weights, order and augmentation", least=0, most=2**31 - 1)
     precision: str = _setting(
         "auto",

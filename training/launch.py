@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from training.cluster import Cluster, read_cluster
+from training.cuda_compat import environment as environment_for_cuda
 from training.errors import TrainingError, sentence
 from training.hyperparameters import Hyperparameters
 from training.paths import Paths
@@ -76,7 +77,8 @@ def _start(signals: _Signals, cluster: Cluster, settings: Hyperparameters, reaso
     package = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     for local in range(cluster.workers):
-        environment = {**os.environ, **cluster.environment(local), "PYTHONPATH": path}
+        environment = {**os.environ, **environment_for_cuda(os.environ), **cluster.environment(local)}
+        environment["PYTHONPATH"] = path
         command = [sys.executable, "-m", "training.worker", json.dumps(settings.to_strings())]
         command.append(str(reasons / str(cluster.rank(local))))
         signals.workers.append(subprocess.Popen(command, env=environment))

@@ -72,7 +72,7 @@ def _calibration(bins: list[CalibrationBin]) -> Figure:
     axes.set_xlabel("confidence of the answer")
     axes.set_ylabel("share that is right")
     axes.set_title("Calibration (area of a dot: share of the answers)")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     axes.grid(alpha=0.3)
     return figure
 
