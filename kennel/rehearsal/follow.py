@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from kennel.console import Display
 from kennel.errors import KennelError
+from kennel.rehearsal.jobs.events import StepEvent
 
 _POLL_S = 0.05
 
@@ -18,28 +19,23 @@ class Follower:
 
     def __init__(self, display: Display) -> None:
         self.display = display
-        self.epochs: list[dict[str, float]] = []
+        self.epochs: list[dict[str, Any]] = []
         self._open: dict[str, ExitStack] = {}
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: StepEvent) -> None:
         if event.kind == "started":
             self._open[event.step] = ExitStack()
             self._open[event.step].enter_context(self.display.step(event.step))
         elif event.kind == "metric":
-            self.epochs.append({"step": event.step, **event.detail})
-            self.display.metric(event.detail)
-        elif event.kind == "log":
-            self.display.log(str(event.detail))
-        elif event.step in self._open:
+            self.epochs.append({"step": event.step, "job": event.job, **event.metrics})
+            self.display.metric(event.metrics)
+        elif event.kind != "log" and event.step in self._open:
             self._close(event)
 
-    def _close(self, event: Any) -> None:
-        opened = self._open.pop(event.step)
-        failure = KennelError(str(event.detail)) if event.kind == "failed" else None
-        try:
-            opened.__exit__(type(failure) if failure else None, failure, None)
-        except KennelError:
-            pass  # the pipeline's own status carries the reason
+    def _close(self, event: StepEvent) -> None:
+        with suppress(KennelError), self._open.pop(event.step):  # the pipeline's own status carries the reason
+            if event.kind == "failed":
+                raise KennelError(event.detail)
 
 
 def wait(what: str, ready: Callable[[], Any], *, seconds: float) -> Any:
