@@ -149,9 +149,11 @@ def rehearse(
     given = dict(locals())
     with _one_sentence():
         from kennel.rehearsal.options import Options
+
+        options = Options(**{**given, "photos": tuple(photos or ())})  # checked before half of AWS is imported
         from kennel.rehearsal.rehearse import rehearse as run
 
-        run(Options(**{**given, "photos": tuple(photos or ())}))
+        run(options)
 
 
 @contextmanager

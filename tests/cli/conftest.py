@@ -1,0 +1,53 @@
+"""An AWS on loopback: moto's server, reached with boto3 over HTTP as the command would."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+import pytest
+from moto.server import ThreadedMotoServer
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of the embedded AWS, which the environment names too."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    return server
+
+
+@pytest.fixture
+def bucket(aws: str) -> str:
+    name = f"data-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def stage(aws: str) -> str:
+    """A stage of its own with nothing but a Data stack."""
+    name = f"T{uuid.uuid4().hex[:8]}"
+    body = {
+        "Resources": {"B": {"Type": "AWS::S3::Bucket"}},
+        "Outputs": {"DataBucketName": {"Value": {"Ref": "B"}}},
+    }
+    boto3.client("cloudformation").create_stack(StackName=f"{name}-Data", TemplateBody=json.dumps(body))
+    return name
+
+
+@pytest.fixture
+def s3(aws: str) -> Any:
+    return boto3.client("s3")

@@ -1,0 +1,123 @@
+"""Asking the function: boto3 against a Lambda API on loopback that answers as told."""
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kennel.aws import client
+from kennel.errors import KennelError
+from kennel.invoke import FILE_LIMIT, PAYLOAD_LIMIT, Refused, classify, payload
+from tests.cli.trees import png
+
+FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:classify:live"
+GOOD = {
+    "probabilities": [0.1, 0.9],
+    "predictions": [{"label": "dog", "probability": 0.9}],
+    "model": "m",
+    "request_id": "r",
+}
+
+
+class Lambda(HTTPServer):
+    """Answers every Invoke with `answer` (status, body, headers) and remembers the last request."""
+
+    answer: tuple[int, bytes, dict[str, str]] = (200, b"{}", {})
+    path, body = "", b""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Lambda
+
+    def do_POST(self) -> None:
+        self.server.path = self.path
+        self.server.body = self.rfile.read(int(self.headers["Content-Length"]))
+        status, body, headers = self.server.answer
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def function(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
+    server = Lambda(("127.0.0.1", 0), _Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def ask(function: Lambda) -> Callable[..., Any]:
+    def asked(body: Any, status: int = 200, **headers: str) -> Any:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        function.answer = (status, raw, {name.replace("_", "-"): value for name, value in headers.items()})
+        return classify(client("lambda"), FUNCTION, {"url": "https://example.org/x.jpg"})
+
+    return asked
+
+
+def test_the_alias_is_asked_and_its_answer_returned(ask: Callable[..., Any], function: Lambda) -> None:
+    assert ask(GOOD) == GOOD
+    assert function.path.endswith("function%3Aclassify%3Alive/invocations")
+    assert json.loads(function.body) == {"url": "https://example.org/x.jpg"}
+
+
+def test_an_error_of_the_functions_own_is_said_with_its_code(ask: Callable[..., Any]) -> None:
+    with pytest.raises(Refused, match=r"^No model is released yet \(no_model, request 7\)\.$") as caught:
+        ask({"error": {"code": "no_model", "message": "No model is released yet.", "status": 503}, "request_id": "7"})
+    assert caught.value.code == "no_model"
+
+
+def test_a_crash_of_the_function_is_said_without_its_trace(ask: Callable[..., Any]) -> None:
+    with pytest.raises(KennelError, match=r"The function broke: boom; its log says more\."):
+        ask({"errorMessage": "boom", "stackTrace": ["secret"]}, X_Amz_Function_Error="Unhandled")
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[]", b"", b'{"odd": 1}'])
+def test_an_answer_of_another_shape_is_refused(ask: Callable[..., Any], body: bytes) -> None:
+    with pytest.raises(KennelError, match=r"something else than a JSON object|has no predictions"):
+        ask(body)
+
+
+def test_an_error_of_lambda_itself_is_a_sentence(ask: Callable[..., Any]) -> None:
+    with pytest.raises(KennelError, match=r"AWS refused Invoke: gone \(ResourceNotFoundException\)\."):
+        ask({"Message": "gone"}, 404, X_Amzn_ErrorType="ResourceNotFoundException")
+
+
+def test_a_url_and_an_s3_address_travel_as_they_are() -> None:
+    assert payload("https://example.org/x.jpg", 3) == {"url": "https://example.org/x.jpg", "top_k": 3}
+    assert payload("s3://bucket/photos/x.jpg") == {"s3_uri": "s3://bucket/photos/x.jpg"}
+
+
+def test_a_file_travels_in_base64(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(png())
+    assert base64.b64decode(payload(str(tmp_path / "x.png"))["image"]) == png()
+
+
+def test_the_largest_file_just_fits_into_a_request(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(bytes(FILE_LIMIT))
+    assert PAYLOAD_LIMIT - 2048 < len(json.dumps(payload(str(tmp_path / "x.jpg"), 1000))) <= PAYLOAD_LIMIT
+
+
+def test_a_larger_file_is_refused_with_the_limit_and_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(bytes(FILE_LIMIT + 1))
+    with pytest.raises(KennelError, match=r"4\.7 MB; a request to Lambda holds 4\.7 MB: .* photos/ in the data bucket"):
+        payload(str(tmp_path / "x.jpg"))
+
+
+@pytest.mark.parametrize(("name", "says"), [("gone.jpg", "does not exist"), (".", "is no file"), ("e.jpg", "is empty")])
+def test_what_is_no_picture_file_is_refused(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "e.jpg").touch()
+    with pytest.raises(KennelError, match=says):
+        payload(str(tmp_path / name))

@@ -1,0 +1,47 @@
+"""The default data: real digits, always the same."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from kennel.folder import look_at
+from kennel.rehearsal.samples import CLASSES, write_digits
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+def test_all_scans_are_there_once_and_in_ten_classes(digits: Path) -> None:
+    seen = look_at(digits)
+    assert len(seen.images) == 1797
+    assert set(seen.classes) == set(CLASSES)
+    assert len({image.name.rsplit("/", 1)[1] for image in seen.images}) == 1797
+
+
+def test_the_splits_are_stratified(digits: Path) -> None:
+    counts = Counter(tuple(image.name.split("/")[:2]) for image in look_at(digits).images)
+    assert all(26 <= counts[split, name] <= 28 for split in ("valid", "test") for name in CLASSES)
+    assert all(121 <= counts["train", name] <= 129 for name in CLASSES)
+
+
+def test_a_picture_shows_ink_on_white_or_black_over_the_whole_range(digits: Path) -> None:
+    with Image.open(next((digits / "train" / "zero").iterdir())) as image:
+        assert (image.size, image.mode, image.getextrema()) == ((8, 8), "L", (0, 255))
+
+
+def test_the_same_seed_gives_the_same_tree_and_another_one_another(digits: Path, tmp_path: Path) -> None:
+    def hashed(folder: Path) -> dict[str, str]:
+        return {image.name: hashlib.sha256(image.path.read_bytes()).hexdigest() for image in look_at(folder).images}
+
+    again, other = write_digits(tmp_path / "same"), write_digits(tmp_path / "other", seed=1)
+    assert hashed(again) == hashed(digits)
+    assert set(hashed(other)) != set(hashed(digits))
+
+
+def test_the_source_of_the_scans_is_named(digits: Path) -> None:
+    assert "Alpaydin" in (digits / "ATTRIBUTION.txt").read_text()

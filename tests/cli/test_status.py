@@ -1,0 +1,101 @@
+"""What `kennel status` gathers, from real clients with stubbed answers, and what it tells the operator to do next."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+import pytest
+from botocore.stub import Stubber  # type: ignore[import-untyped]
+
+from kennel.status import Execution, Package, Status, gather
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/kennel-dev/{}"
+RUN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/kennel-dev/execution/abcdefghijkl"
+
+
+def stack(name: str, **outputs: str) -> dict[str, Any]:
+    listed = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
+    live = {"ParameterKey": "ModelPackageArn", "ParameterValue": ARN.format(1)}
+    more = {"Parameters": [live]} if name.endswith("Hosting") else {}
+    return {"StackName": name, "StackStatus": "CREATE_COMPLETE", "CreationTime": NOW, "Outputs": listed, **more}
+
+
+def package(version: int, approval: str) -> dict[str, Any]:
+    status = {"ModelPackageStatus": "Completed", "ModelApprovalStatus": approval}
+    return {"ModelPackageArn": ARN.format(version), "ModelPackageVersion": version, "CreationTime": NOW, **status}
+
+
+@pytest.fixture
+def clients(aws: str) -> Callable[[str], Any]:
+    made = {service: boto3.client(service) for service in ("cloudformation", "sagemaker")}
+    return made.__getitem__
+
+
+def test_everything_of_the_stage_and_nothing_of_another_is_gathered(clients: Callable[[str], Any]) -> None:
+    with ExitStack() as stack_:
+        cloudformation, sagemaker = (
+            stack_.enter_context(Stubber(clients(name))) for name in ("cloudformation", "sagemaker")
+        )
+        deployed = [
+            stack("Dev-Pipeline", PipelineName="kennel-dev"),
+            stack("Dev-Data", ModelPackageGroupName="kennel-dev"),
+            stack("Dev-Hosting", EndpointName="kennel-dev"),
+            stack("Development-Data", ModelPackageGroupName="other"),
+            stack("Prod-Data", ModelPackageGroupName="kennel-prod"),
+        ]
+        cloudformation.add_response("describe_stacks", {"Stacks": deployed})
+        sagemaker.add_response(
+            "list_model_packages",
+            {"ModelPackageSummaryList": [package(2, "PendingManualApproval"), package(1, "Approved")]},
+        )
+        summary = {"PipelineExecutionArn": RUN, "StartTime": NOW, "PipelineExecutionStatus": "Succeeded"}
+        sagemaker.add_response("list_pipeline_executions", {"PipelineExecutionSummaries": [summary]})
+        steps = [{"StepName": "Prepare", "StepStatus": "Failed", "FailureReason": "no images"}]
+        sagemaker.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": steps})
+        sagemaker.add_client_error("describe_endpoint", "ValidationException", 'Could not find endpoint "kennel-dev".')
+        status = gather("Dev", clients)
+        sagemaker.assert_no_pending_responses()
+    assert list(status.stacks) == ["Dev-Data", "Dev-Hosting", "Dev-Pipeline"]
+    assert status.executions == (
+        Execution("abcdefghijkl", "Succeeded", NOW, "", (("Prepare", "Failed", "no images"),)),
+    )
+    assert [(one.version, one.approval, one.live) for one in status.packages] == [
+        (2, "PendingManualApproval", False),
+        (1, "Approved", True),
+    ]
+    assert status.endpoint == ""
+
+
+def test_an_empty_account_is_no_error(clients: Callable[[str], Any]) -> None:
+    with Stubber(clients("cloudformation")) as cloudformation:
+        cloudformation.add_response("describe_stacks", {"Stacks": []})
+        assert gather("Dev", clients) == Status("Dev")
+
+
+STACKS = {"Dev-Data": "CREATE_COMPLETE"}
+WAITING = Package(3, ARN.format(3), "PendingManualApproval", NOW, live=False)
+LIVE = Package(2, ARN.format(2), "Approved", NOW, live=True)
+
+
+def run(status: str) -> tuple[Execution, ...]:
+    return (Execution("x", status, NOW, "", ()),)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (Status("Dev"), "make deploy STAGE=Dev"),
+        (Status("Dev", {"Dev-Data": "ROLLBACK_COMPLETE"}), "Dev-Data needs attention"),
+        (Status("Dev", STACKS), "kennel upload FOLDER --stage Dev"),
+        (Status("Dev", STACKS, run("Executing")), "look again later"),
+        (Status("Dev", STACKS, run("Failed")), "`kennel upload --again` starts another"),
+        (Status("Dev", STACKS, run("Succeeded"), "InService", (WAITING, LIVE)), "Version 3 waits for approval"),
+        (Status("Dev", STACKS, run("Succeeded"), "InService", (LIVE, WAITING)), "kennel invoke photo.jpg --stage Dev"),
+        (Status("Dev", STACKS, run("Succeeded"), "Creating", (LIVE,)), "The endpoint is Creating"),
+    ],
+)
+def test_the_next_thing_to_do_is_said(status: Status, says: str) -> None:
+    assert says in status.next
