@@ -88,7 +88,8 @@ def _verdict(report: RehearsalReport) -> tuple[str, str]:
         where = f"{failed[-1].name}: " if failed else ""
         return "bad", f"{where}{reason or 'failed'}"
     if report.denied:
-        return "bad", f"{len(report.denied)} calls were denied by the synthesized policies."
+        calls = "1 denied call" if len(report.denied) == 1 else f"{len(report.denied)} denied calls"
+        return "bad", f"{calls}: the synthesized policies lack a permission."
     return "good", "Every step of the deployed system ran: training, release and prediction."
 
 
