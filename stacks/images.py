@@ -24,7 +24,7 @@ class Image(Construct):
             self,
             "Repository",
             image_scan_on_push=True,
-            lifecycle_rules=[ecr.LifecycleRule(description="Keep the last 20 images", max_image_count=20)],
+            lifecycle_rules=[ecr.LifecycleRule(description="Keep the last 100 images", max_image_count=100)],
             removal_policy=settings.removal_policy,
             empty_on_delete=settings.removable,
         )

@@ -16,12 +16,13 @@ class Synthesized:
 
     def rooms(self, stage: str) -> list[str]:
         """The rooms of a stage that have a stack, sorted."""
-        return sorted(artifact["displayName"].split("/")[1] for artifact in self._stacks(stage).values())
+        return sorted(artifact["displayName"].split("/")[1] for artifact in self.artifacts(stage))
 
     def template(self, stage: str, room: str) -> Json:
         """The template of the stack `<stage>-<room>`."""
-        stacks = self._stacks(stage).values()
-        file = next(each for each in stacks if each["displayName"] == f"{stage}/{room}")["properties"]["templateFile"]
+        file = next(each for each in self.artifacts(stage) if each["displayName"] == f"{stage}/{room}")["properties"][
+            "templateFile"
+        ]
         return _read(self.folder / f"assembly-{stage}" / file)
 
     def resources(self, stage: str, room: str, type_: str) -> dict[str, Json]:
@@ -52,9 +53,10 @@ class Synthesized:
         parsed: Json = json.loads(text(body))
         return parsed
 
-    def _stacks(self, stage: str) -> Json:
+    def artifacts(self, stage: str) -> list[Json]:
+        """The manifest's entries of the stage's stacks."""
         artifacts = _read(self.folder / f"assembly-{stage}" / "manifest.json")["artifacts"]
-        return {id_: each for id_, each in artifacts.items() if each["type"] == "aws:cloudformation:stack"}
+        return [each for each in artifacts.values() if each["type"] == "aws:cloudformation:stack"]
 
 
 def text(value: Any) -> str:

@@ -1,0 +1,45 @@
+"""The images are built in the account, from the two folders, and nothing else changes them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.stacks.synthesized import Synthesized, text
+
+REPOSITORIES, BUILDS = "AWS::ECR::Repository", "Custom::CDKContainerImageBuild"
+
+
+def test_each_folder_is_built_for_amd64_into_a_repository_of_its_own(synth: Synthesized, stage: str) -> None:
+    builds = synth.resources(stage, "Images", BUILDS)
+    assert sorted(id_[:8] for id_ in builds) == ["Inferenc", "Training"]
+    for id_, build in builds.items():
+        assert "--platform linux/amd64" in build["Properties"]["buildCommand"]
+        assert id_[:8] in text(build["Properties"]["repositoryUri"])
+
+
+@pytest.mark.parametrize(("stage", "policy", "emptied"), [("Dev", "Delete", True), ("Prod", "Retain", False)])
+def test_repositories_scan_what_is_pushed_and_keep_the_newest(
+    synth: Synthesized, stage: str, policy: str, emptied: bool
+) -> None:
+    repositories = synth.resources(stage, "Images", REPOSITORIES)
+    assert len(repositories) == 2
+    for repository in repositories.values():
+        assert repository["DeletionPolicy"] == policy
+        assert repository["Properties"].get("EmptyOnDelete") is emptied
+        assert repository["Properties"]["ImageScanningConfiguration"] == {"ScanOnPush": True}
+        (rule,) = json.loads(repository["Properties"]["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+        assert rule["selection"]["countType"] == "imageCountMoreThan"
+        assert rule["selection"]["countNumber"] == 100
+
+
+def test_running_the_tests_does_not_change_an_image(synth: Synthesized) -> None:
+    left_by_python = [*synth.folder.glob("asset.*/**/__pycache__"), *synth.folder.glob("asset.*/**/*.pyc")]
+    assert left_by_python == []
+
+
+def test_the_assets_hold_the_two_programs(synth: Synthesized) -> None:
+    assets = {file.parent.name: file.parent for file in synth.folder.glob("asset.*/__main__.py")}
+    programs = {frozenset(each.name for each in Path(folder).iterdir()) for folder in assets.values()}
+    assert any("launch.py" in program for program in programs)
+    assert any("settings.py" in program for program in programs)
