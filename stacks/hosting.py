@@ -14,7 +14,7 @@ from stacks.images import ImagesStack
 from stacks.network import NetworkStack
 from stacks.rollout import deployment_config
 from stacks.scaling import EndpointScaling
-from stacks.served_model import ServedModel
+from stacks.served_model import VARIANT, ServedModel
 
 
 class HostingStack(cdk.Stack):
@@ -28,7 +28,7 @@ class HostingStack(cdk.Stack):
     the old `max_instances`.
     """
 
-    variant_name = "AllTraffic"
+    variant_name = VARIANT
 
     def __init__(
         self,
@@ -51,34 +51,22 @@ class HostingStack(cdk.Stack):
         )
         self.endpoint_name = settings.name
         self.metrics = EndpointMetrics(
-            endpoint_name=self.endpoint_name,
-            variant_name=self.variant_name,
-            instance_type=settings.hosting.instance_type,
+            endpoint_name=settings.name, variant_name=VARIANT, instance_type=settings.hosting.instance_type
         )
         package = self._model_package_parameter(settings.name)
         role = endpoint_role(self, settings=settings, data=data, images=images, network=network)
-        log_group = self._log_group(settings)
         model = ServedModel(
             self,
             "Served",
             settings=settings,
             package_arn=package.value_as_string,
-            variant_name=self.variant_name,
             role=role,
             data=data,
             network=network,
         )
-        endpoint = sagemaker.CfnEndpoint(
-            self,
-            "Endpoint",
-            endpoint_name=self.endpoint_name,
-            endpoint_config_name=model.config_name,
-            deployment_config=deployment_config(self, settings.hosting, self.metrics),
-            # Otherwise each deployment puts the number of instances back to what the configuration began with.
-            retain_all_variant_properties=True,
-        )
-        endpoint.node.add_dependency(log_group)
-        EndpointScaling(self, "Scaling", settings=settings.hosting, endpoint=endpoint, variant_name=self.variant_name)
+        endpoint = self._endpoint(settings, model)
+        endpoint.node.add_dependency(self._log_group(settings))
+        EndpointScaling(self, "Scaling", settings=settings.hosting, endpoint=endpoint)
         self._only_with_a_model(package)
         cdk.CfnOutput(self, "EndpointName", value=self.endpoint_name)
 
@@ -103,6 +91,17 @@ class HostingStack(cdk.Stack):
         stack = self.format_arn(service="cloudformation", resource="stack", resource_name=f"{self.stack_name}/*")
         actions = ["cloudformation:UpdateStack", "cloudformation:DescribeStacks"]
         return iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[stack])
+
+    def _endpoint(self, settings: StageSettings, model: ServedModel) -> sagemaker.CfnEndpoint:
+        return sagemaker.CfnEndpoint(
+            self,
+            "Endpoint",
+            endpoint_name=self.endpoint_name,
+            endpoint_config_name=model.config_name,
+            deployment_config=deployment_config(self, settings.hosting, self.metrics),
+            # Otherwise each deployment puts the number of instances back to what the configuration began with.
+            retain_all_variant_properties=True,
+        )
 
     def _model_package_parameter(self, group: str) -> cdk.CfnParameter:
         return cdk.CfnParameter(

@@ -32,18 +32,7 @@ class Notebook(Construct):
     ) -> None:
         super().__init__(scope, id_)
         role = _role(self, data)
-        on_start = script(
-            "notebook_start.sh", IDLE=script("notebook_idle.py"), IDLE_MINUTES=str(settings.notebook_idle_minutes)
-        )
-        lifecycle = sagemaker.CfnNotebookInstanceLifecycleConfig(
-            self,
-            "StopWhenIdle",
-            on_start=[
-                sagemaker.CfnNotebookInstanceLifecycleConfig.NotebookInstanceLifecycleHookProperty(
-                    content=cdk.Fn.base64(on_start)
-                )
-            ],
-        )
+        lifecycle = _stop_when_idle(self, settings.notebook_idle_minutes)
         instance = sagemaker.CfnNotebookInstance(
             self,
             "Instance",
@@ -68,6 +57,14 @@ class Notebook(Construct):
             roles=[role],
             statements=[iam.PolicyStatement(actions=["sagemaker:StopNotebookInstance"], resources=[instance.ref])],
         )
+
+
+def _stop_when_idle(scope: Construct, minutes: int) -> sagemaker.CfnNotebookInstanceLifecycleConfig:
+    text = script("notebook_start.sh", IDLE=script("notebook_idle.py"), IDLE_MINUTES=str(minutes))
+    hook = sagemaker.CfnNotebookInstanceLifecycleConfig.NotebookInstanceLifecycleHookProperty(
+        content=cdk.Fn.base64(text)
+    )
+    return sagemaker.CfnNotebookInstanceLifecycleConfig(scope, "StopWhenIdle", on_start=[hook])
 
 
 def _imds_v2() -> sagemaker.CfnNotebookInstance.InstanceMetadataServiceConfigurationProperty:

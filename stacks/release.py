@@ -21,15 +21,7 @@ class ReleaseStack(cdk.Stack):
         self, scope: Construct, id_: str, *, settings: StageSettings, data: DataStack, hosting: HostingStack
     ) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: from an approved model to the endpoint")
-        # An approval that could not be acted on waits here, and Operations raises an alarm.
-        self.dead_letters = sqs.Queue(
-            self,
-            "DeadLetters",
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(14),
-        )
-        acknowledge(self.dead_letters, "This queue is where failed events end.", "AwsSolutions-SQS3")
+        self.dead_letters = self._dead_letters()
         self.function = PackageFunction(
             self,
             "Promote",
@@ -60,3 +52,15 @@ class ReleaseStack(cdk.Stack):
         target = targets.LambdaFunction(self.function, dead_letter_queue=self.dead_letters)
         events.Rule(self, "Approved", event_pattern=approved, targets=[target])
         cdk.CfnOutput(self, "PromoteFunctionName", value=self.function.function_name)
+
+    def _dead_letters(self) -> sqs.Queue:
+        # An approval that could not be acted on waits here, and Operations raises an alarm.
+        queue = sqs.Queue(
+            self,
+            "DeadLetters",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=cdk.Duration.days(14),
+        )
+        acknowledge(queue, "This queue is where failed events end.", "AwsSolutions-SQS3")
+        return queue

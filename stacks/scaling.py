@@ -5,6 +5,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from stacks.config import HostingSettings
+from stacks.served_model import VARIANT
 
 
 class EndpointScaling(Construct):
@@ -17,7 +18,6 @@ class EndpointScaling(Construct):
         *,
         settings: HostingSettings,
         endpoint: sagemaker.CfnEndpoint,
-        variant_name: str,
     ) -> None:
         super().__init__(scope, id_)
         if settings.max_instances == settings.min_instances:
@@ -28,7 +28,7 @@ class EndpointScaling(Construct):
             "Target",
             service_namespace="sagemaker",
             scalable_dimension="sagemaker:variant:DesiredInstanceCount",
-            resource_id=f"endpoint/{endpoint.endpoint_name}/variant/{variant_name}",
+            resource_id=f"endpoint/{endpoint.endpoint_name}/variant/{VARIANT}",
             min_capacity=settings.min_instances,
             max_capacity=settings.max_instances,
         )

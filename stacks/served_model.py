@@ -8,6 +8,9 @@ from stacks.config import HostingSettings, StageSettings, has_nvme_disks
 from stacks.data import DataStack
 from stacks.network import NetworkStack
 
+# The one variant keeps its name: SageMaker's guardrails and scaling refuse an update that changes it.
+VARIANT = "AllTraffic"
+
 
 class ServedModel(Construct):
     """Model and EndpointConfig. Every change but one of tags replaces them, so neither has a name."""
@@ -19,7 +22,6 @@ class ServedModel(Construct):
         *,
         settings: StageSettings,
         package_arn: str,
-        variant_name: str,
         role: iam.Role,
         data: DataStack,
         network: NetworkStack | None,
@@ -42,7 +44,7 @@ class ServedModel(Construct):
         config = sagemaker.CfnEndpointConfig(
             self,
             "Config",
-            production_variants=[_variant(settings.hosting, variant_name, model.attr_model_name)],
+            production_variants=[_variant(settings.hosting, model.attr_model_name)],
             data_capture_config=_capture(settings.hosting, data),
             kms_key_id=None if on_nvme else data.key.key_arn,
         )
@@ -57,14 +59,12 @@ def _vpc_config(network: NetworkStack | None) -> sagemaker.CfnModel.VpcConfigPro
     return sagemaker.CfnModel.VpcConfigProperty(subnets=subnets, security_group_ids=groups)
 
 
-def _variant(
-    settings: HostingSettings, name: str, model_name: str
-) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
+def _variant(settings: HostingSettings, model_name: str) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
     least_outstanding = sagemaker.CfnEndpointConfig.RoutingConfigProperty(
         routing_strategy="LEAST_OUTSTANDING_REQUESTS"  # random routing queues behind slow photos
     )
     return sagemaker.CfnEndpointConfig.ProductionVariantProperty(
-        variant_name=name,
+        variant_name=VARIANT,
         model_name=model_name,
         instance_type=settings.instance_type,
         initial_instance_count=settings.min_instances,

@@ -19,7 +19,6 @@ def endpoint_alarms(
     """Refusals, failures, slowness and saturation of the endpoint."""
     errors = settings.endpoint_errors_per_minute
     latency = settings.endpoint_latency_milliseconds
-    cpu = settings.endpoint_cpu_percent
     return [
         alarm(
             scope,
@@ -45,14 +44,7 @@ def endpoint_alarms(
             minutes=5,
             means=f"The model takes over {latency} ms (95th percentile).",
         ),
-        alarm(
-            scope,
-            "EndpointSaturation",
-            endpoint.cpu(),
-            at=endpoint.cpu_threshold(cpu),
-            minutes=5,
-            means=f"An instance has been over {cpu} % busy for five minutes: scaling is too late or at its limit.",
-        ),
+        _saturation(scope, settings.endpoint_cpu_percent, endpoint),
     ]
 
 
@@ -85,14 +77,7 @@ def classify_alarms(scope: Construct, settings: StageSettings, classify: Classif
             minutes=5,
             means=f"The function takes over {limit} ms (95th percentile).",
         ),
-        alarm(
-            scope,
-            "ApiFailures",
-            classify.api.metric_server_error(period=_MINUTE, statistic="Sum"),
-            at=settings.operations.endpoint_errors_per_minute,
-            minutes=1,
-            means="The API answers 5xx: no model is released, or the endpoint is down. See its access log.",
-        ),
+        _api_failures(scope, settings.operations.endpoint_errors_per_minute, classify),
     ]
     if settings.classify.provisioned_concurrency:
         alarms.append(_spillover(scope, classify))
@@ -104,6 +89,19 @@ def release_alarms(scope: Construct, release: ReleaseStack) -> list[cloudwatch.A
     waiting = release.dead_letters.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")
     means = "An approved model was not released. See the promote function's log and the queue; approve again."
     return [alarm(scope, "ReleaseFailed", waiting, at=1, minutes=1, means=means)]
+
+
+def _saturation(scope: Construct, percent: int, endpoint: EndpointMetrics) -> cloudwatch.Alarm:
+    means = f"An instance has been over {percent} % busy for five minutes: scaling is too late or at its limit."
+    return alarm(
+        scope, "EndpointSaturation", endpoint.cpu(), at=endpoint.cpu_threshold(percent), minutes=5, means=means
+    )
+
+
+def _api_failures(scope: Construct, errors: int, classify: ClassifyStack) -> cloudwatch.Alarm:
+    failures = classify.api.metric_server_error(period=_MINUTE, statistic="Sum")
+    means = "The API answers 5xx: no model is released, or the endpoint is down. See its access log."
+    return alarm(scope, "ApiFailures", failures, at=errors, minutes=1, means=means)
 
 
 def _spillover(scope: Construct, classify: ClassifyStack) -> cloudwatch.Alarm:
