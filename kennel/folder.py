@@ -130,11 +130,9 @@ def _check_name(name: str) -> None:
 
 
 def _splits(folder: Path) -> tuple[str, ...]:
-    """Return the canonical names of the split folders; a class that is called `train` holds files, not folders."""
+    """Return the canonical names of the split folders, none for a tree of class folders."""
     folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
-    named = [
-        path for path in folders if path.name.lower() in SPLITS and any(below.is_dir() for below in path.iterdir())
-    ]
+    named = [path for path in folders if path.name.lower() in SPLITS]
     others = sorted(path.name for path in folders if path not in named)
     if named and others:
         raise KennelError(f"{others[0]} lies beside {named[0].name}; {_LAYOUT}, not both.")

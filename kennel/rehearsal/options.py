@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from kennel.aws import stack_name
 from kennel.errors import KennelError
 
 # The same as training.hyperparameters.MODELS (a test compares them): an installed `kennel` comes without `training`.
@@ -46,6 +47,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise KennelError(f"--model must be one of {', '.join(MODELS)}, not {self.model!r}.")
+        stack_name(self.stage, "")
         for field in fields(self):
             _check_range(field.name, getattr(self, field.name))
         if self.data is not None and not self.data.is_dir():
