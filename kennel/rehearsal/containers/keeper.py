@@ -1,8 +1,9 @@
-"""Starts one program and sees to its end: `python -I -S keeper.py '<JSON of Orders>'`. Standard library only.
+"""Starts one program and sees to its end: `python -I -S keeper.py`. Standard library only.
 
-The parent holds the other end of standard input. A byte there means SIGTERM for the program; the end of the stream,
-which comes with the parent's death however it dies, means SIGKILL for it and all its descendants. Signals that a
-terminal sends to the parent do not arrive here: the parent starts this in a session of its own.
+The parent holds the other end of standard input. Its first line are the orders, as JSON. A byte after that means
+SIGTERM for the program; the end of the stream, which comes with the parent's death however it dies, means SIGKILL for
+it and all its descendants. Signals that a terminal sends to the parent do not arrive here: the parent starts this in a
+session of its own.
 
 With `namespaces` the program is PID 1 of a private PID, mount and UTS namespace, so its end takes every descendant
 along; without, descendants are ended as its process group.
@@ -160,4 +161,6 @@ def _check(result: int, what: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    with open(0, "rb", buffering=0, closefd=False) as stream:  # unbuffered: what follows the line is for select
+        first = stream.readline()
+    sys.exit(main(json.loads(first)) if first else 0)

@@ -39,8 +39,8 @@ class Process:
         self._on_line = on_line
         self._orders = threading.Lock()
         self._keeper = subprocess.Popen(
-            # Not this process's environment: the keeper's own can be read by whoever it starts.
-            [sys.executable, "-I", "-S", str(_KEEPER), json.dumps(orders)],
+            [sys.executable, "-I", "-S", str(_KEEPER)],
+            # Not this process's environment: the program could read it from the keeper.
             env={"PATH": os.environ.get("PATH", os.defpath)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE if output is None else output,
@@ -50,6 +50,7 @@ class Process:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        self._order(json.dumps(orders).encode() + b"\n")
 
     @property
     def pid(self) -> int:
@@ -76,9 +77,7 @@ class Process:
 
     def terminate(self) -> None:
         """SIGTERM for the program; nothing when it has ended."""
-        with self._orders, contextlib.suppress(OSError, ValueError):
-            assert self._keeper.stdin
-            self._keeper.stdin.write(b"T")
+        self._order(b"T")
 
     def kill(self) -> None:
         """SIGKILL for the program and all it started; returns when they are gone."""
@@ -96,6 +95,11 @@ class Process:
             self.kill()
             code = self._keeper.wait()
         return code
+
+    def _order(self, message: bytes) -> None:
+        with self._orders, contextlib.suppress(OSError, ValueError):  # the keeper has ended, or was told to
+            assert self._keeper.stdin
+            self._keeper.stdin.write(message)
 
     def _close(self) -> None:
         # A descendant that left the group may hold the pipe open: its output is not worth waiting for.
