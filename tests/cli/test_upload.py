@@ -78,7 +78,7 @@ def test_another_content_name_or_number_of_files_is_another_data_set(
     if change == "content":
         image.write_bytes(image.read_bytes() + b"x")
     elif change == "name":
-        image.rename(image.with_name("9.png"))
+        image.rename(image.with_name("10.png"))  # keeps its place in the order
     else:
         (folder / "dog" / "3.png").write_bytes(image.read_bytes())
     assert upload_dataset(folder, bucket=bucket, s3=s3).fingerprint != before
