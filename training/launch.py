@@ -80,7 +80,7 @@ def _start(signals: _Signals, cluster: Cluster, settings: Hyperparameters, reaso
         environment = {**os.environ, **environment_for_cuda(os.environ), **cluster.environment(local)}
         environment["PYTHONPATH"] = path
         command = [sys.executable, "-m", "training.worker", json.dumps(settings.to_strings())]
-        command.append(str(reasons / str(cluster.rank(local))))
+        command += [str(reasons / str(cluster.rank(local))), str(os.getpid())]
         signals.workers.append(subprocess.Popen(command, env=environment))
         if signals.stopping:  # the signal came between two starts
             _terminate(signals.workers)

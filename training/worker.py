@@ -1,7 +1,8 @@
-"""One process of a training job: `python3 -m training.worker SETTINGS_JSON REASON_FILE`, started by the launcher."""
+"""One process of a training job, started by the launcher: `python3 -m training.worker SETTINGS_JSON REASON_FILE PID`."""
 
 import ctypes
 import json
+import os
 import signal
 import sys
 import traceback
@@ -26,8 +27,10 @@ class StopFlag:
 
 def main(arguments: list[str]) -> int:
     """Return 0, 1 with the reason in the file named, or 143."""
-    # A launcher that is killed must not leave workers behind.
+    # A launcher that is killed must not leave workers behind; it may have been before the call.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(arguments[2]):
+        return STOPPED
     stop = StopFlag()
     reason_file = Path(arguments[1])
     try:

@@ -1,0 +1,186 @@
+"""The optimizer step, the schedule, heads and checkpoints, exactly."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+from training import checkpoint, engine  # noqa: E402
+from training.errors import TrainingError  # noqa: E402
+from training.hyperparameters import Hyperparameters  # noqa: E402
+from training.model import (  # noqa: E402
+    Architecture,
+    build,
+    choose,
+    freeze_backbone,
+    head_of,
+    load_weights,
+    resolve_mode,
+    set_training,
+)
+
+RATE, DECAY = 0.01, 0.1
+
+
+def _linear() -> Any:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2)).double()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[0.1, -0.2, 0.3], [0.4, 0.5, -0.6]]))
+        model[1].bias.copy_(torch.tensor([0.05, -0.05]))
+    return model
+
+
+def _adamw(w: Any, gradients: list[Any], decay: float) -> Any:
+    """AdamW as its paper has it, with torch's default coefficients."""
+    m, v = torch.zeros_like(w), torch.zeros_like(w)
+    for number, g in enumerate(gradients, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        step = (m / (1 - 0.9**number)) / ((v / (1 - 0.999**number)).sqrt() + 1e-8)
+        w = w - RATE * decay * w - RATE * step
+    return w
+
+
+def test_a_step_follows_the_gradient_taken_by_hand_once() -> None:
+    model = _linear()
+    optimizer = engine.optimizer_for(model, weight_decay=DECAY)
+    images = torch.tensor([[1.0, 2.0, -1.0], [0.5, -1.0, 2.0]], dtype=torch.float64).reshape(2, 3, 1, 1)
+    weight, bias, gradients = model[1].weight.detach().clone(), model[1].bias.detach().clone(), []
+    for labels in (torch.tensor([0, 1]), torch.tensor([1, 1])):
+        x = images.reshape(2, 3)
+        now = model[1].weight.detach(), model[1].bias.detach()
+        probabilities = torch.softmax(x @ now[0].T + now[1], 1)
+        error = (probabilities - torch.nn.functional.one_hot(labels, 2)) / 2  # of the batch's mean
+        gradients.append((error.T @ x, error.sum(0)))
+        loss = engine.train_step(model, optimizer, images, labels, rate=RATE)
+        assert loss == pytest.approx(-probabilities.log()[[0, 1], labels].mean().item(), rel=1e-6)
+    torch.testing.assert_close(
+        model[1].weight.detach(), _adamw(weight, [g for g, _ in gradients], DECAY), rtol=1e-5, atol=0
+    )
+    torch.testing.assert_close(model[1].bias.detach(), _adamw(bias, [g for _, g in gradients], 0.0), rtol=1e-5, atol=0)
+
+
+def test_a_loss_that_is_not_finite_changes_no_weight() -> None:
+    model = _linear()
+    before = model[1].weight.detach().clone()
+    optimizer = engine.optimizer_for(model, weight_decay=DECAY)
+    images = torch.full((1, 3, 1, 1), math.nan, dtype=torch.float64)
+    with pytest.raises(engine.NotFinite, match="nan"):
+        engine.train_step(model, optimizer, images, torch.tensor([0]), rate=RATE)
+    assert torch.equal(model[1].weight, before)
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_zero() -> None:
+    rates = [engine.learning_rate(step, 100, 2.0) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert 0 < rates[-1] < 0.001
+    assert engine.learning_rate(0, 1, 2.0) == 2.0
+
+
+def test_measuring_counts_each_image_and_sums_losses() -> None:
+    images = torch.zeros(4, 3, 1, 1, dtype=torch.float64)
+    batches = [(images[:3], torch.tensor([0, 0, 1])), (images[3:], torch.tensor([0]))]
+    loss, right, count = engine.measure(_linear(), batches, torch.float32).tolist()
+    p = 1 / (1 + math.exp(-0.1))
+    assert (right, count) == (3, 4)
+    assert loss == pytest.approx(-3 * math.log(p) - math.log(1 - p))
+
+
+def test_head_mode_leaves_the_backbone_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    model = build(Architecture("resnet18", "small", 3))
+    freeze_backbone(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = engine.optimizer_for(model, weight_decay=DECAY)
+    for seed in range(2):
+        set_training(model, "head")
+        torch.manual_seed(seed)
+        engine.train_step(model, optimizer, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]), rate=RATE)
+        engine.measure(model, [(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))], torch.float32)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_whole_mode_trains_every_parameter_and_the_statistics() -> None:
+    torch.manual_seed(0)
+    model = build(Architecture("resnet18", "small", 3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    set_training(model, "whole")
+    optimizer = engine.optimizer_for(model, weight_decay=DECAY)
+    engine.train_step(model, optimizer, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]), rate=RATE)
+    assert [name for name, value in model.state_dict().items() if torch.equal(value, before[name])] == []
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_the_small_stem_keeps_four_times_the_pixels(name: str) -> None:
+    shapes = {}
+    for stem in ("small", "standard"):
+        model = build(Architecture(name, stem, 5)).eval()
+        first = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+        shapes[stem] = first(torch.zeros(1, 3, 32, 32)).shape[-1]
+        assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
+    assert shapes == {"small": 32, "standard": 16}
+
+
+def test_weights_of_other_classes_keep_the_backbone_and_a_new_head() -> None:
+    source = build(Architecture("resnet18", "standard", 7)).state_dict()
+    model = build(Architecture("resnet18", "standard", 3))
+    head = head_of(model).weight.detach().clone()
+    load_weights(model, Architecture("resnet18", "standard", 3), "w.pth", source)
+    assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], source["layer4.1.conv2.weight"])
+    assert torch.equal(head_of(model).weight, head)
+
+
+def test_weights_of_the_same_classes_keep_their_head() -> None:
+    source = build(Architecture("resnet18", "standard", 3)).state_dict()
+    model = build(Architecture("resnet18", "standard", 3))
+    load_weights(model, Architecture("resnet18", "standard", 3), "w.pth", source)
+    assert torch.equal(head_of(model).weight, source["fc.weight"])
+
+
+def test_weights_of_another_architecture_are_refused_with_the_one_they_fit() -> None:
+    source = build(Architecture("resnet18", "standard", 7)).state_dict()
+    architecture = Architecture("resnet50", "standard", 3)
+    with pytest.raises(TrainingError, match=r"w\.pth do not fit resnet50 .*; they fit model=resnet18"):
+        load_weights(build(architecture), architecture, "w.pth", source)
+
+
+def test_weights_with_a_wide_stem_keep_it_for_small_images() -> None:
+    settings = Hyperparameters(model="resnet18", image_size=32)
+    assert choose(settings, 3, None).stem == "small"
+    assert choose(settings, 3, build(Architecture("resnet18", "standard", 3)).state_dict()).stem == "standard"
+    assert choose(settings, 3, build(Architecture("resnet18", "small", 3)).state_dict()).stem == "small"
+
+
+def test_auto_trains_the_head_where_there_are_weights() -> None:
+    assert resolve_mode(Hyperparameters(), True) == "head"
+    assert resolve_mode(Hyperparameters(), False) == "whole"
+    with pytest.raises(TrainingError, match="mode=head needs pretrained weights"):
+        resolve_mode(Hyperparameters(mode="head"), False)
+
+
+def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 10):
+        checkpoint.save(tmp_path, step, {"step": step})
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["step-000000002.ckpt", "step-000000010.ckpt"]
+    assert checkpoint.newest(tmp_path) == ({"step": 10}, [])
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damage: str, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, {"step": 1})
+    newest = checkpoint.save(tmp_path, 2, {"step": 2})
+    data = bytearray(newest.read_bytes())
+    data[-20] ^= 1
+    newest.write_bytes({"cut": bytes(data[:-30]), "flip": bytes(data), "empty": b""}[damage])
+    assert checkpoint.newest(tmp_path) == ({"step": 1}, ["step-000000002.ckpt"])
+
+
+def test_a_write_that_was_interrupted_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "step-000000009.partial").write_bytes(b"half")
+    assert checkpoint.newest(tmp_path) == (None, [])
+    assert checkpoint.newest(tmp_path / "nowhere") == (None, [])
