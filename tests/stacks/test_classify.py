@@ -4,32 +4,57 @@ import json
 from pathlib import Path
 from typing import Any
 
+import aws_cdk as cdk
 import pytest
 
+from stacks import function
+from stacks.config import DEV
 from tests.stacks.synthesized import Synthesized, text
 
 FUNCTION = "AWS::Lambda::Function"
 
 
-def files_of(synth: Synthesized, function: dict[str, Any]) -> set[str]:
-    """Relative paths in the function's staged asset."""
-    folder = synth.folder / f"asset.{Path(function['Code']['S3Key']).stem}"
+def files_of(synth: Synthesized, declared: dict[str, Any]) -> set[str]:
+    """Relative paths in the staged asset of a function."""
+    folder = synth.folder / f"asset.{Path(declared['Code']['S3Key']).stem}"
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 
 def test_the_function_runs_the_newest_python_on_arm(synth: Synthesized, stage: str) -> None:
-    function = synth.only(stage, "Classify", FUNCTION)
-    assert (function["Runtime"], function["Architectures"]) == ("python3.14", ["arm64"])
-    assert function["Handler"] == "classify.handler.handler"
-    assert function["TracingConfig"] == {"Mode": "Active"}
+    declared = synth.only(stage, "Classify", FUNCTION)
+    assert (declared["Runtime"], declared["Architectures"]) == ("python3.14", ["arm64"])
+    assert declared["Handler"] == "classify.handler.handler"
+    assert declared["TracingConfig"] == {"Mode": "Active"}
 
 
 def test_the_asset_holds_the_package_and_nothing_else_of_the_folder(synth: Synthesized, stage: str) -> None:
     files = files_of(synth, synth.only(stage, "Classify", FUNCTION))
     assert "classify/handler.py" in files
     assert {file.split("/")[0] for file in files} == {"classify"}
-    # Compiled files change whenever the tests run, and would make a new version each time.
-    assert not [file for file in files if "__pycache__" in file or file.endswith(".pyc")]
+
+
+def test_compiled_files_stay_out_of_the_asset_or_each_test_run_would_make_a_new_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "lambda" / "classify"
+    for file in ("handler.py", "__pycache__/handler.pyc", "deeper/__pycache__/any.pyc", "deeper/any.py"):
+        (package / file).parent.mkdir(parents=True, exist_ok=True)
+        (package / file).touch()
+    monkeypatch.setattr(function, "SOURCES", tmp_path / "lambda")
+    app = cdk.App(outdir=str(tmp_path / "cdk.out"))
+    function.PackageFunction(
+        cdk.Stack(app, "Any"),
+        "Any",
+        package="classify",
+        settings=DEV,
+        environment={},
+        memory_mib=128,
+        timeout_seconds=3,
+        reserved_concurrency=None,
+    )
+    app.synth()
+    staged = {file.name for file in (tmp_path / "cdk.out").glob("asset.*/classify/**/*") if file.is_file()}
+    assert staged == {"handler.py", "any.py"}
 
 
 def test_the_environment_is_the_contract(synth: Synthesized, stage: str) -> None:
