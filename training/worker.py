@@ -1,4 +1,4 @@
-"""One process of a training job, started by the launcher: `python3 -m training.worker SETTINGS_JSON REASON_FILE PID`."""
+"""One process of a job, as the launcher starts it: `python3 -m training.worker SETTINGS_JSON REASON_FILE PID`."""
 
 import ctypes
 import json

@@ -165,7 +165,7 @@ def test_a_smaller_and_recompressed_copy_is_reported_but_kept(add: Add, prepared
 
 
 def test_no_scanned_digit_is_taken_for_another(add: Add, prepared: Prepare) -> None:
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     digits = load_digits()
     for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from training import cluster
 from training.cluster import read_cluster
 from training.cuda_compat import environment
 
@@ -39,7 +38,7 @@ def test_there_is_a_worker_for_each_gpu_that_may_be_used(
     visible: str | None, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices = [Path(f"/dev/nvidia{name}") for name in ("0", "1", "2", "3", "ctl", "-uvm")]
-    monkeypatch.setattr(cluster.Path, "glob", lambda self, pattern: iter(devices))
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(devices))
     variables = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     found = read_cluster({"current_host": "b", "hosts": ["a", "b"]}, variables)
     assert found.workers == workers
