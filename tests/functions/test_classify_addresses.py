@@ -132,7 +132,6 @@ def test_a_url_is_read_as_host_and_target(url: str, host: str, target: str) -> N
         "https://example.com\\.evil.example/",
         "https://example.com /a",
         "https://example.com/a\\b",
-        "https://example.com/a\\b",
         "https://exam\tple.com/a",
         "https://example.com/a\r\nHost: inside",
         " https://example.com/",
