@@ -24,6 +24,7 @@ class Image(Construct):
             self,
             "Repository",
             image_scan_on_push=True,
+            image_tag_mutability=ecr.TagMutability.IMMUTABLE,  # each build makes up a tag of its own
             lifecycle_rules=[ecr.LifecycleRule(description="Keep the last 100 images", max_image_count=100)],
             removal_policy=settings.removal_policy,
             empty_on_delete=settings.removable,

@@ -1,21 +1,23 @@
 """The app is synthesized once, without the validations that test_synth.py runs."""
 
-from collections.abc import Iterator
+import os
 
 import pytest
 
-from app import build
 from tests.stacks.synthesized import Synthesized
+
+# Node reads it when aws_cdk is imported, which the test modules do: a fixture would come too late.
+os.environ["CDK_VALIDATION"] = "false"
 
 
 @pytest.fixture(scope="session")
-def synth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesized]:
+def synth(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
     """Both stages' cloud assembly."""
+    from app import build
+
     folder = tmp_path_factory.mktemp("cdk.out")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CDK_VALIDATION", "false")
-        build(str(folder)).synth()
-    yield Synthesized(folder)
+    build(str(folder)).synth()
+    return Synthesized(folder)
 
 
 @pytest.fixture(scope="session", params=["Dev", "Prod"])

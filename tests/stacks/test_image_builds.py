@@ -28,6 +28,7 @@ def test_repositories_scan_what_is_pushed_and_keep_the_newest(
         assert repository["DeletionPolicy"] == policy
         assert repository["Properties"].get("EmptyOnDelete") is emptied
         assert repository["Properties"]["ImageScanningConfiguration"] == {"ScanOnPush": True}
+        assert repository["Properties"]["ImageTagMutability"] == "IMMUTABLE"
         (rule,) = json.loads(repository["Properties"]["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
         assert rule["selection"]["countType"] == "imageCountMoreThan"
         assert rule["selection"]["countNumber"] == 100
