@@ -121,6 +121,8 @@ class _Server:
         except urllib3.exceptions.TimeoutError:
             return EndpointAnswer(504, _TIMED_OUT, {"Content-Type": "text/plain"})
         except (urllib3.exceptions.HTTPError, EndpointError) as error:
+            if self._process:
+                self._process.wait(_POLL_S * 10)  # if it crashed, its end may be yet to be seen
             reason = f"The container primary did not answer: {error}".encode()
             return EndpointAnswer(503, reason, {"Content-Type": "text/plain"})
         return EndpointAnswer(answer.status, answer.data, dict(answer.headers))

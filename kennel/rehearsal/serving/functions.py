@@ -52,9 +52,11 @@ class Functions:
         with self._lock:
             self._closed = True
             idle = [box for boxes in self._idle.values() for box in boxes]
-            left = idle + [box for boxes in self._busy.values() for box in boxes if box]
+            busy = [box for boxes in self._busy.values() for box in boxes if box]
             self._idle.clear()
-        for sandbox in left:
+        for sandbox in busy:
+            sandbox.kill()  # its caller gets an error, and closes it
+        for sandbox in idle:
             sandbox.close()
 
     def _take(self, key: Hashable, call: FunctionCall) -> Sandbox:

@@ -59,9 +59,13 @@ class Sandbox:
         log = self._log(request, call, f"Duration: {milliseconds:.2f} ms\tBilled Duration: {milliseconds:.0f} ms", init)
         return FunctionAnswer(body, error, log)
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """End the process; an invocation that is running gets an error."""
         self.alive = False
         self._process.kill()
+
+    def close(self) -> None:
+        self.kill()
         self._api.close()
         self._output.close()
 

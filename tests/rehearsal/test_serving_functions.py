@@ -1,0 +1,201 @@
+"""Functions run under AWS's own runtime client, as Lambda would run them."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kennel.rehearsal.seams import FunctionAnswer, FunctionCall
+from kennel.rehearsal.serving import Functions, PayloadTooLarge, TooManyRequests
+
+ROLE = "arn:aws:iam::123456789012:role/classify"
+ARN = "arn:aws:lambda:eu-west-1:123456789012:function:classify:live"
+CODE = """
+import json, os, sys, time
+started = time.time()
+def handler(event, context):
+    kind = event.get("do")
+    print("asked to", kind)
+    if kind == "raise": raise ValueError("no such dog")
+    if kind == "exit": os._exit(3)
+    if kind == "sleep": time.sleep(event["seconds"])
+    if kind == "big": return "x" * event["bytes"]
+    if kind == "print": print("y" * 10_000)
+    return {"pid": os.getpid(), "environment": dict(os.environ), "arn": context.invoked_function_arn,
+            "left": context.get_remaining_time_in_millis(), "memory": context.memory_limit_in_mb,
+            "version": context.function_version}
+"""
+
+
+@pytest.fixture
+def functions() -> Iterator[Functions]:
+    made = Functions(environment=lambda role: {"AWS_ACCESS_KEY_ID": f"key of {role}"}, concurrency=2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(CODE)
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name")
+    (tmp_path / "dying.py").write_text("import os; os._exit(7)")
+    return tmp_path
+
+
+def _call(code: Path, event: Any = None, **more: Any) -> FunctionCall:
+    settings: dict[str, Any] = {
+        "arn": ARN,
+        "version": "3",
+        "handler": "app.handler",
+        "code": code,
+        "role_arn": ROLE,
+        "environment": {"ENDPOINT_NAME": "kennel-dev"},
+        "timeout_s": 5.0,
+        "memory_mb": 256,
+        "payload": json.dumps(event or {}).encode(),
+    }
+    return FunctionCall(**(settings | more))
+
+
+def _value(answer: FunctionAnswer) -> dict[str, Any]:
+    assert answer.error is None, answer
+    value: dict[str, Any] = json.loads(answer.payload)
+    return value
+
+
+def test_a_function_knows_its_name_version_memory_and_deadline(functions: Functions, code: Path) -> None:
+    value = _value(functions.invoke(_call(code)))
+    assert value["arn"] == ARN
+    assert value["version"] == "3"
+    assert value["memory"] == "256"
+    assert 3000 < value["left"] <= 5000
+
+
+def test_a_function_has_lambdas_variables_its_own_and_its_roles_and_no_others(
+    functions: Functions, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "the operator's own")
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    found = _value(functions.invoke(_call(code)))["environment"]
+    assert found["ENDPOINT_NAME"] == "kennel-dev"
+    assert found["AWS_ACCESS_KEY_ID"] == f"key of {ROLE}"
+    assert found["AWS_REGION"] == "eu-west-1"
+    assert found["AWS_LAMBDA_FUNCTION_NAME"] == "classify"
+    assert found["LAMBDA_TASK_ROOT"] == str(code)
+    own = {"PATH", "LANG", "TZ", "HOME", "ENDPOINT_NAME", "_HANDLER", "_X_AMZN_TRACE_ID", "LC_CTYPE", "PWD"}
+    assert {name for name in found if not name.startswith(("AWS_", "LAMBDA_"))} <= own
+    assert "AWS_PROFILE" not in found
+
+
+def test_the_second_call_is_warm_and_a_new_version_is_not(functions: Functions, code: Path) -> None:
+    first, second = (_value(functions.invoke(_call(code)))["pid"] for _ in range(2))
+    other = _value(functions.invoke(_call(code, version="4")))["pid"]
+    changed = _value(functions.invoke(_call(code, environment={"ENDPOINT_NAME": "other"})))["pid"]
+    assert first == second
+    assert len({first, other, changed}) == 3
+
+
+def test_two_calls_at_once_get_a_sandbox_each_and_a_third_is_throttled(functions: Functions, code: Path) -> None:
+    call = _call(code, {"do": "sleep", "seconds": 1.5})
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(functions.invoke, call) for _ in range(2)]
+        while len(functions._busy[next(iter(functions._busy), None)]) < 2:
+            threading.Event().wait(0.01)
+        with pytest.raises(TooManyRequests, match="Rate Exceeded"):
+            functions.invoke(call)
+        assert len({_value(answer.result())["pid"] for answer in answers}) == 2
+
+
+def test_an_exception_comes_back_as_lambdas_error_and_the_sandbox_stays(functions: Functions, code: Path) -> None:
+    before = _value(functions.invoke(_call(code)))["pid"]
+    answer = functions.invoke(_call(code, {"do": "raise"}))
+    assert answer.error == "Unhandled"
+    error = json.loads(answer.payload)
+    assert (error["errorType"], error["errorMessage"]) == ("ValueError", "no such dog")
+    assert _value(functions.invoke(_call(code)))["pid"] == before
+
+
+def test_a_function_that_takes_too_long_is_killed_and_the_next_call_starts_anew(
+    functions: Functions, code: Path
+) -> None:
+    before = _value(functions.invoke(_call(code, timeout_s=0.5)))["pid"]
+    answer = functions.invoke(_call(code, {"do": "sleep", "seconds": 60}, timeout_s=0.5))
+    assert answer.error == "Unhandled"
+    error = json.loads(answer.payload)
+    assert error["errorType"] == "Sandbox.Timedout"
+    assert error["errorMessage"].endswith("Task timed out after 0.50 seconds")
+    assert not Path(f"/proc/{before}").exists()
+    assert _value(functions.invoke(_call(code)))["pid"] != before
+
+
+def test_a_function_that_ends_its_process_is_reported_with_the_status(functions: Functions, code: Path) -> None:
+    error = json.loads(functions.invoke(_call(code, {"do": "exit"})).payload)
+    assert error["errorType"] == "Runtime.ExitError"
+    assert error["errorMessage"].endswith("Runtime exited: exit status 3")
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [
+        ("broken.handler", "Runtime.ImportModuleError"),
+        ("missing.handler", "Runtime.ImportModuleError"),
+        ("app.nothing", "Runtime.HandlerNotFound"),
+        ("dying.handler", "Runtime.ExitError"),
+    ],
+)
+def test_a_function_that_cannot_be_loaded_says_why(functions: Functions, code: Path, handler: str, kind: str) -> None:
+    answer = functions.invoke(_call(code, handler=handler))
+    assert answer.error == "Unhandled"
+    assert json.loads(answer.payload)["errorType"] == kind
+
+
+def test_the_log_is_that_of_its_own_invocation(functions: Functions, code: Path) -> None:
+    functions.invoke(_call(code, {"do": "first"}))
+    log = functions.invoke(_call(code, {"do": "second"})).log
+    assert log.startswith("START RequestId: ") and "Version: 3" in log.splitlines()[0]
+    assert "asked to second" in log
+    assert "first" not in log
+    assert "\nREPORT RequestId: " in log
+
+
+def test_the_log_is_cut_to_its_last_four_kilobytes(functions: Functions, code: Path) -> None:
+    log = functions.invoke(_call(code, {"do": "print"})).log
+    assert len(log.encode()) == 4096
+    assert "REPORT RequestId: " in log
+
+
+def test_a_request_over_six_megabytes_is_refused(functions: Functions, code: Path) -> None:
+    with pytest.raises(PayloadTooLarge, match="smaller than 6291456 bytes"):
+        functions.invoke(_call(code, payload=b'"' + b"x" * 6 * 1024 * 1024 + b'"'))
+
+
+def test_an_answer_over_six_megabytes_becomes_an_error(functions: Functions, code: Path) -> None:
+    fits = functions.invoke(_call(code, {"do": "big", "bytes": 6 * 1024 * 1024 - 2}))
+    assert (fits.error, len(fits.payload)) == (None, 6 * 1024 * 1024)
+    answer = functions.invoke(_call(code, {"do": "big", "bytes": 6 * 1024 * 1024}))
+    assert json.loads(answer.payload)["errorType"] == "Function.ResponseSizeTooLarge"
+
+
+def test_close_ends_every_sandbox_those_at_work_too(code: Path) -> None:
+    functions = Functions(environment=lambda role: {})
+    idle = _value(functions.invoke(_call(code, version="1")))["pid"]
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(functions.invoke, _call(code, {"do": "sleep", "seconds": 60}, timeout_s=60))
+        while not any(any(boxes) for boxes in functions._busy.values()):
+            threading.Event().wait(0.01)
+        functions.close()
+        assert busy.result(10).error == "Unhandled"
+    assert not Path(f"/proc/{idle}").exists()
+    with pytest.raises(RuntimeError, match="shut down"):
+        functions.invoke(_call(code))
+
+
+def test_the_code_folder_stays_as_it_was(functions: Functions, code: Path) -> None:
+    before = sorted(os.listdir(code))  # noqa: PTH208
+    functions.invoke(_call(code))
+    assert sorted(os.listdir(code)) == before  # noqa: PTH208
