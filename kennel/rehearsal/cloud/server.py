@@ -1,0 +1,135 @@
+"""The embedded AWS: moto's server in this process behind our gateway, on loopback."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from moto.core.models import botocore_stubber  # noqa: F401  (importing moto's core first settles its own import cycles)
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from kennel.errors import KennelError
+from kennel.rehearsal.cloud import patches
+from kennel.rehearsal.cloud.bus import Bus
+from kennel.rehearsal.cloud.clients import ADMIN, admin, make_client, point_to
+from kennel.rehearsal.cloud.functions import Functions
+from kennel.rehearsal.cloud.gateway import Gateway, Handler
+from kennel.rehearsal.cloud.iam import Authorizer
+from kennel.rehearsal.cloud.ledger import ACCOUNT, REGION
+from kennel.rehearsal.cloud.sagemaker import SageMaker
+from kennel.rehearsal.seams import Planes
+
+_SESSION_S = 43_200
+
+
+class _QuietHandler(MotoRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        logging.getLogger(__name__).debug(message, *args)
+
+
+class Cloud:
+    """One embedded AWS. Use it as a context manager, or call start() and stop(). One at a time in a process.
+
+    `work` holds unpacked functions; `port` 0 takes a free one. Raises KennelError when the port is in use.
+    """
+
+    def __init__(self, planes: Planes, work: Path, *, port: int = 0) -> None:
+        self.planes, self.work, self.port = planes, work, port
+        self.pipeline_overrides: dict[str, str] = {}
+        self.authorizer = Authorizer()
+        self.functions = Functions(planes, work / "functions", self.client)
+        self.bus = Bus(self.client, self.functions.invoke_from, self.pipeline_overrides)
+        self.sagemaker = SageMaker(planes, self.bus.publish)
+        self._server: BaseWSGIServer | None = None
+        self._thread: threading.Thread | None = None
+        self._sessions: dict[str, dict[str, str]] = {}
+        self._clients: dict[tuple[str, str | None], Any] = {}
+        self._making = threading.RLock()
+
+    @property
+    def url(self) -> str:
+        """By name: moto takes the first label of an IP address in a template's URL for a bucket."""
+        if self._server is None:
+            raise RuntimeError("the embedded AWS is not started")
+        return f"http://localhost:{self._server.server_port}"
+
+    @property
+    def denied(self) -> list[str]:
+        """What was refused to a role so far: 'role may not action on resource'."""
+        return self.authorizer.denied
+
+    def start(self) -> None:
+        patches.apply()
+        patches.hear_objects(self.bus.object_created)
+        moto_api_backend.reset()
+        (self.work / "functions").mkdir(parents=True, exist_ok=True)
+        gateway = Gateway(DomainDispatcherApplication(create_backend_app), self.authorizer.permit, self._handlers())
+        try:
+            self._server = make_server("127.0.0.1", self.port, gateway, True, request_handler=_QuietHandler)
+        except (OSError, SystemExit) as error:
+            raise KennelError(f"Port {self.port} is in use: choose another, or 0 for any free one.") from error
+        self._server.daemon_threads = True  # type: ignore[attr-defined]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        point_to(self.url)
+
+    def stop(self) -> None:
+        """End the server; safe to call twice."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None
+
+    def __enter__(self) -> Cloud:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def client(self, service: str, role_arn: str | None = None) -> Any:
+        """A boto3 client as admin, or with credentials of that role; the same one for the same question."""
+        if role_arn is None:
+            return admin(service)
+        with self._making:
+            if (service, role_arn) not in self._clients:
+                self._clients[service, role_arn] = make_client(service, self.environment(role_arn))
+            return self._clients[service, role_arn]
+
+    def environment(self, role_arn: str | None = None) -> dict[str, str]:
+        """The AWS_* variables by which any client of AWS reaches this one, as admin or as that role."""
+        place = {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
+        return {**place, **(ADMIN if role_arn is None else self._assume(role_arn))}
+
+    def _assume(self, role_arn: str) -> dict[str, str]:
+        with self._making:
+            if role_arn not in self._sessions:
+                answer = admin("sts").assume_role(
+                    RoleArn=role_arn, RoleSessionName="rehearsal", DurationSeconds=_SESSION_S
+                )
+                got = answer["Credentials"]
+                self._sessions[role_arn] = {
+                    "AWS_ACCESS_KEY_ID": got["AccessKeyId"],
+                    "AWS_SECRET_ACCESS_KEY": got["SecretAccessKey"],
+                    "AWS_SESSION_TOKEN": got["SessionToken"],
+                }
+            return self._sessions[role_arn]
+
+    def _handlers(self) -> dict[tuple[str, str], Handler]:
+        own: dict[tuple[str, str], Callable[..., Any]] = {
+            ("lambda", "Invoke"): self.functions.invoke,
+            ("events", "PutEvents"): self.bus.put_events,
+        }
+        return {**own, **self.sagemaker.handlers()}
+
+
+__all__ = ["ACCOUNT", "Cloud"]

@@ -1,0 +1,49 @@
+"""Application Auto Scaling: held, not enacted (one machine serves each endpoint with one process)."""
+
+from __future__ import annotations
+
+from kennel.rehearsal.cloud.clients import admin
+from kennel.rehearsal.cloud.types.table import Made, Properties, Row
+
+
+def _target_id(made: Made) -> str:
+    return "|".join(made.wanted[key] for key in ("ResourceId", "ScalableDimension", "ServiceNamespace"))
+
+
+def _policy(properties: Properties) -> Properties:
+    rest = {key: value for key, value in properties.items() if key != "ScalingTargetId"}
+    if "ScalingTargetId" in properties:
+        parts = properties["ScalingTargetId"].split("|")
+        rest |= dict(zip(("ResourceId", "ScalableDimension", "ServiceNamespace"), parts, strict=True))
+    return rest
+
+
+def _forget_target(made: Made) -> None:
+    keys = ("ResourceId", "ScalableDimension", "ServiceNamespace")
+    admin("application-autoscaling").deregister_scalable_target(**{key: made.wanted[key] for key in keys})
+
+
+def _forget_policy(made: Made) -> None:
+    asked = _policy(made.wanted)
+    keys = ("PolicyName", "ResourceId", "ScalableDimension", "ServiceNamespace")
+    admin("application-autoscaling").delete_scaling_policy(**{key: asked[key] for key in keys})
+
+
+ROWS = [
+    Row(
+        type="AWS::ApplicationAutoScaling::ScalableTarget",
+        service="application-autoscaling",
+        create="RegisterScalableTarget",
+        ref=_target_id,
+        delete=_forget_target,
+    ),
+    Row(
+        type="AWS::ApplicationAutoScaling::ScalingPolicy",
+        service="application-autoscaling",
+        create="PutScalingPolicy",
+        name="PolicyName",
+        shape=_policy,
+        ref=lambda made: str(made.answer["PolicyARN"]),
+        delete=_forget_policy,
+    ),
+]

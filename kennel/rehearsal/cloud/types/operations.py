@@ -1,0 +1,129 @@
+"""What watches, pays, builds and queues."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+from kennel.rehearsal.cloud.clients import admin
+from kennel.rehearsal.cloud.ledger import ACCOUNT
+from kennel.rehearsal.cloud.types.table import Made, Properties, Row
+
+
+def _alarm_arn(made: Made) -> str:
+    return f"arn:aws:cloudwatch:us-east-1:{ACCOUNT}:alarm:{made.physical}"
+
+
+def _budget(properties: Properties) -> Properties:
+    budget = {"BudgetName": f"budget-{uuid.uuid4().hex[:8]}", **properties["Budget"]}
+    rest = {key: value for key, value in properties.items() if key != "Budget"}
+    return {"AccountId": ACCOUNT, "Budget": budget, **rest}
+
+
+def _topic_policy(made: Made) -> None:
+    document = json.dumps(made.wanted["PolicyDocument"])
+    for topic in made.wanted["Topics"]:
+        admin("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=document)
+
+
+def _queue_policy(made: Made) -> None:
+    document = json.dumps(made.wanted["PolicyDocument"])
+    for queue in made.wanted["Queues"]:
+        admin("sqs").set_queue_attributes(QueueUrl=queue, Attributes={"Policy": document})
+
+
+def _nothing(_properties: Properties) -> Properties:
+    return {}
+
+
+def _dashboard(properties: Properties) -> Properties:
+    body = properties["DashboardBody"]
+    return {**properties, "DashboardBody": body if isinstance(body, str) else json.dumps(body)}
+
+
+def _repository(properties: Properties) -> Properties:
+    """A generated name in lower case, which alone ECR takes."""
+    taken = {key: properties[key] for key in _REPOSITORY if key in properties}
+    return {**taken, "RepositoryName": properties["RepositoryName"].lower()}
+
+
+_REPOSITORY = ("ImageScanningConfiguration", "ImageTagMutability", "EncryptionConfiguration", "Tags")
+
+
+def _expire_images(made: Made) -> None:
+    if text := made.wanted.get("LifecyclePolicy", {}).get("LifecyclePolicyText"):
+        admin("ecr").put_lifecycle_policy(repositoryName=made.physical, lifecyclePolicyText=text)
+
+
+def _project(properties: Properties) -> Properties:
+    """moto asks for a location of a source that is none."""
+    return {**properties, "Source": {"Location": "none", **properties["Source"]}}
+
+
+ROWS = [
+    Row(
+        type="AWS::ECR::Repository",
+        service="ecr",
+        create="CreateRepository",
+        name="RepositoryName",
+        shape=_repository,
+        ref=lambda made: str(made.answer["repository"]["repositoryName"]),
+        attributes={
+            "Arn": lambda made: str(made.answer["repository"]["repositoryArn"]),
+            "RepositoryUri": lambda made: str(made.answer["repository"]["repositoryUri"]),
+        },
+        after=_expire_images,
+        delete=lambda made: admin("ecr").delete_repository(repositoryName=made.physical, force=True),
+    ),
+    Row(
+        type="AWS::CloudWatch::Alarm",
+        service="cloudwatch",
+        create="PutMetricAlarm",
+        name="AlarmName",
+        ref=lambda made: str(made.wanted["AlarmName"]),
+        attributes={"Arn": _alarm_arn},
+        delete=lambda made: admin("cloudwatch").delete_alarms(AlarmNames=[made.physical]),
+    ),
+    Row(
+        type="AWS::CloudWatch::Dashboard",
+        service="cloudwatch",
+        create="PutDashboard",
+        name="DashboardName",
+        shape=_dashboard,
+        ref=lambda made: str(made.wanted["DashboardName"]),
+        delete=lambda made: admin("cloudwatch").delete_dashboards(DashboardNames=[made.physical]),
+    ),
+    Row(
+        type="AWS::Budgets::Budget",
+        service="budgets",
+        create="CreateBudget",
+        shape=_budget,
+        ref=lambda made: str(made.wanted["Budget"].get("BudgetName", "budget")),
+    ),
+    Row(
+        type="AWS::CodeBuild::Project",
+        service="codebuild",
+        create="CreateProject",
+        name="Name",
+        shape=_project,
+        ref=lambda made: str(made.answer["project"]["name"]),
+        attributes={"Arn": lambda made: str(made.answer["project"]["arn"])},
+        delete=lambda made: admin("codebuild").delete_project(name=made.physical),
+    ),
+    Row(
+        type="AWS::SNS::TopicPolicy",
+        service="sts",
+        create="GetCallerIdentity",
+        shape=_nothing,
+        ref=lambda made: f"topic-policy-{made.wanted['Topics'][0]}",
+        after=_topic_policy,
+    ),
+    Row(
+        type="AWS::SQS::QueuePolicy",
+        service="sts",
+        create="GetCallerIdentity",
+        shape=_nothing,
+        ref=lambda made: f"queue-policy-{made.wanted['Queues'][0]}",
+        after=_queue_policy,
+    ),
+]

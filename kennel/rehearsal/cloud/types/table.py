@@ -1,0 +1,184 @@
+"""One row a resource type: which API operation makes it, what names it, and what its attributes are.
+
+Properties become the operation's parameters by botocore's shape of it: numbers and booleans that templates write as
+text are converted, and what the operation does not take is remembered as dropped, for the coverage report.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.model import ListShape, MapShape, Shape, StructureShape  # type: ignore[import-untyped]
+from moto.cloudformation import parsing
+from moto.core.common_models import CloudFormationModel
+
+from kennel.rehearsal.cloud.clients import admin
+
+Properties = dict[str, Any]
+_NUMBERS: dict[str, Callable[[Any], Any]] = {"integer": int, "long": int, "float": float, "double": float}
+
+
+@dataclass
+class Made:
+    """A resource that exists: what was asked, what the API answered, how it is called, what was not taken."""
+
+    wanted: Properties
+    answer: Mapping[str, Any]
+    physical: str
+    dropped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """`shape` turns properties into the operation's parameters; `update` None: a change means a new resource."""
+
+    type: str
+    service: str
+    create: str  # botocore's operation name
+    name: str | None = None  # the property that names it; generated when it is not given
+    shape: Callable[[Properties], Properties] = lambda properties: properties
+    ref: Callable[[Made], str]
+    attributes: Mapping[str, Callable[[Made], str]] = field(default_factory=dict)
+    after: Callable[[Made], None] = lambda made: None
+    update: Callable[[Made, Properties], bool] | None = None
+    delete: Callable[[Made], None] = lambda made: None
+
+
+def tag_list(properties: Properties) -> Properties:
+    """CloudFormation's tags are mostly the API's; where the API wants a map, see `tag_map`."""
+    return properties
+
+
+def tag_map(properties: Properties) -> Properties:
+    tags = properties.get("Tags")
+    if isinstance(tags, list):
+        return {**properties, "Tags": {tag["Key"]: tag["Value"] for tag in tags}}
+    return properties
+
+
+def conform(shape: Shape, value: Any, path: str, dropped: list[str]) -> Any:
+    """`value` in the API's types; members that the shape lacks go to `dropped`."""
+    if isinstance(shape, StructureShape) and isinstance(value, dict):
+        # Some services begin members in lower case (CodeBuild), where CloudFormation never does.
+        lower = {name.lower(): name for name in shape.members}
+        taken = {}
+        for key, inner in value.items():
+            name = lower.get(key.lower())
+            if name is None:
+                dropped.append(f"{path}{key}")
+            else:
+                taken[name] = conform(shape.members[name], inner, f"{path}{key}.", dropped)
+        return taken
+    if isinstance(shape, ListShape) and isinstance(value, list):
+        return [conform(shape.member, inner, path, dropped) for inner in value]
+    if isinstance(shape, MapShape) and isinstance(value, dict):
+        return {key: conform(shape.value, inner, f"{path}{key}.", dropped) for key, inner in value.items()}
+    return _scalar(shape.type_name, value)
+
+
+def _scalar(kind: str, value: Any) -> Any:
+    if kind == "string" and not isinstance(value, str):
+        return json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
+    if kind == "boolean" and isinstance(value, str):
+        return value.lower() == "true"
+    return _NUMBERS[kind](value) if kind in _NUMBERS else value
+
+
+def make(row: Row, name: str, properties: Properties) -> Made:
+    """Create the resource through the API; botocore's ClientError says what was wrong."""
+    wanted = {row.name: name, **properties} if row.name else dict(properties)
+    client = admin(row.service)
+    operation = client.meta.service_model.operation_model(row.create)
+    made = Made(wanted, {}, name)
+    parameters = conform(operation.input_shape, row.shape(wanted), "", made.dropped)
+    made.answer = getattr(client, parsed_name(row.create))(**parameters)
+    made.physical = row.ref(made)
+    try:
+        row.after(made)
+    except Exception:
+        row.delete(made)  # half made: CloudFormation deletes it and says why it failed
+        raise
+    return made
+
+
+def parsed_name(operation: str) -> str:
+    from botocore import xform_name  # type: ignore[import-untyped]
+
+    return str(xform_name(operation))
+
+
+def wait(ready: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not ready within {seconds:.0f} s")
+        time.sleep(0.02)
+
+
+def register_rows(rows: list[Row]) -> None:
+    """Put the rows before moto's own classes in its table of types."""
+    made = {row.type: _model(row) for row in rows}
+    parsing.get_model_map().update(made)
+    parsing.get_name_type_map().update({row.type: row.name or "" for row in rows})
+    own = [model for model in parsing.get_model_list() if model.cloudformation_type() not in made]
+    parsing.get_model_list()[:] = own + list(made.values())
+    known = parsing.resource_class_from_type
+    # moto takes every Custom:: for its own attempt to run the function behind it.
+    parsing.resource_class_from_type = lambda kind: made.get(kind) or known(kind)
+
+
+def _model(row: Row) -> type[CloudFormationModel]:
+    """A class as moto wants it, whose instances hold what `make` made."""
+
+    class Model(CloudFormationModel):  # type: ignore[misc]
+        made: Made
+
+        @staticmethod
+        def cloudformation_name_type() -> str:
+            return row.name or ""
+
+        @staticmethod
+        def cloudformation_type() -> str:
+            return row.type
+
+        @classmethod
+        def has_cfn_attr(cls, attr: str) -> bool:
+            return attr in row.attributes
+
+        def get_cfn_attribute(self, attribute: str) -> str:
+            if attribute not in row.attributes:
+                raise ValueError(f"{row.type} has no attribute {attribute} in the embedded AWS")
+            return row.attributes[attribute](self.made)
+
+        @property
+        def physical_resource_id(self) -> str:
+            return self.made.physical
+
+        @classmethod
+        def create_from_cloudformation_json(
+            cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
+        ) -> Any:
+            model = cls()
+            properties = cloudformation_json.get("Properties", {})
+            model.made = make(row, resource_name, {**properties, **_origin(row, kwargs)})
+            return model
+
+        def change(self, wanted: Properties) -> bool:
+            return row.update is not None and row.update(self.made, wanted)
+
+        def delete(self, account_id: str, region_name: str) -> None:
+            row.delete(self.made)
+
+        def is_created(self) -> bool:
+            return True
+
+    return Model
+
+
+def _origin(row: Row, known: Mapping[str, Any]) -> Properties:
+    """A custom resource's stand-in is named after its place in the template."""
+    return {"LogicalId": known["LogicalId"]} if row.type.startswith("Custom::") else {}
