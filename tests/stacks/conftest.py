@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.stacks.synthesized import Synthesized
+from tests.stacks.synthesized import Json, Synthesized, by_name
 
 # Node reads it when aws_cdk is imported, which the test modules do: a fixture would come too late.
 os.environ["CDK_VALIDATION"] = "false"
@@ -24,3 +24,13 @@ def synth(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
 def stage(request: pytest.FixtureRequest) -> str:
     """Each stage in turn."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def definition(synth: Synthesized, stage: str) -> Json:
+    return synth.definition(stage)
+
+
+@pytest.fixture(scope="session")
+def steps(definition: Json) -> dict[str, Json]:
+    return by_name(definition)

@@ -1,6 +1,7 @@
 """The app as synthesized once for all tests, and questions about its templates."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,39 @@ def text(value: Any) -> str:
         return f"<{argument['StackName']}.{argument['OutputName']}>"
     parts = argument if isinstance(argument, list) else [argument]
     return f"<{'.'.join(text(part) if isinstance(part, dict) else str(part) for part in parts)}>"
+
+
+def flat(steps: list[Json]) -> Iterator[Json]:
+    for step in steps:
+        yield step
+        if step["Type"] == "Condition":
+            yield from flat(step["Arguments"]["IfSteps"])
+            yield from flat(step["Arguments"]["ElseSteps"])
+
+
+def by_name(definition: Json) -> dict[str, Json]:
+    return {step["Name"]: step for step in flat(definition["Steps"])}
+
+
+def resolved(value: Any, parameters: dict[str, Any]) -> Any:
+    """`value` as the service sees it at run time; what a step or the execution answers reads `<...>`."""
+    if isinstance(value, list):
+        return [resolved(each, parameters) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "Get" in value:
+        kind, _, name = value["Get"].partition(".")
+        return parameters[name] if kind == "Parameters" else f"<{value['Get']}>"
+    if "Std:Join" in value:
+        return value["Std:Join"]["On"].join(str(resolved(each, parameters)) for each in value["Std:Join"]["Values"])
+    return {key: resolved(each, parameters) for key, each in value.items()}
+
+
+def defaults(definition: Json) -> dict[str, Any]:
+    manifest = {"DataManifest": "datasets/dogs/0123456789abcdef.manifest"}
+    return manifest | {
+        each["Name"]: each.get("DefaultValue", manifest.get(each["Name"])) for each in definition["Parameters"]
+    }
 
 
 def _read(file: Path) -> Json:

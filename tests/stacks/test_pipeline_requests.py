@@ -1,0 +1,159 @@
+"""What each step of the pipeline asks the service for."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.session  # type: ignore[import-untyped]
+import pytest
+from botocore.model import ListShape, MapShape, Shape, StringShape, StructureShape  # type: ignore[import-untyped]
+from botocore.validate import ParamValidator  # type: ignore[import-untyped]
+
+from tests.stacks.synthesized import Json, Synthesized, defaults, resolved
+from training.hyperparameters import Hyperparameters
+from training.metrics import METRIC_DEFINITIONS
+
+SUFFIXES = ["", "Spot", "Tuned", "TunedSpot"]
+OPERATIONS = {  # step type -> the operation, and the name that the service fills in
+    "Processing": ("CreateProcessingJob", "ProcessingJobName"),
+    "Training": ("CreateTrainingJob", "TrainingJobName"),
+    "Tuning": ("CreateHyperParameterTuningJob", "HyperParameterTuningJobName"),
+    "RegisterModel": ("CreateModelPackage", None),
+}
+
+
+def values_outside_enums(value: Any, shape: Shape, path: str) -> Iterator[str]:
+    """What botocore's validator leaves to the service: texts that must be one of a list."""
+    if isinstance(shape, StructureShape):
+        for key, each in value.items():
+            yield from values_outside_enums(each, shape.members[key], f"{path}.{key}")
+    elif isinstance(shape, ListShape):
+        for each in value:
+            yield from values_outside_enums(each, shape.member, path)
+    elif isinstance(shape, MapShape):
+        for each in value.values():
+            yield from values_outside_enums(each, shape.value, path)
+    elif isinstance(shape, StringShape) and shape.enum and value not in shape.enum:
+        yield f"{path}: {value!r}"
+
+
+def test_every_request_has_the_shape_that_the_service_takes(definition: Json, steps: dict[str, Json]) -> None:
+    service = botocore.session.get_session().get_service_model("sagemaker")
+    jobs = [step for step in steps.values() if step["Type"] in OPERATIONS]
+    assert len(jobs) == 1 + 4 * 3
+    for step in jobs:
+        operation, name = OPERATIONS[step["Type"]]
+        request = resolved(step["Arguments"], defaults(definition) | {"TuneTrials": 3})
+        request |= {name: "a-name"} if name else {}
+        shape = service.operation_model(operation).input_shape
+        assert shape is not None
+        report = ParamValidator().validate(request, shape)
+        assert not report.has_errors(), f"{step['Name']}: {report.generate_report()}"
+        assert list(values_outside_enums(request, shape, step["Name"])) == []
+
+
+def test_every_job_is_isolated_encrypted_and_runs_as_the_job_role(
+    synth: Synthesized, stage: str, steps: dict[str, Json]
+) -> None:
+    (role,) = [id_ for id_ in synth.resources(stage, "Pipeline", "AWS::IAM::Role") if id_.startswith("JobRole")]
+    for step in steps.values():
+        if step["Type"] in ("Processing", "Training", "Tuning"):
+            arguments = step["Arguments"].get("TrainingJobDefinition", step["Arguments"])
+            network = arguments.get("NetworkConfig", arguments)
+            assert network["EnableNetworkIsolation"] is True, step["Name"]
+            assert network["EnableInterContainerTrafficEncryption"] is True, step["Name"]
+            assert ("VpcConfig" in network) == (stage == "Prod"), step["Name"]
+            assert arguments["RoleArn"] == f"<{role}.Arn>", step["Name"]
+            output = arguments.get("ProcessingOutputConfig") or arguments["OutputDataConfig"]
+            assert "Key" in output["KmsKeyId"], step["Name"]
+            machine = arguments.get("ResourceConfig") or arguments["ProcessingResources"]["ClusterConfig"]
+            assert machine["VolumeKmsKeyId"] == output["KmsKeyId"], step["Name"]
+            assert arguments["StoppingCondition"]["MaxRuntimeInSeconds"] > 0, step["Name"]
+            assert step["Arguments"]["Tags"] == [{"Key": "kennel:pipeline", "Value": f"kennel-{stage.lower()}"}]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_only_spot_branches_wait_for_capacity(steps: dict[str, Json], suffix: str) -> None:
+    step = steps.get(f"Train{suffix}") or steps[f"Tune{suffix}"]
+    arguments = step["Arguments"].get("TrainingJobDefinition", step["Arguments"])
+    stopping = arguments["StoppingCondition"]
+    spot = suffix.endswith("Spot")
+    assert arguments["EnableManagedSpotTraining"] is spot
+    assert ("MaxWaitTimeInSeconds" in stopping) is spot  # the service refuses it without spot
+    assert stopping.get("MaxWaitTimeInSeconds", 10**9) >= stopping["MaxRuntimeInSeconds"]
+
+
+def test_a_spot_run_keeps_its_checkpoints_apart_from_every_other_run(steps: dict[str, Json], stage: str) -> None:
+    config = steps["TrainSpot"]["Arguments"]["CheckpointConfig"]
+    assert config["LocalPath"] == "/opt/ml/checkpoints"
+    folder, execution = config["S3Uri"]["Std:Join"]["Values"]
+    assert folder.endswith(f"/runs/kennel-{stage.lower()}/checkpoints")
+    assert execution == {"Get": "Execution.PipelineExecutionId"}
+
+
+@pytest.mark.parametrize("step", ["Train", "TuneTuned"])
+def test_training_cannot_see_the_test_split(steps: dict[str, Json], step: str) -> None:
+    arguments = steps[step]["Arguments"].get("TrainingJobDefinition", steps[step]["Arguments"])
+    channels = {
+        each["ChannelName"]: each["DataSource"]["S3DataSource"]["S3Uri"] for each in arguments["InputDataConfig"]
+    }
+    data = {"Get": "Steps.Prepare.ProcessingOutputConfig.Outputs['data'].S3Output.S3Uri"}
+    assert channels == {
+        "train": {"Std:Join": {"On": "/", "Values": [data, "train"]}},
+        "valid": {"Std:Join": {"On": "/", "Values": [data, "valid"]}},
+        "weights": {"Get": "Steps.Prepare.ProcessingOutputConfig.Outputs['weights'].S3Output.S3Uri"},
+    }
+
+
+def test_the_programs_own_hyperparameters_are_the_defaults(definition: Json, steps: dict[str, Json]) -> None:
+    given = resolved(steps["Train"]["Arguments"]["HyperParameters"], defaults(definition))
+    assert Hyperparameters.from_strings(given) == Hyperparameters()
+    assert (given["batch_size"], given["learning_rate"], given["model"]) == ("256", "0.0029", "resnet50")
+
+
+def test_tuning_searches_what_it_does_not_hold_still(definition: Json, steps: dict[str, Json]) -> None:
+    arguments = steps["TuneTuned"]["Arguments"]
+    config = arguments["HyperParameterTuningJobConfig"]
+    searched = {each["Name"] for kind in config["ParameterRanges"].values() for each in kind}
+    still = resolved(arguments["TrainingJobDefinition"]["StaticHyperParameters"], defaults(definition))
+    assert searched == {"learning_rate", "weight_decay"}
+    assert not searched & set(still)
+    assert Hyperparameters.from_strings(still) == Hyperparameters()
+    assert config["HyperParameterTuningJobObjective"]["MetricName"] in {each["Name"] for each in METRIC_DEFINITIONS}
+    assert config["ResourceLimits"]["MaxNumberOfTrainingJobs"] == {"Get": "Parameters.TuneTrials"}
+    assert config["ResourceLimits"]["MaxParallelTrainingJobs"] == 1  # never more than there are trials
+
+
+def test_prepare_reads_the_uploads_manifest_and_names_its_output_after_it(
+    definition: Json, steps: dict[str, Json]
+) -> None:
+    arguments = resolved(steps["Prepare"]["Arguments"], defaults(definition))
+    (dataset,) = arguments["ProcessingInputs"]
+    assert dataset["S3Input"]["S3DataType"] == "ManifestFile"
+    assert dataset["S3Input"]["S3Uri"].endswith("/datasets/dogs/0123456789abcdef.manifest")
+    assert dataset["S3Input"]["LocalPath"] == "/opt/ml/processing/input/dataset"
+    outputs = {each["OutputName"]: each["S3Output"] for each in arguments["ProcessingOutputConfig"]["Outputs"]}
+    assert set(outputs) == {"data", "weights", "report"}
+    for name, output in outputs.items():
+        assert output["S3Uri"].endswith(f"/prepared/datasets/dogs/0123456789abcdef.manifest/{name}")
+        assert output["LocalPath"] == f"/opt/ml/processing/output/{name}"
+
+
+def test_every_job_is_tried_again_when_aws_is_at_fault(steps: dict[str, Json]) -> None:
+    for step in steps.values():
+        if step["Type"] in ("Processing", "Training", "Tuning"):
+            kinds = {kind for policy in step["RetryPolicies"] for kind in policy["ExceptionType"]}
+            assert {"Step.THROTTLING", "Step.SERVICE_FAULT", "SageMaker.JOB_INTERNAL_ERROR"} <= kinds, step["Name"]
+            assert "SageMaker.CAPACITY_ERROR" in kinds, step["Name"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_registered_model_names_image_data_and_metrics(steps: dict[str, Json], stage: str, suffix: str) -> None:
+    arguments = steps[f"Register{suffix}"]["Arguments"]
+    (container,) = arguments["InferenceSpecification"]["Containers"]
+    assert f"<{stage}-Images." in container["Image"]
+    assert "InferenceBuild" in container["Image"]
+    assert arguments["ModelPackageGroupName"] == f"kennel-{stage.lower()}"
+    assert arguments["ModelApprovalStatus"] == {"Get": "Parameters.ApprovalStatus"}
+    uri = arguments["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]["Std:Join"]["Values"]
+    output = f"Steps.Evaluate{suffix}.ProcessingOutputConfig.Outputs['evaluation'].S3Output.S3Uri"
+    assert uri == [{"Get": output}, "evaluation.json"]
