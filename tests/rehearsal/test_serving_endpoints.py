@@ -37,7 +37,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if body == b"die": os._exit(9)
         if body == b"bad": return self.answer(415, b"no")
         said = {"name": name, "kind": self.headers["Content-Type"],
-                "target": self.headers["X-Amzn-SageMaker-Target-Variant"], "bytes": len(body), "pid": os.getpid(), "given": os.environ.get("MODEL_PACKAGE_ARN")}
+                "target": self.headers["X-Amzn-SageMaker-Target-Variant"],
+                "bytes": len(body), "pid": os.getpid(), "given": os.environ.get("MODEL_PACKAGE_ARN")}
         self.answer(200, json.dumps(said).encode())
     def answer(self, status, body):
         self.send_response(status)
@@ -58,6 +59,9 @@ class StandIn:
         self.name, self.isolates, self.notice = self._engine.name, self._engine.isolates, self._engine.notice
         self.network = self._engine.network
         self.started: list[Process] = []
+
+    def close(self) -> None:
+        self._engine.close()
 
     def start(self, container: Container) -> Process:
         assert container.program == "inference"
@@ -154,7 +158,7 @@ def test_a_server_that_dies_is_quoted_and_the_old_one_stays(endpoints: Endpoints
 
 def test_no_request_fails_while_one_model_takes_the_place_of_another(endpoints: Endpoints, engine: StandIn) -> None:
     endpoints.deploy(_deployment("one"))
-    stop, names = threading.Event(), []
+    stop, names = threading.Event(), list[str]()
 
     def ask() -> None:
         while not stop.is_set():

@@ -23,9 +23,11 @@ class ContainerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Network:
-    """What the hosts of one job share. `joins`: files of the namespaces to enter; empty: the machine's own network."""
+    """What the hosts of one job share. `joins`: files of the namespaces to enter, or the name of a container
+    engine's network; empty: the machine's own network."""
 
     joins: tuple[str, ...] = ()
+    interface: str = "lo"
     environment: Mapping[str, str] = field(default_factory=dict)  # how hosts find each other where names do not
 
 
@@ -60,3 +62,6 @@ class ContainerEngine(Protocol):
 
     def start(self, container: Container) -> Process:
         """Start it; raises ContainerError when that is impossible."""
+
+    def close(self) -> None:
+        """Remove what the engine keeps between containers."""

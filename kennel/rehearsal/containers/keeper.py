@@ -52,6 +52,9 @@ def main(orders: dict[str, Any]) -> int:
         _become(orders)
     code = os.waitstatus_to_exitcode(_obey(child, ended))
     _end(os.killpg, child)  # what the program left behind in its group
+    if orders["afterwards"]:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.spawnvpe(os.P_WAIT, orders["afterwards"][0], orders["afterwards"], orders["environment"])
     return code if code >= 0 else 128 - code
 
 
@@ -124,12 +127,35 @@ def _become(orders: dict[str, Any]) -> None:
 def _arrange(orders: dict[str, Any]) -> None:
     socket.sethostname(orders["host"])
     _mount("none", "/", _MS_REC | _MS_PRIVATE)
-    _mount("proc", "/proc", _MS_SAFE, kind="proc")
-    _mount(orders["hosts_file"], "/etc/hosts", _MS_BIND)
-    opt_ml = Path("/opt/ml")
-    if not opt_ml.is_dir():
-        _rebuild_opt(Path(orders["scratch"]))
-    _mount(orders["root"], str(opt_ml), _MS_BIND)
+    image, scratch = orders["image"], Path(orders["scratch"])
+    root = _copy_of(image, scratch) if image else ""
+    if not image and not Path("/opt/ml").is_dir():
+        _rebuild_opt(scratch)
+    _mount("proc", f"{root}/proc", _MS_SAFE, kind="proc")
+    for source, target in orders["binds"]:
+        if image:
+            _make_place(Path(source), Path(root + target))
+        _mount(source, root + target, _MS_BIND | _MS_REC)
+    if image:
+        os.chroot(root)
+
+
+def _copy_of(image: str, scratch: Path) -> str:
+    """A file system like `image` that takes what is written into it and goes with the container."""
+    _mount("tmpfs", str(scratch), 0, kind="tmpfs")
+    for name in ("changes", "work", "root"):
+        (scratch / name).mkdir()
+    layers = f"lowerdir={image},upperdir={scratch}/changes,workdir={scratch}/work"
+    _mount("overlay", str(scratch / "root"), 0, kind="overlay", data=layers)
+    return str(scratch / "root")
+
+
+def _make_place(source: Path, target: Path) -> None:
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
 
 
 def _rebuild_opt(scratch: Path) -> None:
@@ -140,14 +166,14 @@ def _rebuild_opt(scratch: Path) -> None:
         if entry.is_symlink():
             copy.symlink_to(entry.readlink())
             continue
-        copy.mkdir() if entry.is_dir() else copy.touch()
+        _make_place(entry, copy)
         _mount(str(entry), str(copy), _MS_BIND | _MS_REC)
     (scratch / "ml").mkdir()
     _mount(str(scratch), "/opt", _MS_BIND | _MS_REC)
 
 
-def _mount(source: str, target: str, flags: int, kind: str = "") -> None:
-    result = _libc().mount(source.encode(), target.encode(), kind.encode() or None, flags, None)
+def _mount(source: str, target: str, flags: int, kind: str = "", data: str = "") -> None:
+    result = _libc().mount(source.encode(), target.encode(), kind.encode() or None, flags, data.encode() or None)
     _check(result, f"mount {target}")
 
 

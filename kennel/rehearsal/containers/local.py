@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kennel.rehearsal.containers import keeper
 from kennel.rehearsal.containers.engine import REPOSITORY, Container, ContainerError, Network
@@ -23,6 +25,9 @@ class ProcessEngine:
     name = "processes"
     isolates = False
     notice = "This machine refuses private namespaces: jobs see its network, and OPT_ML stands in for /opt/ml."
+
+    def close(self) -> None:
+        """Nothing stays."""
 
     @contextmanager
     def network(self) -> Iterator[Network]:
@@ -66,26 +71,31 @@ class NamespaceEngine:
             holder.kill()
 
     def start(self, container: Container) -> Process:
-        beside = container.root.with_name(container.root.name + ".host")
-        (beside / "opt").mkdir(parents=True, exist_ok=True)
-        hosts_file = beside / "hosts"
-        hosts_file.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *container.hosts)))
-        joins = container.network.joins if container.network else ()
-        isolation = {
-            "namespaces": _PRIVATE | (0 if joins else self._user),
-            "join": joins,
-            "host": container.host,
-            "hosts_file": str(hosts_file),
-            "root": str(container.root),
-            "scratch": str(beside / "opt"),
-        }
         return Process(
             _command(container),
             environment=_environment(container),
             cwd=REPOSITORY,
             on_line=container.on_line,
-            isolation=isolation,
+            isolation=self.isolation(container),
         )
+
+    def isolation(self, container: Container) -> dict[str, Any]:
+        """The keeper's orders for this container's namespaces."""
+        beside = container.root.with_name(container.root.name + ".host")
+        (beside / "scratch").mkdir(parents=True, exist_ok=True)
+        hosts_file = beside / "hosts"
+        hosts_file.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *container.hosts)))
+        joins = container.network.joins if container.network else ()
+        return {
+            "namespaces": _PRIVATE | (0 if joins else self._user),
+            "join": joins,
+            "host": container.host,
+            "binds": [(str(hosts_file), "/etc/hosts"), (str(container.root), "/opt/ml")],
+            "scratch": str(beside / "scratch"),
+        }
+
+    def close(self) -> None:
+        """Nothing stays."""
 
     def works(self, scratch: Path) -> bool:
         """Whether this machine allows it: a container is tried in `scratch`."""
@@ -103,8 +113,6 @@ class _Ready:
     """Waits for the line `ready`."""
 
     def __init__(self) -> None:
-        import threading
-
         self._seen = threading.Event()
 
     def __call__(self, line: str) -> None:

@@ -34,7 +34,7 @@ class Process:
     ) -> None:
         """`output`: a file descriptor that takes standard output and error, in place of `on_line` and `log`."""
         orders: dict[str, Any] = {"command": [*command], "environment": {**environment}, "cwd": str(cwd)}
-        orders |= {"namespaces": 0, "join": [], **(isolation or {})}
+        orders |= {"namespaces": 0, "join": [], "image": "", "binds": [], "afterwards": [], **(isolation or {})}
         self._tail: deque[str] = deque(maxlen=_TAIL)
         self._on_line = on_line
         self._orders = threading.Lock()

@@ -53,10 +53,10 @@ class TrainingJob:
     def _attempt(self) -> Outcome:
         """One start on fresh instances; checkpoints come from and go back to S3."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        for place, host in enumerate(self._hosts):
-            self._prepare(place, self._folder / host)
         seen = _Interruption(self.context, bool(self.request.get("EnableManagedSpotTraining")))
         with self.context.engine.network() as network:
+            for place, host in enumerate(self._hosts):
+                self._prepare(place, self._folder / host, network)
             outcome = run_hosts(
                 self.context.engine,
                 [self._container(host, network, seen) for host in self._hosts],
@@ -67,10 +67,10 @@ class TrainingJob:
         self._save_checkpoints()
         return outcome
 
-    def _prepare(self, place: int, root: Path) -> None:
+    def _prepare(self, place: int, root: Path, network: Network) -> None:
         for folder in _FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)
-        write_config(root / "input" / "config", self._config(self._hosts[place]))
+        write_config(root / "input" / "config", self._config(self._hosts[place], network))
         for channel in self.request.get("InputDataConfig", []):
             source = channel["DataSource"]["S3DataSource"]
             part = (place, len(self._hosts)) if source.get("S3DataDistributionType") == "ShardedByS3Key" else (0, 1)
@@ -79,7 +79,7 @@ class TrainingJob:
         if "CheckpointConfig" in self.request:
             self._store.pull(self.request["CheckpointConfig"]["S3Uri"], self._checkpoints(root))
 
-    def _config(self, host: str) -> dict[str, Any]:
+    def _config(self, host: str, network: Network) -> dict[str, Any]:
         channels = {
             channel["ChannelName"]: {
                 "TrainingInputMode": channel.get("InputMode", "File"),
@@ -91,7 +91,9 @@ class TrainingJob:
             for channel in self.request.get("InputDataConfig", [])
         }
         parameters = {name: str(value) for name, value in self.request.get("HyperParameters", {}).items()}
-        resources = resource_config(self.request["ResourceConfig"]["InstanceType"], self._hosts, host)
+        resources = resource_config(
+            self.request["ResourceConfig"]["InstanceType"], self._hosts, host, network.interface
+        )
         return {"hyperparameters": parameters, "inputdataconfig": channels, "resourceconfig": resources}
 
     def _container(self, host: str, network: Network, seen: _Interruption) -> Container:
@@ -177,7 +179,7 @@ class _Interruption:
         return False
 
 
-def resource_config(instance_type: str, hosts: Sequence[str], host: str) -> dict[str, Any]:
+def resource_config(instance_type: str, hosts: Sequence[str], host: str, interface: str = "lo") -> dict[str, Any]:
     """resourceconfig.json of `host`."""
     group = "homogeneousCluster"
     return {
@@ -186,7 +188,7 @@ def resource_config(instance_type: str, hosts: Sequence[str], host: str) -> dict
         "current_group_name": group,
         "hosts": [*hosts],
         "instance_groups": [{"instance_group_name": group, "instance_type": instance_type, "hosts": [*hosts]}],
-        "network_interface_name": "lo",
+        "network_interface_name": interface,
     }
 
 
