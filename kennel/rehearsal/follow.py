@@ -23,14 +23,22 @@ class Follower:
         self._open: dict[str, ExitStack] = {}
 
     def __call__(self, event: StepEvent) -> None:
+        if event.step.startswith("Choose"):
+            return  # it takes no time, and what was chosen shows by itself
         if event.kind == "started":
             self._open[event.step] = ExitStack()
             self._open[event.step].enter_context(self.display.step(event.step))
         elif event.kind == "metric":
-            self.epochs.append({"step": event.step, "job": event.job, **event.metrics})
-            self.display.metric(event.metrics)
+            self._epoch(event)
         elif event.kind != "log" and event.step in self._open:
             self._close(event)
+
+    def _epoch(self, event: StepEvent) -> None:
+        """Number the metric lines: the pipeline's metrics are what CloudWatch shall draw, which the epoch is not."""
+        job = {"step": event.step, "job": event.job}
+        epoch = 1 + sum(job.items() <= seen.items() for seen in self.epochs)
+        self.epochs.append({**job, "epoch": epoch, **event.metrics})
+        self.display.metric({"epoch": epoch, **event.metrics})
 
     def _close(self, event: StepEvent) -> None:
         with suppress(KennelError), self._open.pop(event.step):  # the pipeline's own status carries the reason

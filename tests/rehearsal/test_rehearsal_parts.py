@@ -117,8 +117,11 @@ def test_pipeline_steps_become_steps_of_the_display_with_their_end() -> None:
         follow = Follower(display)
         follow(StepEvent("Prepare", "started"))
         follow(StepEvent("Prepare", "finished"))
+        follow(StepEvent("Choose", "started"))
+        follow(StepEvent("Choose", "finished"))
         follow(StepEvent("Train", "started"))
-        follow(StepEvent("Train", "metric", metrics={"epoch": 1.0, "valid_accuracy": 0.5}))
+        follow(StepEvent("Train", "metric", metrics={"valid_accuracy": 0.4}))
+        follow(StepEvent("Train", "metric", metrics={"valid_accuracy": 0.5}))
         follow(StepEvent("Train", "failed", "no luck"))
     assert [(step.name, step.status) for step in display.steps] == [("Prepare", "done"), ("Train", "failed")]
-    assert follow.epochs == [{"step": "Train", "job": "", "epoch": 1.0, "valid_accuracy": 0.5}]
+    assert [(one["epoch"], one["valid_accuracy"]) for one in follow.epochs] == [(1, 0.4), (2, 0.5)]
