@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,9 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from kennel.rehearsal.cloud.ledger import REGION
 
 ADMIN = {"AWS_ACCESS_KEY_ID": "AKIAKENNELREHEARSAL0", "AWS_SECRET_ACCESS_KEY": "rehearsal"}
+
+
+_making = threading.Lock()  # a session makes one client at a time
 
 
 class _Place:
@@ -25,14 +29,22 @@ def point_to(url: str) -> None:
 
 def make_client(service: str, environment: dict[str, str]) -> Any:
     """A client with the AWS_* variables of `environment`, no retries and patience for slow endpoints."""
-    session = boto3.session.Session(
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        aws_session_token=environment.get("AWS_SESSION_TOKEN"),
-        region_name=REGION,
-    )
     config = Config(retries={"total_max_attempts": 1}, read_timeout=900, max_pool_connections=32)
-    return session.client(service, endpoint_url=_Place.url, config=config)
+    with _making:
+        return _session().client(
+            service,
+            endpoint_url=_Place.url,
+            config=config,
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=environment.get("AWS_SESSION_TOKEN"),
+        )
+
+
+@cache
+def _session() -> Any:
+    """One for all clients: each session reads botocore's data files anew."""
+    return boto3.session.Session(region_name=REGION)
 
 
 @cache

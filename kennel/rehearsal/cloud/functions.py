@@ -85,7 +85,7 @@ class Functions:
         return self.planes.invoke_function(call)
 
     def _code(self, function: Any) -> Path:
-        folder = self.work / function.code_digest.replace("/", "_")
+        folder: Path = self.work / function.code_digest.replace("/", "_")
         with self._unpacking:
             if not folder.exists():
                 partial = folder.with_suffix(".partial")
@@ -94,8 +94,7 @@ class Functions:
         return folder
 
     def _bury(self, function: Any, payload: bytes) -> None:
-        # moto's functions drop DeadLetterConfig; types/functions.py keeps it on them.
-        if target := getattr(function, "dead_letters", None):
+        if target := getattr(function, "kept", {}).get("DeadLetterConfig", {}).get("TargetArn"):
             sqs = self.client("sqs", None)
             url = sqs.get_queue_url(QueueName=target.rpartition(":")[2])["QueueUrl"]
             sqs.send_message(QueueUrl=url, MessageBody=payload.decode())

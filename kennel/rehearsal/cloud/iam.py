@@ -13,8 +13,9 @@ from kennel.rehearsal.cloud.answers import ApiError
 from kennel.rehearsal.cloud.call import Call
 from kennel.rehearsal.cloud.clients import ADMIN
 from kennel.rehearsal.cloud.ledger import ACCOUNT
-from kennel.rehearsal.cloud.needs import Need, needs
+from kennel.rehearsal.cloud.needs import needs
 from kennel.rehearsal.cloud.policy import allowed
+from kennel.rehearsal.cloud.sagemaker_needs import Need
 
 _NO_TOKEN = "The security token included in the request is invalid."
 

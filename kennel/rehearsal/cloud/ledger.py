@@ -59,7 +59,7 @@ def _leaves(shape: Shape, value: Any, path: str = "") -> Iterator[tuple[str, Sha
 def _list_member(operation: str) -> str:
     """The output member that holds the list: Models, PipelineSummaries, ..."""
     members = get_service_model("sagemaker").operation_model(operation).output_shape.members
-    return next(name for name, shape in members.items() if isinstance(shape, ListShape))
+    return next(str(name) for name, shape in members.items() if isinstance(shape, ListShape))
 
 
 @dataclass
@@ -71,6 +71,7 @@ class Kind:
     status: dict[str, str] = field(default_factory=dict)
     missing: str = 'Could not find {path} "{arn}".'
     code: str = "ValidationException"
+    shown: dict[str, str] = field(default_factory=dict)  # a member of Create: how Describe calls it
     records: dict[str, Record] = field(default_factory=dict)
 
     @property
@@ -102,7 +103,8 @@ class Kind:
         return self.records[name]
 
     def describe(self, call: Call) -> Answer:
-        return json_answer({key: value for key, value in self.get(self._asked(call)).items() if key != "Tags"})
+        record = self.get(self._asked(call))
+        return json_answer({self.shown.get(key, key): value for key, value in record.items() if key != "Tags"})
 
     def delete(self, call: Call) -> Answer:
         del self.records[self.get(self._asked(call))[self.member]]
@@ -136,27 +138,3 @@ def page(call: Call, records: list[Record]) -> Answer:
     first, size = int(asked.get("NextToken", 0)), int(asked.get("MaxResults", 100))
     more = {"NextToken": str(first + size)} if first + size < len(ordered) else {}
     return json_answer({_list_member(call.operation): ordered[first : first + size], **more})
-
-
-class Tags:
-    """ListTags and AddTags over every kind."""
-
-    def __init__(self, kinds: list[Kind]) -> None:
-        self.kinds = kinds
-
-    def listing(self, call: Call) -> Answer:
-        return json_answer({"Tags": self._record(call).get("Tags", [])})
-
-    def add(self, call: Call) -> Answer:
-        record = self._record(call)
-        merged = {tag["Key"]: tag for tag in [*record.get("Tags", []), *call.parameters["Tags"]]}
-        record["Tags"] = list(merged.values())
-        return json_answer({"Tags": record["Tags"]})
-
-    def _record(self, call: Call) -> Record:
-        wanted = call.parameters["ResourceArn"]
-        for kind in self.kinds:
-            for record in kind.records.values():
-                if record.get(f"{kind.noun}Arn") == wanted:
-                    return record
-        raise ApiError("ValidationException", f"Could not find resource {wanted}.")

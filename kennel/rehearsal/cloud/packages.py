@@ -10,7 +10,7 @@ from kennel.rehearsal.cloud.answers import Answer, ApiError, json_answer
 from kennel.rehearsal.cloud.call import Call
 from kennel.rehearsal.cloud.ledger import Kind, Record, arn, check, page
 
-Publish = Callable[[str, str, dict[str, Any], list[str]], None]
+Publish = Callable[[str, str, dict[str, Any], list[str]], object]
 
 
 class Packages(Kind):
@@ -63,7 +63,15 @@ class Packages(Kind):
         return page(call, [one for one in self.records.values() if wanted.items() <= one.items()])
 
     def _tell(self, record: Record) -> None:
-        members = ("ModelPackageGroupName", "ModelPackageName", "ModelPackageArn", "ModelPackageVersion")
-        members += ("ModelPackageStatus", "ModelApprovalStatus", "InferenceSpecification", "CustomerMetadataProperties")
+        members = [
+            "ModelPackageGroupName",
+            "ModelPackageName",
+            "ModelPackageArn",
+            "ModelPackageVersion",
+            "ModelPackageStatus",
+            "ModelApprovalStatus",
+            "InferenceSpecification",
+            "CustomerMetadataProperties",
+        ]
         detail = {name: record[name] for name in members if name in record}
         self.publish("aws.sagemaker", "SageMaker Model Package State Change", detail, [str(record["ModelPackageArn"])])

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import moto.s3.notifications
+from moto.awslambda.models import LambdaFunction
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.iam.access_control import PermissionResult
@@ -15,6 +16,7 @@ from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.s3.models import FakeBucket
 
 from kennel.rehearsal.cloud import stack_engine
+from kennel.rehearsal.cloud.template import check_parameters
 from kennel.rehearsal.cloud.types import register
 
 
@@ -28,11 +30,16 @@ def apply() -> None:
     _check_parameters()
     _leave_bucket_policies_to_us()
     _take_numbers_in_conditions()
+    _show_what_functions_keep()
 
 
 def hear_objects(hear: Callable[..., None]) -> None:
     """moto sends S3's events only to some kinds of targets, and knows no wildcard; our bus takes them all."""
-    moto.s3.notifications._send_event_bridge_message = hear
+    _change(moto.s3.notifications, "_send_event_bridge_message", hear)
+
+
+def _change(owner: Any, name: str, value: Any) -> None:
+    setattr(owner, name, value)
 
 
 def _evaluate_stack_outputs() -> None:
@@ -45,7 +52,7 @@ def _evaluate_stack_outputs() -> None:
             return _output(resources, asked["StackName"], asked["OutputName"])
         return clean(value, resources)
 
-    parsing.clean_json = clean_json
+    _change(parsing, "clean_json", clean_json)
 
 
 def _output(resources: parsing.ResourceMap, stack: str, output: str) -> str:
@@ -67,32 +74,33 @@ def _parse_json_first() -> None:
             found = parse_yaml(template)
         return found
 
-    models.Stack.parse_template = staticmethod(parse_template)
+    _change(models.Stack, "parse_template", staticmethod(parse_template))
 
 
 def _run_stacks_by_the_engine() -> None:
     """Order, replacement, rollback and reasons: see stack_engine. Lookups in between must not create resources."""
-    models.Stack.create_resources = stack_engine.create
-    models.Stack.update = stack_engine.update
-    models.Stack.finished_outputs = None
-    models.Stack.stack_status_reason = None
-    models.Stack.computed_outputs = models.Stack.outputs.fget
-    models.Stack.outputs = property(lambda stack: stack.finished_outputs)
+    _change(models.Stack, "create_resources", stack_engine.create)
+    _change(models.Stack, "update", stack_engine.update)
+    _change(models.Stack, "finished_outputs", None)
+    _change(models.Stack, "stack_status_reason", None)
+    outputs: Any = models.Stack.outputs
+    _change(models.Stack, "computed_outputs", outputs.fget)
+    _change(models.Stack, "outputs", property(lambda stack: stack.finished_outputs))
 
     def made(resources: parsing.ResourceMap) -> Iterator[str]:
         return iter([name for name in resources._resource_json_map if name in resources._parsed_resources])
 
-    parsing.ResourceMap.__iter__ = made
+    _change(parsing.ResourceMap, "__iter__", made)
 
 
 def _check_parameters() -> None:
     load = parsing.ResourceMap.load_parameters
 
     def load_parameters(resources: parsing.ResourceMap) -> None:
-        stack_engine.check_parameters(resources._template, resources.input_parameters)
+        check_parameters(resources._template, resources.input_parameters)
         load(resources)
 
-    parsing.ResourceMap.load_parameters = load_parameters
+    _change(parsing.ResourceMap, "load_parameters", load_parameters)
 
 
 def _leave_bucket_policies_to_us() -> None:
@@ -100,8 +108,8 @@ def _leave_bucket_policies_to_us() -> None:
 
     And moto refuses access logs before the log bucket's policy is there, which S3 does not, nor does CDK's order.
     """
-    FakeBucket.get_permission = lambda bucket, action, resource: PermissionResult.NEUTRAL
-    FakeBucket._log_permissions_enabled_policy = staticmethod(lambda target_bucket, target_prefix: True)
+    _change(FakeBucket, "get_permission", lambda bucket, action, resource: PermissionResult.NEUTRAL)
+    _change(FakeBucket, "_log_permissions_enabled_policy", staticmethod(lambda target_bucket, target_prefix: True))
 
 
 def _take_numbers_in_conditions() -> None:
@@ -112,4 +120,14 @@ def _take_numbers_in_conditions() -> None:
         condition = json.loads(json.dumps(statement.get("Condition", {})), parse_int=str, parse_float=str)
         check({"Condition": condition})
 
-    IAMPolicyDocumentValidator._validate_condition_syntax = staticmethod(without_numbers)
+    _change(IAMPolicyDocumentValidator, "_validate_condition_syntax", staticmethod(without_numbers))
+
+
+def _show_what_functions_keep() -> None:
+    """moto's functions have no place for LoggingConfig and DeadLetterConfig: types/functions.py puts them beside."""
+    configuration = LambdaFunction.get_configuration
+
+    def get_configuration(function: LambdaFunction, on_create: bool = False) -> dict[str, Any]:
+        return {**configuration(function, on_create), **getattr(function, "kept", {})}
+
+    _change(LambdaFunction, "get_configuration", get_configuration)

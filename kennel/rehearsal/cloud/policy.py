@@ -97,8 +97,8 @@ def _in_network(wanted: str, value: str) -> bool:
     return ipaddress.ip_address(value) in ipaddress.ip_network(wanted)
 
 
-_NEGATED = ("StringNotEquals", "StringNotEqualsIgnoreCase", "StringNotLike", "ArnNotEquals", "ArnNotLike")
-_NEGATED += ("NumericNotEquals", "NotIpAddress")
+_NEGATED = {"StringNotEquals", "StringNotEqualsIgnoreCase", "StringNotLike", "ArnNotEquals", "ArnNotLike"}
+_NEGATED |= {"NumericNotEquals", "NotIpAddress"}
 _TESTS: dict[str, Callable[[str, str], bool]] = {
     "StringEquals": operator.eq,
     "StringNotEquals": operator.ne,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from kennel.rehearsal.cloud.endpoints import Configs, Endpoints, Models
 from kennel.rehearsal.cloud.gateway import Handler
-from kennel.rehearsal.cloud.ledger import Kind, Tags
+from kennel.rehearsal.cloud.ledger import Kind
 from kennel.rehearsal.cloud.packages import Packages, Publish
 from kennel.rehearsal.cloud.pipelines import Executions, Pipelines
+from kennel.rehearsal.cloud.tags import Tags
 from kennel.rehearsal.seams import Planes
 
 
@@ -21,7 +22,10 @@ class SageMaker:
         self.endpoints = Endpoints(self.models, self.configs, planes)
         self.pipelines = Pipelines()
         self.executions = Executions(self.pipelines, planes)
-        self.notebooks = Kind("NotebookInstance", "notebook-instance", {"NotebookInstanceStatus": "InService"})
+        shown = {"LifecycleConfigName": "NotebookInstanceLifecycleConfigName", "SecurityGroupIds": "SecurityGroups"}
+        self.notebooks = Kind(
+            "NotebookInstance", "notebook-instance", {"NotebookInstanceStatus": "InService"}, shown=shown
+        )
         self.scripts = Kind("NotebookInstanceLifecycleConfig", "notebook-instance-lifecycle-config")
 
     @property

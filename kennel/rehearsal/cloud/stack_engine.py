@@ -8,19 +8,15 @@ after a failure everything is put back, and the stack and its events say why.
 from __future__ import annotations
 
 import logging
-import re
 import threading
-from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from typing import Any
 
 from moto.cloudformation import parsing
-from moto.cloudformation.exceptions import ValidationError
-from moto.cloudformation.models import Event, Stack
+from moto.cloudformation.models import Event
 
 from kennel.rehearsal.cloud.answers import ApiError
+from kennel.rehearsal.cloud.template import Json, in_order
 
-Json = Any
 _log = logging.getLogger(__name__)
 
 
@@ -30,36 +26,10 @@ class ResourceFailed(Exception):
         self.logical_id, self.kind, self.reason = logical_id, kind, reason
 
 
-def references(value: Json) -> Iterator[str]:
-    """Every logical id (or parameter) that `value` mentions."""
-    if isinstance(value, dict):
-        if isinstance(name := value.get("Ref"), str):
-            yield name
-        if attribute := value.get("Fn::GetAtt"):
-            yield attribute[0] if isinstance(attribute, list) else attribute.partition(".")[0]
-        if text := value.get("Fn::Sub"):
-            yield from re.findall(r"\${([^!.}]+)", text if isinstance(text, str) else text[0])
-        for inner in value.values():
-            yield from references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from references(inner)
-
-
-def in_order(resources: dict[str, Json]) -> list[str]:
-    """Logical ids, each after all that it needs."""
-    graph: dict[str, set[str]] = {}
-    for name, resource in resources.items():
-        depends = resource.get("DependsOn", [])
-        needs = {*([depends] if isinstance(depends, str) else depends), *references(resource.get("Properties", {}))}
-        graph[name] = needs & set(resources)
-    return list(TopologicalSorter(graph).static_order())
-
-
 class Change:
     """One creation or update of a stack: `old` is the resource map that is in force, `new` the one to come."""
 
-    def __init__(self, stack: Stack, old: dict[str, Any], new: parsing.ResourceMap) -> None:
+    def __init__(self, stack: Any, old: dict[str, Any], new: parsing.ResourceMap) -> None:
         self.stack, self.old, self.new = stack, old, new
         self.undo: list[tuple[str, Any]] = []  # what puts each step back, newest last
         self.replaced: list[tuple[str, Any]] = []
@@ -154,12 +124,12 @@ def remove(resources: parsing.ResourceMap, resource: Any) -> None:
     resources._delete_resource(resource, resource.definition)
 
 
-def create(stack: Stack) -> None:
+def create(stack: Any) -> None:
     """In place of Stack.create_resources: the caller waits (a first deployment is done in seconds)."""
     _run(stack, {}, stack.resource_map, "CREATE", "ROLLBACK")
 
 
-def update(stack: Stack, template: str, role_arn: str | None, parameters: Any, tags: Any) -> None:
+def update(stack: Any, template: str, role_arn: str | None, parameters: Any, tags: Any) -> None:
     """In place of Stack.update: answers at once, as CloudFormation; the work goes on in a thread."""
     before = (stack.resource_map, stack.template, stack.template_dict, stack.parameters)
     stack.template, stack.parameters = template, dict(parameters or {})
@@ -183,14 +153,14 @@ def update(stack: Stack, template: str, role_arn: str | None, parameters: Any, t
 
 
 def _run(
-    stack: Stack, old: dict[str, Any], new: parsing.ResourceMap, verb: str, rollback: str, before: Any = None
+    stack: Any, old: dict[str, Any], new: parsing.ResourceMap, verb: str, rollback: str, before: Any = None
 ) -> None:
     stack.status, stack.stack_status_reason = f"{verb}_IN_PROGRESS", None
     change = Change(stack, old, new)
     try:
         change.run()
         stack.output_map = stack._create_output_map()
-        stack.finished_outputs = Stack.computed_outputs(stack)
+        stack.finished_outputs = stack.computed_outputs()
         _end(stack, f"{verb}_COMPLETE")
     except Exception as error:
         stack.stack_status_reason = f"The following resource(s) failed: [{error}]"
@@ -198,7 +168,7 @@ def _run(
         _roll_back(stack, change, rollback, before)
 
 
-def _roll_back(stack: Stack, change: Change, rollback: str, before: Any) -> None:
+def _roll_back(stack: Any, change: Change, rollback: str, before: Any) -> None:
     stack.status = f"{rollback}_IN_PROGRESS"
     try:
         change.back()
@@ -210,16 +180,6 @@ def _roll_back(stack: Stack, change: Change, rollback: str, before: Any) -> None
     _end(stack, f"{rollback}_COMPLETE")
 
 
-def _end(stack: Stack, status: str) -> None:
+def _end(stack: Any, status: str) -> None:
     stack._add_stack_event(status, resource_status_reason=stack.stack_status_reason)
     stack.status = status
-
-
-def check_parameters(template: Json, given: dict[str, Any]) -> None:
-    """AllowedPattern and AllowedValues, which moto does not look at; raises moto's ValidationError."""
-    for name, slot in template.get("Parameters", {}).items():
-        value = str(given.get(name, slot.get("Default", "")))
-        pattern, allowed = slot.get("AllowedPattern"), slot.get("AllowedValues")
-        if (pattern and not re.fullmatch(pattern, value)) or (allowed and value not in map(str, allowed)):
-            why = slot.get("ConstraintDescription", f"must match {pattern or allowed}")
-            raise ValidationError(message=f"Parameter {name} failed to satisfy constraint: {why}")

@@ -10,7 +10,8 @@ from kennel.rehearsal.cloud.types import (
     operations,
     sagemaker,
 )
-from kennel.rehearsal.cloud.types.table import Row, register_rows
+from kennel.rehearsal.cloud.types.model import register_rows
+from kennel.rehearsal.cloud.types.table import Row
 
 ROWS: dict[str, Row] = {
     row.type: row

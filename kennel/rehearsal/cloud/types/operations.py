@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 
 from kennel.rehearsal.cloud.clients import admin
 from kennel.rehearsal.cloud.ledger import ACCOUNT
@@ -15,8 +14,8 @@ def _alarm_arn(made: Made) -> str:
 
 
 def _budget(properties: Properties) -> Properties:
-    budget = {"BudgetName": f"budget-{uuid.uuid4().hex[:8]}", **properties["Budget"]}
-    rest = {key: value for key, value in properties.items() if key != "Budget"}
+    budget = {"BudgetName": properties["BudgetName"], **properties["Budget"]}
+    rest = {key: value for key, value in properties.items() if key not in ("Budget", "BudgetName")}
     return {"AccountId": ACCOUNT, "Budget": budget, **rest}
 
 
@@ -60,7 +59,34 @@ def _project(properties: Properties) -> Properties:
     return {**properties, "Source": {"Location": "none", **properties["Source"]}}
 
 
+def _rotate(made: Made) -> None:
+    if str(made.wanted.get("EnableKeyRotation", "")).lower() == "true":
+        admin("kms").enable_key_rotation(KeyId=made.physical)
+
+
+def _key(properties: Properties) -> Properties:
+    policy = {"Policy": json.dumps(properties["KeyPolicy"])} if "KeyPolicy" in properties else {}
+    tags = [{"TagKey": tag["Key"], "TagValue": tag["Value"]} for tag in properties.get("Tags", [])]
+    taken: Properties = {
+        key: properties[key] for key in ("Description", "KeySpec", "KeyUsage", "MultiRegion") if key in properties
+    }
+    return {**taken, **policy, "Tags": tags}
+
+
 ROWS = [
+    Row(
+        type="AWS::KMS::Key",
+        service="kms",
+        create="CreateKey",
+        shape=_key,
+        ref=lambda made: str(made.answer["KeyMetadata"]["KeyId"]),
+        attributes={
+            "Arn": lambda made: str(made.answer["KeyMetadata"]["Arn"]),
+            "KeyId": lambda made: str(made.answer["KeyMetadata"]["KeyId"]),
+        },
+        after=_rotate,
+        delete=lambda made: admin("kms").schedule_key_deletion(KeyId=made.physical, PendingWindowInDays=7),
+    ),
     Row(
         type="AWS::ECR::Repository",
         service="ecr",
@@ -97,8 +123,10 @@ ROWS = [
         type="AWS::Budgets::Budget",
         service="budgets",
         create="CreateBudget",
+        name="BudgetName",
         shape=_budget,
-        ref=lambda made: str(made.wanted["Budget"].get("BudgetName", "budget")),
+        ref=lambda made: str(made.wanted["Budget"].get("BudgetName", made.wanted["BudgetName"])),
+        delete=lambda made: admin("budgets").delete_budget(AccountId=ACCOUNT, BudgetName=made.physical),
     ),
     Row(
         type="AWS::CodeBuild::Project",

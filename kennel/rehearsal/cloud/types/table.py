@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape  # type: ignore[import-untyped]
-from moto.cloudformation import parsing
-from moto.core.common_models import CloudFormationModel
 
 from kennel.rehearsal.cloud.clients import admin
 
@@ -117,68 +115,3 @@ def wait(ready: Callable[[], bool], seconds: float) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not ready within {seconds:.0f} s")
         time.sleep(0.02)
-
-
-def register_rows(rows: list[Row]) -> None:
-    """Put the rows before moto's own classes in its table of types."""
-    made = {row.type: _model(row) for row in rows}
-    parsing.get_model_map().update(made)
-    parsing.get_name_type_map().update({row.type: row.name or "" for row in rows})
-    own = [model for model in parsing.get_model_list() if model.cloudformation_type() not in made]
-    parsing.get_model_list()[:] = own + list(made.values())
-    known = parsing.resource_class_from_type
-    # moto takes every Custom:: for its own attempt to run the function behind it.
-    parsing.resource_class_from_type = lambda kind: made.get(kind) or known(kind)
-
-
-def _model(row: Row) -> type[CloudFormationModel]:
-    """A class as moto wants it, whose instances hold what `make` made."""
-
-    class Model(CloudFormationModel):  # type: ignore[misc]
-        made: Made
-
-        @staticmethod
-        def cloudformation_name_type() -> str:
-            return row.name or ""
-
-        @staticmethod
-        def cloudformation_type() -> str:
-            return row.type
-
-        @classmethod
-        def has_cfn_attr(cls, attr: str) -> bool:
-            return attr in row.attributes
-
-        def get_cfn_attribute(self, attribute: str) -> str:
-            if attribute not in row.attributes:
-                raise ValueError(f"{row.type} has no attribute {attribute} in the embedded AWS")
-            return row.attributes[attribute](self.made)
-
-        @property
-        def physical_resource_id(self) -> str:
-            return self.made.physical
-
-        @classmethod
-        def create_from_cloudformation_json(
-            cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
-        ) -> Any:
-            model = cls()
-            properties = cloudformation_json.get("Properties", {})
-            model.made = make(row, resource_name, {**properties, **_origin(row, kwargs)})
-            return model
-
-        def change(self, wanted: Properties) -> bool:
-            return row.update is not None and row.update(self.made, wanted)
-
-        def delete(self, account_id: str, region_name: str) -> None:
-            row.delete(self.made)
-
-        def is_created(self) -> bool:
-            return True
-
-    return Model
-
-
-def _origin(row: Row, known: Mapping[str, Any]) -> Properties:
-    """A custom resource's stand-in is named after its place in the template."""
-    return {"LogicalId": known["LogicalId"]} if row.type.startswith("Custom::") else {}
