@@ -3,8 +3,9 @@
 import io
 import json
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 from moto import mock_aws
 
-from kennel.rehearsal.containers import pick_engine
+from kennel.rehearsal.containers import Container, Process, pick_engine
 from kennel.rehearsal.jobs import PipelineRunner, StepEvent
 from kennel.rehearsal.seams import PipelineExecution
 
 JOB, PIPELINE = "arn:aws:iam::123456789012:role/job", "arn:aws:iam::123456789012:role/pipeline"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/ex2"
 METRICS = [{"Name": "valid_accuracy", "Regex": "valid_accuracy=([0-9.]+|nan)"}]
 _HEAD = """
 import json, os, pathlib, signal, sys, time
@@ -24,6 +26,21 @@ ml = pathlib.Path(os.environ.get("OPT_ML", "/opt/ml"))
 config = {f.stem: json.loads(f.read_text()) for f in (ml / "input" / "config").glob("*.json")}
 def say(*words): print(*words, flush=True)
 """
+
+
+class Programmed:
+    """The machine's own engine; a container without an entry point of its own runs `script` in place of the image's."""
+
+    def __init__(self, script: str) -> None:
+        self._engine, self._script = pick_engine(), _HEAD + script
+        self.name, self.isolates, self.notice = self._engine.name, self._engine.isolates, self._engine.notice
+        self.network, self.close = self._engine.network, self._engine.close
+
+    def start(self, container: Container) -> Process:
+        if not container.entrypoint:
+            assert [*container.arguments] == ["train"]
+            container = replace(container, entrypoint=["python3", "-c", self._script], arguments=())
+        return self._engine.start(container)
 
 
 @dataclass
@@ -39,26 +56,21 @@ class World:
         self.asked.append((service, role))
         return boto3.client(service, region_name="us-east-1")
 
-    def run(
-        self, *steps: dict[str, Any], spot: bool = False, seed: int = 0, parameters: dict[str, str] | None = None
-    ) -> PipelineExecution:
-        declared = [
-            {"Name": name, "Type": "String", "DefaultValue": value} for name, value in (parameters or {}).items()
-        ]
+    def run(self, *steps: dict[str, Any], spot: bool = False, program: str = "") -> PipelineExecution:
         execution = PipelineExecution(
             arn="arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/ex1",
             pipeline_name="p",
             role_arn=PIPELINE,
-            definition={"Version": "2020-12-01", "Parameters": declared, "Steps": list(steps)},
+            definition={"Version": "2020-12-01", "Steps": list(steps)},
             parameters={},
         )
         runner = PipelineRunner(
             client=self.client,
             work=self.work,
-            containers=pick_engine(),
+            containers=Programmed(program),
             on_event=self.events.append,
             interrupt_spot=spot,
-            seed=seed,
+            seed=0,
         )
         runner.run(execution)
         return execution
@@ -112,11 +124,20 @@ def processing(
         ],
         "ProcessingOutputConfig": {
             "Outputs": [
-                {"OutputName": key, "S3Output": {"S3Uri": uri, "LocalPath": f"/opt/ml/processing/output/{key}"}}
+                {
+                    "OutputName": key,
+                    "S3Output": {
+                        "S3Uri": uri,
+                        "LocalPath": f"/opt/ml/processing/output/{key}",
+                        "S3UploadMode": "EndOfJob",
+                    },
+                }
                 for key, uri in (outputs or {}).items()
             ]
         },
-        "ProcessingResources": {"ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1}},
+        "ProcessingResources": {
+            "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+        },
     }
     return {"Name": name, "Type": "Processing", "Arguments": arguments, **more}
 
@@ -133,13 +154,13 @@ def _learning(script: str) -> dict[str, Any]:
     return {
         "AlgorithmSpecification": {
             "TrainingImage": "training",
+            "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", "-c", _HEAD + script],
             "MetricDefinitions": METRICS,
         },
         "RoleArn": JOB,
-        "InputDataConfig": [],
         "OutputDataConfig": {"S3OutputPath": "s3://data/runs"},
-        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
     }
 
@@ -156,7 +177,7 @@ inp, out = ml / "processing/input/data", ml / "processing/output/made"
     execution = world.run(processing("Prepare", script, {"data": "s3://data/in"}, {"made": "s3://data/out"}))
     assert execution.status == "Succeeded", execution.failure_reason
     assert world.get("out/sub/list.txt") == b"a.txt deep/b.txt"
-    assert set(world.asked) == {("s3", JOB)}
+    assert world.asked == [("sagemaker", PIPELINE), ("s3", JOB)]
 
 
 def test_a_manifest_brings_just_the_files_that_it_lists(world: World) -> None:
@@ -236,7 +257,11 @@ def test_each_host_of_a_job_knows_who_it_is_and_their_models_are_one(world: Worl
 me = config["resourceconfig"]["current_host"]
 say(me, config["resourceconfig"]["hosts"]); (ml / "model" / me).write_text(me)
 """
-    execution = world.run(training("Train", script, ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2}))
+    execution = world.run(
+        training(
+            "Train", script, ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+        )
+    )
     assert execution.status == "Succeeded", execution.failure_reason
     assert sorted(world.lines()) == ["algo-1 ['algo-1', 'algo-2']", "algo-2 ['algo-1', 'algo-2']"]
     assert {event.job for event in world.events if event.kind == "log"} == {"algo-1", "algo-2"}
@@ -248,7 +273,11 @@ def test_when_one_host_fails_the_other_is_ended(world: World) -> None:
 signal.signal(signal.SIGTERM, lambda *a: sys.exit(143))
 if config["resourceconfig"]["current_host"] == "algo-2": time.sleep(0.5); sys.exit("lost")
 time.sleep(60)"""
-    execution = world.run(training("Train", script, ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2}))
+    execution = world.run(
+        training(
+            "Train", script, ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+        )
+    )
     assert execution.failure_reason.endswith("lost (exit code 1)")
 
 
@@ -296,15 +325,18 @@ def test_a_job_that_takes_too_long_is_stopped(world: World) -> None:
     assert execution.failure_reason.startswith("Train: MaxRuntimeExceeded: the job was stopped after its 1 s")
 
 
-def _tuning(script: str, ranges: dict[str, Any], direction: str = "Maximize", trials: int = 3) -> dict[str, Any]:
+def _tuning(ranges: dict[str, Any], direction: str = "Maximize", trials: int = 3) -> dict[str, Any]:
+    learning = _learning("")
+    del learning["AlgorithmSpecification"]["ContainerEntrypoint"]  # which trials do not know
     arguments = {
         "HyperParameterTuningJobConfig": {
+            "Strategy": "Random",
             "HyperParameterTuningJobObjective": {"Type": direction, "MetricName": "valid_accuracy"},
             "ResourceLimits": {"MaxNumberOfTrainingJobs": trials, "MaxParallelTrainingJobs": 1},
             "ParameterRanges": ranges,
             "RandomSeed": 3,
         },
-        "TrainingJobDefinition": {"StaticHyperParameters": {"model": "m"}, **_learning(script)},
+        "TrainingJobDefinition": {"StaticHyperParameters": {"model": "m"}, **learning},
     }
     return {"Name": "Tune", "Type": "Tuning", "Arguments": arguments}
 
@@ -325,7 +357,7 @@ def test_tuning_hands_on_the_best_trial(world: World, direction: str, choose: Ca
         "Std:Join": {"On": "/", "Values": ["s3://data/runs", {"Get": "Steps.Tune.BestTrainingJob.TrainingJobName"}]}
     }
     read = processing("Read", "import tarfile", {"model": best})
-    execution = world.run(_tuning(_TRIAL, _RANGES, direction), read)
+    execution = world.run(_tuning(_RANGES, direction), read, program=_TRIAL)
     assert execution.status == "Succeeded", execution.failure_reason
     tried = [event.metrics["valid_accuracy"] for event in world.events if event.kind == "metric"]
     assert len(set(tried)) == 3
@@ -338,7 +370,7 @@ def test_tuning_hands_on_the_best_trial(world: World, direction: str, choose: Ca
 
 def test_a_trial_that_fails_or_reports_no_number_is_never_the_best(world: World) -> None:
     script = "say('valid_accuracy=nan') if config['hyperparameters']['kind'] == 'a' else sys.exit(1)"
-    execution = world.run(_tuning(script, _RANGES))
+    execution = world.run(_tuning(_RANGES), program=script)
     assert execution.status == "Failed"
     assert execution.failure_reason.startswith("Tune: No trial reported the objective. AlgorithmError")
 
@@ -413,7 +445,7 @@ def test_an_execution_that_is_stopped_ends_its_job(world: World) -> None:
 
     world.events = _Listener(stop)
     execution = PipelineExecution(
-        "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/ex2",
+        ARN,
         "p",
         PIPELINE,
         {"Steps": [training("Train", "say('ready'); time.sleep(60)")]},
@@ -445,11 +477,38 @@ class _Listener(list[StepEvent]):
         self._then(event)
 
 
+def test_closing_kills_the_job_at_once(world: World) -> None:
+    execution = PipelineExecution(ARN, "p", PIPELINE, {"Steps": [training("Train", _DEAF)]}, {})
+    ready = threading.Event()
+
+    def listen(event: StepEvent) -> None:
+        if event.detail == "ready":
+            ready.set()
+
+    runner = PipelineRunner(
+        client=world.client, work=world.work, containers=pick_engine(), on_event=listen, interrupt_spot=False, seed=0
+    )
+    thread = threading.Thread(target=runner.run, args=(execution,))
+    thread.start()
+    assert ready.wait(10)
+    runner.close()
+    assert not thread.is_alive()
+    assert execution.failure_reason == "Train: The rehearsal ended while the pipeline ran."
+
+
+_DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('ready'); time.sleep(60)"
+
+
+def test_a_request_that_sagemaker_would_not_take_fails_its_step(world: World) -> None:
+    execution = world.run(training("Train", "", ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": "two"}))
+    assert execution.status == "Failed"
+    assert "Invalid type for parameter ResourceConfig.InstanceCount" in execution.failure_reason
+
+
 def test_a_step_of_an_unknown_kind_or_without_what_it_needs_says_so(world: World) -> None:
     assert "Steps of type Transform cannot be rehearsed" in world.run({"Name": "T", "Type": "Transform"}).failure_reason
-    broken = training("Train", "")
-    del broken["Arguments"]["RoleArn"]
-    assert world.run(broken).failure_reason == "Train: The step Train lacks 'RoleArn' in its Arguments."
+    broken = {"Name": "If", "Type": "Condition", "Arguments": {"IfSteps": []}}
+    assert world.run(broken).failure_reason == "If: The step If lacks 'Conditions' in its Arguments."
 
 
 def test_nothing_of_a_job_stays_on_the_disk(world: World) -> None:

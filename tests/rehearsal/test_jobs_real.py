@@ -68,7 +68,10 @@ def _processing(name: str, command: str, inputs: dict[str, tuple[Any, str]], out
         for key, (uri, kind) in inputs.items()
     ]
     targets = [
-        {"OutputName": key, "S3Output": {"S3Uri": uri, "LocalPath": f"/opt/ml/processing/output/{key}"}}
+        {
+            "OutputName": key,
+            "S3Output": {"S3Uri": uri, "LocalPath": f"/opt/ml/processing/output/{key}", "S3UploadMode": "EndOfJob"},
+        }
         for key, uri in outputs.items()
     ]
     arguments = {
@@ -76,7 +79,9 @@ def _processing(name: str, command: str, inputs: dict[str, tuple[Any, str]], out
         "RoleArn": ROLE,
         "ProcessingInputs": sources,
         "ProcessingOutputConfig": {"Outputs": targets},
-        "ProcessingResources": {"ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1}},
+        "ProcessingResources": {
+            "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+        },
     }
     return {"Name": name, "Type": "Processing", "Arguments": arguments}
 
@@ -85,7 +90,11 @@ def _training(instances: int) -> dict[str, Any]:
     channels = {"train": "data/train", "valid": "data/valid", "weights": "weights"}
     arguments = {
         "HyperParameters": HYPERPARAMETERS,
-        "AlgorithmSpecification": {"TrainingImage": "t", "MetricDefinitions": METRIC_DEFINITIONS},
+        "AlgorithmSpecification": {
+            "TrainingImage": "t",
+            "TrainingInputMode": "File",
+            "MetricDefinitions": METRIC_DEFINITIONS,
+        },
         "RoleArn": ROLE,
         "InputDataConfig": [
             {
@@ -95,7 +104,7 @@ def _training(instances: int) -> dict[str, Any]:
             for name, place in channels.items()
         ],
         "OutputDataConfig": {"S3OutputPath": "s3://data/runs"},
-        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": instances},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": instances, "VolumeSizeInGB": 1},
         "StoppingCondition": {"MaxRuntimeInSeconds": 600},
         "CheckpointConfig": {"S3Uri": "s3://data/checkpoints"},
         "EnableManagedSpotTraining": True,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import kennel
+from kennel.errors import KennelError
 from kennel.rehearsal.containers.process import Process
 
 REPOSITORY = Path(kennel.__file__).resolve().parents[1]
@@ -17,7 +18,7 @@ Program = Literal["training", "inference"]
 OnLine = Callable[[str], object]
 
 
-class ContainerError(RuntimeError):
+class ContainerError(KennelError):
     """A container could not be made or started; the text says why."""
 
 

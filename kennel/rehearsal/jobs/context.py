@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.containers import ContainerEngine
-from kennel.rehearsal.jobs.events import OnEvent, StepEvent
+from kennel.rehearsal.jobs.events import Closed, OnEvent, StepEvent
 from kennel.rehearsal.jobs.store import Store
 from kennel.rehearsal.seams import PipelineExecution
 
@@ -26,6 +27,11 @@ class Context:
     on_event: OnEvent
     interruptions: int
     seed: int
+    closed: threading.Event
+
+    def create(self, operation: str, request: Mapping[str, Any]) -> Any:
+        """Ask the control plane as the pipeline's role, so that its policy is used; the work is done here."""
+        return getattr(self.client("sagemaker", self.execution.role_arn), operation)(**request)
 
     def store(self, role_arn: str) -> Store:
         return Store(self.client("s3", role_arn))
@@ -45,7 +51,9 @@ class Context:
 
     @property
     def stopping(self) -> bool:
-        """Whether StopPipelineExecution was called."""
+        """Whether StopPipelineExecution was called; raises Closed when there is no time for a job's farewell."""
+        if self.closed.is_set():
+            raise Closed("The rehearsal ended while the pipeline ran.")
         return self.execution.status == "Stopping"
 
     def watch(self, step: str, definitions: Sequence[Mapping[str, str]] = (), label: str = "") -> Watch:

@@ -20,6 +20,7 @@ _DAY_S = 86_400
 def run_processing(context: Context, step: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     """Run one job; return what DescribeProcessingJob would, and the step's PropertyFiles. Raises JobFailed."""
     name = context.job_name(step["Name"])
+    context.create("create_processing_job", {"ProcessingJobName": name, **request})
     folder = context.work / context.execution.id / name
     store = context.store(request["RoleArn"])
     cluster = request["ProcessingResources"]["ClusterConfig"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from kennel.rehearsal.jobs.values import Values
 from kennel.rehearsal.seams import PipelineExecution
 
 Client = Callable[[str, str | None], Any]
+_CLOSE_S = 20.0
 
 
 class PipelineRunner:
@@ -43,9 +45,12 @@ class PipelineRunner:
     ) -> None:
         self._client, self._work, self._containers = client, work, containers
         self._on_event, self._interrupt_spot, self._seed = on_event, interrupt_spot, seed
+        self._closed = threading.Event()
+        self._running: set[threading.Thread] = set()
 
     def run(self, execution: PipelineExecution) -> None:
         """Run to the end. Failure is a result: it stands in `status`, `failure_reason` and `steps`."""
+        self._running.add(threading.current_thread())
         try:
             run = _Run(self._context(execution), resolve_parameters(execution.definition, execution.parameters))
             run.all_steps(plan(execution.definition))
@@ -58,10 +63,26 @@ class PipelineRunner:
             raise
         else:
             execution.status = "Succeeded"
+        finally:
+            self._running.discard(threading.current_thread())
+
+    def close(self) -> None:
+        """Kill what runs, and return when `run` has ended in every thread."""
+        self._closed.set()
+        for thread in self._running - {threading.current_thread()}:
+            thread.join(_CLOSE_S)
 
     def _context(self, execution: PipelineExecution) -> Context:
-        interruptions = int(self._interrupt_spot)
-        return Context(execution, self._client, self._containers, self._work, self._on_event, interruptions, self._seed)
+        return Context(
+            execution=execution,
+            client=self._client,
+            engine=self._containers,
+            work=self._work,
+            on_event=self._on_event,
+            interruptions=int(self._interrupt_spot),
+            seed=self._seed,
+            closed=self._closed,
+        )
 
 
 class _Run:
@@ -149,7 +170,9 @@ class _Run:
     def _training(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
         name = self._context.job_name(step["Name"])
         record["Metadata"] = {"TrainingJob": {"Arn": self._context.arn("training-job", name)}}
-        done = TrainingJob(self._context, step["Name"], name, self._arguments(step)).run()
+        request = self._arguments(step)
+        self._context.create("create_training_job", {"TrainingJobName": name, **request})
+        done = TrainingJob(self._context, step["Name"], name, request).run()
         self._remember(step, done)
         return ", ".join(f"{item['MetricName']} {item['Value']:g}" for item in done["FinalMetricDataList"])
 
@@ -163,10 +186,10 @@ class _Run:
         return f"best {final['MetricName']} {final['Value']:g} with {chosen}"
 
     def _register(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
-        client = self._context.client("sagemaker", self._context.execution.role_arn)
-        arn = client.create_model_package(**self._arguments(step))["ModelPackageArn"]
+        request = self._arguments(step)
+        arn = self._context.create("create_model_package", request)["ModelPackageArn"]
         record["Metadata"] = {"RegisterModel": {"Arn": arn}}
-        self._remember(step, {**self._arguments(step), "ModelPackageArn": arn})
+        self._remember(step, {**request, "ModelPackageArn": arn})
         return str(arn)
 
     def _fail(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:

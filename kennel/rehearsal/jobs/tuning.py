@@ -19,6 +19,7 @@ def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, 
     """Run every trial, one after the other; raises JobFailed when none gives a value of the objective."""
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
     name = context.job_name(step["Name"], _TUNING_NAME)
+    context.create("create_hyper_parameter_tuning_job", {"HyperParameterTuningJobName": name, **request})
     chance = random.Random(config.get("RandomSeed", context.seed))
     count = int(config["ResourceLimits"]["MaxNumberOfTrainingJobs"])
     objective = _objective(config, definition)
