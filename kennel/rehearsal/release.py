@@ -46,4 +46,6 @@ def wait_until_served(cloudformation: Any, sagemaker: Any, *, stack: str, endpoi
     wait("The release by the promote Lambda", ended, seconds=_SECONDS)
     about = sagemaker.describe_endpoint(EndpointName=endpoint)
     if about["EndpointStatus"] != "InService":
-        raise KennelError(f"Endpoint {endpoint} is {about['EndpointStatus']}: {about.get('FailureReason', 'no reason')}")
+        raise KennelError(
+            f"Endpoint {endpoint} is {about['EndpointStatus']}: {about.get('FailureReason', 'no reason')}"
+        )

@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass
 class PipelineExecution:
-    """One StartPipelineExecution; `steps` is what ListPipelineExecutionSteps answers (AWS's PipelineExecutionStep shape)."""
+    """One StartPipelineExecution; `steps` is what ListPipelineExecutionSteps answers, in AWS's shape."""
 
     arn: str
     pipeline_name: str

@@ -30,7 +30,9 @@ def workspace(out: Path, *, keep: bool = False) -> Iterator[Path]:
             yield work
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise KennelError(f"The disk is full ({error.filename or work}): free some space, or set TMPDIR.") from error
+            raise KennelError(
+                f"The disk is full ({error.filename or work}): free some space, or set TMPDIR."
+            ) from error
         raise
     finally:
         if not keep:

@@ -1,0 +1,155 @@
+"""The rehearsal from end to end, as the command that a newcomer types."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.torch
+
+Rehearsed = tuple[subprocess.CompletedProcess[str], dict[str, Any], Path]
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from kennel.cli import app; app(prog_name='kennel')", "rehearse", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    """No credentials, no region, nothing of the caller's AWS settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
+
+
+def _rehearse(out: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    command = _command("--out", str(out), *arguments)
+    done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=570)
+    return done, json.loads((out / "rehearsal.json").read_text())
+
+
+def _alive() -> dict[int, int]:
+    """Process id -> its parent's, zombies left out."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
+
+
+def _descendants(root: int) -> set[int]:
+    parents, found = _alive(), {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {root}
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
+    out = tmp_path_factory.mktemp("out")
+    done, found = _rehearse(out, "--epochs", "2", "--threshold", "0.05")
+    return done, found, out
+
+
+def test_the_command_succeeds_and_prints_where_the_report_is(rehearsed: Rehearsed) -> None:
+    done, _, out = rehearsed
+    assert done.returncode == 0, done.stderr
+    assert f"Report: {out / 'report.html'}" in done.stdout
+    assert (out / "report.html").stat().st_size > 10_000
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_every_step_ran_in_the_order_of_the_path(rehearsed: Rehearsed) -> None:
+    names = [step["name"] for step in rehearsed[1]["steps"]]
+    path = ["Synthesize the app", "Deploy Dev", "Upload the data", "Run the pipeline", "Prepare", "Train", "Evaluate"]
+    path += ["Gate", "Register", "Release the model", "Ask the Lambda"]
+    assert [name for name in names if name in path] == path
+    assert all(step["seconds"] >= 0 and step["status"] == "done" for step in rehearsed[1]["steps"])
+
+
+def test_the_lambda_answers_every_held_out_picture_better_than_guessing(rehearsed: Rehearsed) -> None:
+    predictions = rehearsed[1]["predictions"]
+    assert len(predictions) == 12
+    assert all(0 < one["probability"] <= 1 and "error" not in one for one in predictions)
+    assert rehearsed[1]["test_accuracy"] > 0.2  # ten classes
+
+
+def test_no_call_was_outside_its_role(rehearsed: Rehearsed) -> None:
+    assert rehearsed[1]["denied"] == []
+
+
+def test_what_the_embedded_aws_does_not_hold_is_printed_by_type(rehearsed: Rehearsed) -> None:
+    short = {row["type"] for row in rehearsed[1]["coverage"] if row["status"] != "held"}
+    assert "Custom::CDKContainerImageBuild" in short
+    assert all(kind in rehearsed[0].stdout for kind in short)
+    assert all(row["note"] for row in rehearsed[1]["coverage"] if row["status"] != "held")
+
+
+def test_a_model_below_the_threshold_is_rejected_with_the_reason_and_a_report(tmp_path: Path) -> None:
+    done, found = _rehearse(tmp_path, "--epochs", "1", "--threshold", "1.0", "--model", "mobilenet_v3_small")
+    assert done.returncode == 1
+    assert "below AccuracyThreshold" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "below AccuracyThreshold" in found["failure"]
+    assert (tmp_path / "report.html").exists()
+    assert found["predictions"] == []
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_rehearsal_leaves_no_process_behind(tmp_path: Path, kill: signal.Signals) -> None:
+    started = subprocess.Popen(
+        _command("--out", str(tmp_path)),
+        cwd=ROOT,
+        env=_environment() | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stdout
+    for line in started.stdout:
+        if "Train ..." in line:
+            break
+    time.sleep(2)
+    children = _descendants(started.pid)
+    assert len(children) >= 2, "the training job should be running now"
+    started.send_signal(kill)
+    started.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while (left := children & set(_alive())) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == set()
+
+
+@pytest.mark.long
+def test_a_spot_interruption_costs_no_epoch_twice_and_the_model_is_released(tmp_path: Path) -> None:
+    done, found = _rehearse(tmp_path, "--spot", "--epochs", "3", "--threshold", "0.05")
+    assert done.returncode == 0, done.stderr
+    assert [one["epoch"] for one in found["epochs"]] == [1, 2, 3]
+    assert len(found["predictions"]) == 12
+
+
+@pytest.mark.long
+def test_two_instances_learn_one_model(tmp_path: Path) -> None:
+    done, found = _rehearse(tmp_path, "--instances", "2", "--epochs", "2", "--threshold", "0.05")
+    assert done.returncode == 0, done.stderr
+    assert found["overrides"]["InstanceCount"] == "2"
+    assert found["test_accuracy"] > 0.2
+
+
+@pytest.mark.long
+def test_tuning_registers_the_best_of_its_trials(tmp_path: Path) -> None:
+    done, found = _rehearse(tmp_path, "--tune", "2", "--epochs", "1", "--threshold", "0.01")
+    assert done.returncode == 0, done.stderr
+    assert len({one["job"] for one in found["epochs"]}) == 2
+    assert "EvaluateTuned" in [step["name"] for step in found["steps"]]
+
+
+@pytest.mark.long
+def test_prod_is_released_after_an_approval_by_hand(tmp_path: Path) -> None:
+    done, found = _rehearse(tmp_path, "--stage", "Prod", "--epochs", "2", "--threshold", "0.05")
+    assert done.returncode == 0, done.stderr
+    release = next(step for step in found["steps"] if step["name"] == "Release the model")
+    assert release["detail"] == "approved by the rehearsal"
+    assert found["denied"] == []
