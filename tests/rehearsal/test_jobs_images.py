@@ -1,0 +1,66 @@
+"""The command lines for docker and podman, and what is said where there is no container engine."""
+
+from pathlib import Path
+
+import pytest
+
+from kennel.rehearsal.containers import Container, ContainerError, Network, pick_engine
+from kennel.rehearsal.containers.build import Image, Tool, _digest
+from kennel.rehearsal.containers.images import _Client, _Torch
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> _Client:
+    config = {"Entrypoint": ["python3", "-m", "training"], "Env": ["PATH=/bin"]}
+    server = {"Entrypoint": ["python3", "-m", "inference"], "Env": ["PYTHONPATH=/opt/program"]}
+    images = {"training": Image("t", config), "inference": Image("i", server)}
+    return _Client(Tool("docker"), images, _Torch(tmp_path))  # type: ignore[arg-type]
+
+
+def test_a_job_runs_the_images_entry_point_in_its_own_network_with_torch_mounted(client: _Client) -> None:
+    job = Container(
+        program="training", root=Path("/w/ml"), arguments=["train"], network=Network(("net",)), environment={"A": "1"}
+    )
+    line = client.arguments(job, "name")
+    assert line[:2] == ["run", "--rm"]
+    assert line[line.index("--network") + 1] == "net"
+    assert line[line.index("--hostname") + 1] == "algo-1"
+    assert "--volume=/w/ml:/opt/ml" in line
+    assert any(part.endswith(":/opt/kennel/packages") for part in line)
+    assert {"--env=A=1", "--env=PYTHONPATH=/opt/kennel/hook"} <= {*line}
+    assert line[-6:] == ["--entrypoint", "python3", "t", "-m", "training", "train"]
+
+
+def test_a_server_is_published_on_loopback_only_and_gets_nothing_mounted_but_its_model(client: _Client) -> None:
+    environment = {"SAGEMAKER_BIND_TO_PORT": "8123", "BIND_ADDRESS": "127.0.0.1"}
+    server = Container(program="inference", root=Path("/w/ml"), arguments=["serve"], environment=environment)
+    line = client.arguments(server, "name")
+    assert line[line.index("--publish") + 1] == "127.0.0.1:8123:8123"
+    assert "--env=BIND_ADDRESS=0.0.0.0" in line
+    assert [part for part in line if part.startswith("--volume")] == ["--volume=/w/ml:/opt/ml"]
+
+
+def test_a_step_may_name_its_own_entry_point(client: _Client) -> None:
+    job = Container(
+        program="training",
+        root=Path("/w"),
+        entrypoint=["python3", "-m", "training", "prepare"],
+        network=Network(("n",)),
+    )
+    assert client.arguments(job, "name")[-6:] == ["--entrypoint", "python3", "t", "-m", "training", "prepare"]
+
+
+def test_without_a_container_engine_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ContainerError, match="start Docker, or install podman or buildah"):
+        pick_engine(images=True, scratch=tmp_path)
+
+
+def test_an_image_is_built_again_when_a_file_changes_and_not_for_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM a")
+    first = _digest(tmp_path)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "x.pyc").write_text("")
+    assert _digest(tmp_path) == first
+    (tmp_path / "Dockerfile").write_text("FROM b")
+    assert _digest(tmp_path) != first
