@@ -78,6 +78,14 @@ class Executions:
         execution.status = "Stopping"
         return json_answer({"PipelineExecutionArn": execution.arn})
 
+    def step_of(self, arn: str) -> Record:
+        """The step whose metadata names the job `arn`, or nothing."""
+        for execution, _ in list(self.held.values()):
+            for step in list(execution.steps):
+                if any(about.get("Arn") == arn for about in step.get("Metadata", {}).values()):
+                    return step
+        return {}
+
     def _run(self, execution: PipelineExecution) -> None:
         try:
             self.planes.run_pipeline(execution)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kennel.rehearsal.cloud.endpoints import Configs, Endpoints, Models
 from kennel.rehearsal.cloud.gateway import Handler
+from kennel.rehearsal.cloud.jobs import Jobs
 from kennel.rehearsal.cloud.ledger import Kind
 from kennel.rehearsal.cloud.packages import Packages, Publish
 from kennel.rehearsal.cloud.pipelines import Executions, Pipelines
@@ -28,10 +29,17 @@ class SageMaker:
         )
         self.scripts = Kind("NotebookInstanceLifecycleConfig", "notebook-instance-lifecycle-config")
 
+        paths = {
+            "TrainingJob": "training-job",
+            "ProcessingJob": "processing-job",
+            "HyperParameterTuningJob": "hyper-parameter-tuning-job",
+        }
+        self.jobs = [Jobs(noun, path, self.executions) for noun, path in paths.items()]
+
     @property
     def kinds(self) -> list[Kind]:
         first = [self.groups, self.packages, self.models, self.configs, self.endpoints]
-        return [*first, self.pipelines, self.notebooks, self.scripts]
+        return [*first, self.pipelines, self.notebooks, self.scripts, *self.jobs]
 
     def handlers(self) -> dict[tuple[str, str], Handler]:
         found: dict[tuple[str, str], Handler] = {}

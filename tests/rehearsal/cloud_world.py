@@ -1,0 +1,113 @@
+"""An embedded AWS with data planes that only remember, for the tests of the control plane."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
+from kennel.rehearsal.cloud import Cloud
+from kennel.rehearsal.seams import (
+    Deployment,
+    EndpointAnswer,
+    EndpointCall,
+    FunctionAnswer,
+    FunctionCall,
+    PipelineExecution,
+    Planes,
+)
+
+REGION_ARN = "us-east-1:123456789012"
+ANYBODY = {
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}]
+}
+
+
+class World:
+    """What the data planes were asked, and how they answer."""
+
+    def __init__(self, work: Path) -> None:
+        self.pipelines: list[PipelineExecution] = []
+        self.calls: list[FunctionCall] = []
+        self.deployments: list[Deployment] = []
+        self.deleted: list[str] = []
+        self.asked: list[EndpointCall] = []
+        self.run: Callable[[PipelineExecution], None] = lambda execution: None
+        self.function: Callable[[FunctionCall], FunctionAnswer] = lambda call: FunctionAnswer(b"{}", None, "")
+        self.container: Callable[[EndpointCall], EndpointAnswer] = lambda call: EndpointAnswer(200, b"{}", {})
+        self.refuse_models: str | None = None
+        planes = Planes(self._run, self._invoke, self._deploy, self.deleted.append, self._ask)
+        self.cloud = Cloud(planes, work)
+
+    def _run(self, execution: PipelineExecution) -> None:
+        self.pipelines.append(execution)
+        self.run(execution)
+
+    def _invoke(self, call: FunctionCall) -> FunctionAnswer:
+        self.calls.append(call)
+        return self.function(call)
+
+    def _deploy(self, deployment: Deployment) -> None:
+        self.deployments.append(deployment)
+        if self.refuse_models and self.refuse_models in deployment.model_data_url:
+            raise RuntimeError(f"{deployment.model_data_url} does not load")
+
+    def _ask(self, call: EndpointCall) -> EndpointAnswer:
+        self.asked.append(call)
+        return self.container(call)
+
+    def role(self, name: str, *statements: dict[str, Any]) -> str:
+        """Make a role with one inline policy and return its ARN."""
+        iam = self.cloud.client("iam")
+        arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(ANYBODY))["Role"]["Arn"]
+        policy = {"Version": "2012-10-17", "Statement": list(statements)}
+        if statements:
+            iam.put_role_policy(RoleName=name, PolicyName="only", PolicyDocument=json.dumps(policy))
+        return str(arn)
+
+    def create(self, name: str, template: dict[str, Any], **parameters: str) -> dict[str, Any]:
+        """Create a stack and return its description."""
+        given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+        cloudformation = self.cloud.client("cloudformation")
+        cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template), Parameters=given)
+        return self.stack(name)
+
+    def update(self, name: str, template: dict[str, Any] | None = None, **parameters: str) -> dict[str, Any]:
+        """Update a stack (None: with its previous template), wait for the end and return its description."""
+        given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+        body = {"UsePreviousTemplate": True} if template is None else {"TemplateBody": json.dumps(template)}
+        self.cloud.client("cloudformation").update_stack(StackName=name, Parameters=given, **body)
+        eventually(lambda: not self.stack(name)["StackStatus"].endswith("IN_PROGRESS"))
+        return self.stack(name)
+
+    def stack(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.cloud.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+        return found
+
+    def events(self, name: str) -> list[tuple[str, str, str]]:
+        """(logical id, status, reason), oldest first."""
+        found = self.cloud.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
+        return [
+            (one["LogicalResourceId"], one["ResourceStatus"], one.get("ResourceStatusReason", "")) for one in found
+        ][::-1]
+
+
+def eventually(true: Callable[[], Any], seconds: float = 10) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+    return found
+
+
+def refusal(call: Callable[..., Any], **parameters: Any) -> tuple[str, str]:
+    """The code and the text of the error that `call` must end with."""
+    try:
+        call(**parameters)
+    except ClientError as error:
+        return error.response["Error"]["Code"], error.response["Error"]["Message"]
+    raise AssertionError("nothing was refused")

@@ -1,0 +1,247 @@
+"""CloudFormation: order, outputs across stacks, releases, replacement, rollback."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.rehearsal.cloud_world import World, eventually, refusal
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("cloud"))
+    with world.cloud:
+        world.role("endpoint")
+        world.cloud.client("sagemaker").create_model_package_group(ModelPackageGroupName="kennel-dev")
+        yield world
+
+
+ROLE = "arn:aws:iam::123456789012:role/endpoint"
+IF = {"Condition": "HasModel"}
+
+
+def hosting(endpoint: str) -> dict[str, Any]:
+    """The shape of the app's hosting stack."""
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]},
+        "InitialInstanceCount": 1,
+        "InstanceType": "ml.c7g.large",
+    }
+    scaling = {
+        "MinCapacity": 1,
+        "MaxCapacity": 2,
+        "ServiceNamespace": "sagemaker",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+        "ResourceId": f"endpoint/{endpoint}/variant/AllTraffic",
+    }
+    model = {"ExecutionRoleArn": ROLE, "PrimaryContainer": {"ModelPackageName": {"Ref": "ModelPackageArn"}}}
+    serving = {"EndpointName": endpoint, "EndpointConfigName": {"Fn::GetAtt": ["Config", "EndpointConfigName"]}}
+    return {
+        "Parameters": {"ModelPackageArn": {"Type": "String", "Default": "", "AllowedPattern": "(arn:.*)?"}},
+        "Conditions": {"HasModel": {"Fn::Not": [{"Fn::Equals": [{"Ref": "ModelPackageArn"}, ""]}]}},
+        # Written against the order in which they can be made.
+        "Resources": {
+            "Target": {
+                "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
+                "Properties": scaling,
+                "DependsOn": "Endpoint",
+                **IF,
+            },
+            "Endpoint": {"Type": "AWS::SageMaker::Endpoint", "Properties": serving, **IF},
+            "Config": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": {"ProductionVariants": [variant]}, **IF},
+            "Model": {"Type": "AWS::SageMaker::Model", "Properties": model, **IF},
+        },
+        "Outputs": {"EndpointName": {"Value": endpoint}},
+    }
+
+
+def package(world: World, artifact: str) -> str:
+    containers = [{"Image": "local/inference:1", "ModelDataUrl": f"s3://data/{artifact}", "Environment": {"A": "1"}}]
+    specification = {
+        "Containers": containers,
+        "SupportedContentTypes": ["image/*"],
+        "SupportedResponseMIMETypes": ["*"],
+    }
+    answer = world.cloud.client("sagemaker").create_model_package(
+        ModelPackageGroupName="kennel-dev", InferenceSpecification=specification, ModelApprovalStatus="Approved"
+    )
+    return str(answer["ModelPackageArn"])
+
+
+def test_without_a_model_a_stack_is_made_whose_endpoint_waits(world: World) -> None:
+    stack = world.create("Empty", hosting("empty"))
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    assert stack["Outputs"][0]["OutputValue"] == "empty"
+    assert world.cloud.client("cloudformation").list_stack_resources(StackName="Empty")["StackResourceSummaries"] == []
+
+
+def test_a_release_makes_model_config_endpoint_and_scaling_in_order(world: World) -> None:
+    arn = package(world, "one.tar.gz")
+    world.create("Released", hosting("released"))
+    stack = world.update("Released", ModelPackageArn=arn)
+    assert stack["StackStatus"] == "UPDATE_COMPLETE"
+    assert stack["Parameters"] == [{"ParameterKey": "ModelPackageArn", "ParameterValue": arn}]
+    made = [name for name, status, _ in world.events("Released") if status == "CREATE_COMPLETE" and name != "Released"]
+    assert made == ["Model", "Config", "Endpoint", "Target"]
+    about = world.cloud.client("sagemaker").describe_endpoint(EndpointName="released")
+    assert (about["EndpointStatus"], about["ProductionVariants"][0]["VariantName"]) == ("InService", "AllTraffic")
+    served = world.deployments[-1]
+    assert (served.image, served.model_data_url) == ("local/inference:1", "s3://data/one.tar.gz")
+    assert (served.role_arn, served.environment) == (ROLE, {"A": "1"})
+
+
+def test_a_second_release_updates_the_endpoint_in_place_and_then_deletes_what_it_replaced(world: World) -> None:
+    world.create("Twice", hosting("twice"))
+    sagemaker = world.cloud.client("sagemaker")
+    world.update("Twice", ModelPackageArn=package(world, "one.tar.gz"))
+    first = sagemaker.describe_endpoint(EndpointName="twice")
+    world.update("Twice", ModelPackageArn=package(world, "two.tar.gz"))
+    second = sagemaker.describe_endpoint(EndpointName="twice")
+    assert second["CreationTime"] == first["CreationTime"]
+    assert second["EndpointConfigName"] != first["EndpointConfigName"]
+    assert world.deployments[-1].model_data_url == "s3://data/two.tar.gz"
+    assert "twice" not in world.deleted
+    names = [one["EndpointConfigName"] for one in sagemaker.list_endpoint_configs()["EndpointConfigs"]]
+    assert second["EndpointConfigName"] in names
+    assert first["EndpointConfigName"] not in names
+    steps = [(name, status) for name, status, _ in world.events("Twice")[-5:]]
+    assert steps == [
+        ("Config", "CREATE_COMPLETE"),
+        ("Endpoint", "UPDATE_COMPLETE"),
+        ("Config", "DELETE_COMPLETE"),
+        ("Model", "DELETE_COMPLETE"),
+        ("Twice", "UPDATE_COMPLETE"),
+    ]
+
+
+def test_a_model_that_does_not_serve_is_rolled_back_and_the_old_one_stays(world: World) -> None:
+    world.create("Guarded", hosting("guarded"))
+    good = package(world, "good.tar.gz")
+    world.update("Guarded", ModelPackageArn=good)
+    sagemaker = world.cloud.client("sagemaker")
+    before = sagemaker.describe_endpoint(EndpointName="guarded")
+    world.refuse_models = "broken"
+    stack = world.update("Guarded", ModelPackageArn=package(world, "broken.tar.gz"))
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert "s3://data/broken.tar.gz does not load" in stack["StackStatusReason"]
+    assert stack["Parameters"][0]["ParameterValue"] == good
+    after = sagemaker.describe_endpoint(EndpointName="guarded")
+    assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", before["EndpointConfigName"])
+    failed = [name for name, status, _ in world.events("Guarded") if status == "UPDATE_FAILED"]
+    assert failed == ["Endpoint"]
+    assert world.update("Guarded", ModelPackageArn=package(world, "better.tar.gz"))["StackStatus"] == "UPDATE_COMPLETE"
+
+
+def test_a_first_model_that_does_not_serve_leaves_nothing_behind(world: World) -> None:
+    world.create("First", hosting("first"))
+    world.refuse_models = "broken"
+    assert (
+        world.update("First", ModelPackageArn=package(world, "broken.gz"))["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    )
+    sagemaker = world.cloud.client("sagemaker")
+    assert [one for one in sagemaker.list_models()["Models"] if one["ModelName"].startswith("First-")] == []
+    assert refusal(sagemaker.describe_endpoint, EndpointName="first")[0] == "ValidationException"
+
+
+def test_an_update_answers_while_the_work_goes_on(world: World) -> None:
+    world.create("Slow", hosting("slow"))
+    cloudformation = world.cloud.client("cloudformation")
+    arn = package(world, "one.tar.gz")
+    parameters = [{"ParameterKey": "ModelPackageArn", "ParameterValue": arn}]
+    cloudformation.update_stack(StackName="Slow", UsePreviousTemplate=True, Parameters=parameters)
+    eventually(lambda: world.stack("Slow")["StackStatus"] == "UPDATE_COMPLETE")
+    code, text = refusal(cloudformation.update_stack, StackName="Slow", UsePreviousTemplate=True, Parameters=parameters)
+    assert (code, text) == ("ValidationError", "No updates are to be performed.")
+
+
+def test_a_parameter_that_breaks_its_pattern_is_refused_before_anything_happens(world: World) -> None:
+    world.create("Strict", hosting("strict"))
+    update = world.cloud.client("cloudformation").update_stack
+    parameters = [{"ParameterKey": "ModelPackageArn", "ParameterValue": "nonsense"}]
+    code, text = refusal(update, StackName="Strict", UsePreviousTemplate=True, Parameters=parameters)
+    assert (code, "ModelPackageArn" in text) == ("ValidationError", True)
+    assert world.stack("Strict")["StackStatus"] == "CREATE_COMPLETE"
+
+
+def test_a_resource_that_fails_rolls_the_creation_back_and_says_why(world: World) -> None:
+    template = {
+        "Resources": {
+            "Bucket": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "halfway"}},
+            "Config": {
+                "Type": "AWS::SageMaker::EndpointConfig",
+                "Properties": {
+                    "ProductionVariants": [{"VariantName": "A", "ModelName": "none", "InstanceType": "ml.abacus"}]
+                },
+                "DependsOn": "Bucket",
+            },
+        }
+    }
+    stack = world.create("Broken", template)
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "AWS::SageMaker::EndpointConfig Config" in stack["StackStatusReason"]
+    assert "none" in stack["StackStatusReason"]
+    buckets = [one["Name"] for one in world.cloud.client("s3").list_buckets()["Buckets"]]
+    assert "halfway" not in buckets
+
+
+def test_a_type_that_nobody_knows_fails_instead_of_being_passed_over(world: World) -> None:
+    stack = world.create("Unknown", {"Resources": {"Thing": {"Type": "AWS::Quantum::Ledger", "Properties": {}}}})
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "AWS::Quantum::Ledger" in stack["StackStatusReason"]
+
+
+def test_an_output_crosses_stacks(world: World) -> None:
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "crossed"}}
+    world.create("Giver", {"Resources": {"B": bucket}, "Outputs": {"Name": {"Value": {"Ref": "B"}}}})
+    reference = {"Fn::GetStackOutput": {"StackName": "Giver", "OutputName": "Name", "Region": {"Ref": "AWS::Region"}}}
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": {"Fn::Join": ["-", ["of", reference]]}}}
+    stack = world.create("Taker", {"Resources": {"T": topic}, "Outputs": {"Arn": {"Value": {"Ref": "T"}}}})
+    assert stack["Outputs"][0]["OutputValue"].endswith(":of-crossed")
+
+
+def test_an_output_that_is_missing_is_named(world: World) -> None:
+    reference = {"Fn::GetStackOutput": {"StackName": "Giver", "OutputName": "Nope", "Region": "us-east-1"}}
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": reference}}
+    stack = world.create("Asker", {"Resources": {"T": topic}})
+    assert "Stack Giver has no output Nope" in stack["StackStatusReason"]
+
+
+def test_a_bucket_keeps_every_property_that_a_template_gives_it(world: World) -> None:
+    rules = [{"Id": "old", "Status": "Enabled", "ExpirationInDays": 30, "Prefix": "capture/"}]
+    properties = {
+        "BucketName": "whole",
+        "VersioningConfiguration": {"Status": "Enabled"},
+        "LifecycleConfiguration": {"Rules": rules},
+        "PublicAccessBlockConfiguration": dict.fromkeys(
+            ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
+        ),
+        "NotificationConfiguration": {"EventBridgeConfiguration": {"EventBridgeEnabled": True}},
+    }
+    world.create("Whole", {"Resources": {"B": {"Type": "AWS::S3::Bucket", "Properties": properties}}})
+    s3 = world.cloud.client("s3")
+    assert s3.get_bucket_versioning(Bucket="whole")["Status"] == "Enabled"
+    assert s3.get_public_access_block(Bucket="whole")["PublicAccessBlockConfiguration"]["BlockPublicPolicy"] is True
+    lifecycle = s3.get_bucket_lifecycle_configuration(Bucket="whole")["Rules"][0]
+    assert (lifecycle["ID"], lifecycle["Expiration"]["Days"], lifecycle["Filter"]) == (
+        "old",
+        30,
+        {"Prefix": "capture/"},
+    )
+
+
+def test_an_image_build_is_answered_by_a_stand_in_of_a_stable_name(world: World) -> None:
+    build = {
+        "Type": "Custom::CDKContainerImageBuild",
+        "Properties": {"ServiceToken": "t", "sourceS3Url": "s3://a/b.zip"},
+    }
+    outputs = {"Tag": {"Value": {"Fn::GetAtt": ["Build", "ImageTag"]}}, "Uri": {"Value": {"Ref": "Build"}}}
+    template = {"Resources": {"Build": build}, "Outputs": outputs}
+    first, second = (world.create(name, template)["Outputs"] for name in ("ImagesA", "ImagesB"))
+    values = {one["OutputKey"]: one["OutputValue"] for one in first}
+    assert values["Uri"] == f"local/Build:{values['Tag']}"
+    assert first == second
+    other = json.loads(json.dumps(template).replace("b.zip", "c.zip"))
+    assert world.create("ImagesC", other)["Outputs"] != first
