@@ -63,11 +63,17 @@ class Functions:
         retries = 2
         for config in getattr(function, "event_invoke_config", []):
             retries = config.config.get("MaximumRetryAttempts", retries)
+        reason = ""
         for _ in range(retries + 1):
-            answer = self._run(function, payload)
+            try:
+                answer = self._run(function, payload)
+            except Exception as error:  # nobody waits for this call: it ends as a dead letter, not as a traceback
+                reason = str(error)
+                continue
             if not answer.error:
                 return
-        _log.warning("%s failed %d times: %s", function.function_name, retries + 1, answer.payload[:500])
+            reason = answer.payload[:500].decode(errors="replace")
+        _log.warning("%s failed %d times: %s", function.function_name, retries + 1, reason)
         self._bury(function, payload)
 
     def _run(self, function: Any, payload: bytes) -> FunctionAnswer:

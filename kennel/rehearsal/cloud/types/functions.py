@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from typing import Any
 
 from moto.awslambda.models import lambda_backends
@@ -14,7 +16,18 @@ _NOT_CREATE = ("ReservedConcurrentExecutions",)
 
 
 def _function(properties: Properties) -> Properties:
-    return tag_map({key: value for key, value in properties.items() if key not in _NOT_CREATE})
+    taken = {key: value for key, value in properties.items() if key not in _NOT_CREATE}
+    return tag_map({**taken, "Code": _code(properties["Code"])})
+
+
+def _code(code: Properties) -> Properties:
+    """Source text in a template becomes index.py of a zip file, as CloudFormation makes it."""
+    if "ZipFile" not in code:
+        return code
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("index.py", code["ZipFile"])
+    return {"ZipFile": content.getvalue()}
 
 
 def _made(made: Made) -> None:
@@ -36,7 +49,7 @@ def _update(made: Made, wanted: Properties) -> bool:
     changed = {key: wanted[key] for key in taken if key in wanted}
     admin("lambda").update_function_configuration(FunctionName=name, **changed)
     if wanted["Code"] != made.wanted["Code"]:
-        admin("lambda").update_function_code(FunctionName=name, **wanted["Code"])
+        admin("lambda").update_function_code(FunctionName=name, **_code(wanted["Code"]))
     made.wanted = {"FunctionName": name, **wanted}
     _made(made)
     return True

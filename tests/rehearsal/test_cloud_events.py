@@ -1,0 +1,261 @@
+"""What sets off what: objects, approvals and rules; functions that fail."""
+
+import base64
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kennel.rehearsal.seams import FunctionAnswer, FunctionCall
+from tests.rehearsal.cloud_world import World, eventually, refusal
+
+REGION = "us-east-1:123456789012"
+DEFINITION = {
+    "Version": "2020-12-01",
+    "Parameters": [
+        {"Name": "Data", "Type": "String"},
+        {"Name": "Epochs", "Type": "Integer", "DefaultValue": 5},
+    ],
+    "Steps": [{"Name": "Train", "Type": "Training", "Arguments": {}}],
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("cloud"))
+    with world.cloud:
+        s3, sagemaker, events = (world.cloud.client(name) for name in ("s3", "sagemaker", "events"))
+        s3.create_bucket(Bucket="uploads")
+        on: dict[str, Any] = {"EventBridgeConfiguration": {}}
+        s3.put_bucket_notification_configuration(Bucket="uploads", NotificationConfiguration=on)
+        world.role("jobs")
+        sagemaker.create_pipeline(
+            PipelineName="Learn",
+            RoleArn="arn:aws:iam::123456789012:role/jobs",
+            PipelineDefinition=json.dumps(DEFINITION),
+            ClientRequestToken="t" * 32,
+        )
+        pipeline = f"arn:aws:sagemaker:{REGION}:pipeline/learn"
+        starter = world.role(
+            "starter", {"Effect": "Allow", "Action": "sagemaker:StartPipelineExecution", "Resource": pipeline}
+        )
+        pattern = {
+            "source": ["aws.s3"],
+            "detail-type": ["Object Created"],
+            "detail": {"bucket": {"name": ["uploads"]}, "object": {"key": [{"wildcard": "datasets/*.manifest"}]}},
+        }
+        events.put_rule(Name="uploaded", EventPattern=json.dumps(pattern))
+        asked = {"PipelineParameterList": [{"Name": "Data", "Value": "$.detail.object.key"}]}
+        target = {"Id": "1", "Arn": pipeline, "RoleArn": starter, "SageMakerPipelineParameters": asked}
+        events.put_targets(Rule="uploaded", Targets=[target])
+        yield world
+
+
+@pytest.fixture(autouse=True)
+def clean(world: World) -> None:
+    world.pipelines.clear()
+    world.calls.clear()
+    world.cloud.pipeline_overrides.clear()
+
+
+def put(world: World, key: str) -> None:
+    world.cloud.client("s3").put_object(Bucket="uploads", Key=key, Body=b"[]")
+
+
+def test_a_manifest_starts_the_pipeline_with_its_key(world: World) -> None:
+    put(world, "datasets/dogs/1.manifest")
+    eventually(lambda: world.pipelines)
+    assert world.pipelines[0].parameters == {"Data": "datasets/dogs/1.manifest", "Epochs": "5"}
+
+
+def test_overrides_are_laid_over_the_rule_s_parameters_and_can_be_seen(world: World) -> None:
+    world.cloud.pipeline_overrides["Epochs"] = "1"
+    put(world, "datasets/dogs/2.manifest")
+    eventually(lambda: world.pipelines)
+    arn = world.pipelines[0].arn
+    sagemaker = world.cloud.client("sagemaker")
+    held = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)["PipelineParameters"]
+    assert {"Name": "Epochs", "Value": "1"} in held
+    about = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
+    assert about["PipelineExecutionDescription"] == "Started by rule uploaded; the rehearsal set Epochs=1"
+
+
+def test_a_large_upload_in_parts_starts_it_too(world: World) -> None:
+    s3 = world.cloud.client("s3")
+    where = {"Bucket": "uploads", "Key": "datasets/dogs/3.manifest"}
+    upload = s3.create_multipart_upload(**where)["UploadId"]
+    tag = s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"[]")["ETag"]
+    parts = {"Parts": [{"ETag": tag, "PartNumber": 1}]}
+    s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts)
+    eventually(lambda: world.pipelines)
+
+
+def test_any_other_object_starts_nothing(world: World) -> None:
+    for key in ("datasets/dogs/images-00000.tar", "runs/x.manifest", "datasets/x.manifest.bak"):
+        put(world, key)
+    put(world, "datasets/last.manifest")
+    eventually(lambda: world.pipelines)
+    assert [one.parameters["Data"] for one in world.pipelines] == ["datasets/last.manifest"]
+
+
+def test_a_rule_whose_role_may_not_start_the_pipeline_is_said_and_starts_nothing(world: World) -> None:
+    iam = world.cloud.client("iam")
+    before = iam.get_role_policy(RoleName="starter", PolicyName="only")["PolicyDocument"]
+    iam.delete_role_policy(RoleName="starter", PolicyName="only")
+    put(world, "datasets/refused.manifest")
+    eventually(lambda: [one for one in world.cloud.bus.undelivered if "StartPipelineExecution" in one])
+    assert any(one.startswith("starter may not sagemaker:StartPipelineExecution") for one in world.cloud.denied)
+    assert world.pipelines == []
+    iam.put_role_policy(RoleName="starter", PolicyName="only", PolicyDocument=json.dumps(before))
+
+
+def function(world: World, name: str, **members: Any) -> str:
+    """A function with one version and the alias live; returns its ARN."""
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("app/handler.py", f"# {name}")
+    role = world.role(f"{name}-role")
+    arn = world.cloud.client("lambda").create_function(
+        FunctionName=name,
+        Runtime="python3.14",
+        Role=role,
+        Handler="app.handler.handler",
+        Code={"ZipFile": code.getvalue()},
+        Timeout=7,
+        MemorySize=512,
+        Environment={"Variables": {"A": "1"}},
+        **members,
+    )["FunctionArn"]
+    world.cloud.client("lambda").publish_version(FunctionName=name)
+    world.cloud.client("lambda").create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    return str(arn)
+
+
+def test_an_alias_runs_its_version_with_the_code_unpacked(world: World) -> None:
+    arn = function(world, "plain")
+    world.function = lambda call: FunctionAnswer(call.payload, None, "said\n")
+    answer = world.cloud.client("lambda").invoke(FunctionName=f"{arn}:live", Payload=b'{"x": 1}', LogType="Tail")
+    assert answer["Payload"].read() == b'{"x": 1}'
+    assert (answer["StatusCode"], answer["ExecutedVersion"], "FunctionError" in answer) == (200, "1", False)
+    assert base64.b64decode(answer["LogResult"]) == b"said\n"
+    call = world.calls[0]
+    assert (call.version, call.handler, call.timeout_s, call.memory_mb) == ("1", "app.handler.handler", 7.0, 512)
+    assert (call.environment, call.role_arn.rpartition("/")[2]) == ({"A": "1"}, "plain-role")
+    assert (call.code / "app/handler.py").read_text() == "# plain"
+
+
+def test_a_name_without_a_qualifier_runs_the_latest(world: World) -> None:
+    function(world, "latest")
+    answer = world.cloud.client("lambda").invoke(FunctionName="latest", Payload=b"{}")
+    assert (answer["ExecutedVersion"], world.calls[0].version) == ("$LATEST", "$LATEST")
+
+
+def test_an_exception_of_the_function_is_an_answer_with_function_error(world: World) -> None:
+    function(world, "raises")
+    world.function = lambda call: FunctionAnswer(b'{"errorMessage": "no"}', "Unhandled", "")
+    answer = world.cloud.client("lambda").invoke(FunctionName="raises", Payload=b"{}")
+    assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
+    assert json.loads(answer["Payload"].read()) == {"errorMessage": "no"}
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "code"),
+    [
+        ("nobody", b"{}", "ResourceNotFoundException"),
+        ("plain:nope", b"{}", "ResourceNotFoundException"),
+        ("plain", b"no json", "InvalidRequestContentException"),
+        ("plain", b'"' + b"x" * (6 * 2**20) + b'"', "RequestTooLargeException"),
+    ],
+)
+def test_what_lambda_refuses_is_refused(world: World, name: str, payload: bytes, code: str) -> None:
+    invoke = world.cloud.client("lambda").invoke
+    assert refusal(invoke, FunctionName=name, Payload=payload)[0] == code
+    assert world.calls == []
+
+
+def test_an_asynchronous_failure_is_tried_again_and_then_buried(world: World) -> None:
+    sqs = world.cloud.client("sqs")
+    url = sqs.create_queue(QueueName="buried")["QueueUrl"]
+    template = {
+        "Resources": {
+            "F": {
+                "Type": "AWS::Lambda::Function",
+                "Properties": {
+                    "FunctionName": "unlucky",
+                    "Runtime": "python3.14",
+                    "Handler": "index.handler",
+                    "Role": world.role("unlucky-role"),
+                    "Code": {"ZipFile": "pass"},
+                    "DeadLetterConfig": {"TargetArn": f"arn:aws:sqs:{REGION}:buried"},
+                },
+            },
+            "Retry": {
+                "Type": "AWS::Lambda::EventInvokeConfig",
+                "Properties": {"FunctionName": {"Ref": "F"}, "Qualifier": "$LATEST", "MaximumRetryAttempts": 1},
+            },
+        }
+    }
+    assert world.create("Unlucky", template)["StackStatus"] == "CREATE_COMPLETE"
+    world.function = lambda call: FunctionAnswer(b"{}", "Unhandled", "")
+    answer = world.cloud.client("lambda").invoke(FunctionName="unlucky", InvocationType="Event", Payload=b'{"n": 1}')
+    assert answer["StatusCode"] == 202
+    messages = eventually(lambda: sqs.receive_message(QueueUrl=url).get("Messages"))
+    assert [one["Body"] for one in messages] == ['{"n": 1}']
+    assert len(world.calls) == 2
+
+
+def approvals(world: World, arn: str) -> str:
+    events = world.cloud.client("events")
+    pattern = {"source": ["aws.sagemaker"], "detail": {"ModelApprovalStatus": ["Approved"]}}
+    rule = events.put_rule(Name="approved", EventPattern=json.dumps(pattern))["RuleArn"]
+    events.put_targets(Rule="approved", Targets=[{"Id": "1", "Arn": arn}])
+    return str(rule)
+
+
+def test_an_approval_invokes_the_rule_s_function_once_permission_is_given(world: World) -> None:
+    seen: list[FunctionCall] = []
+
+    def remember(call: FunctionCall) -> FunctionAnswer:
+        seen.append(call)
+        return FunctionAnswer(b"{}", None, "")
+
+    world.function = remember
+    arn = function(world, "promote")
+    rule = approvals(world, arn)
+    sagemaker = world.cloud.client("sagemaker")
+    sagemaker.create_model_package_group(ModelPackageGroupName="dogs")
+    formats = {"SupportedContentTypes": ["image/*"], "SupportedResponseMIMETypes": ["application/json"]}
+    container = {"Image": "local/x", "ModelDataUrl": "s3://b/m"}
+    package = sagemaker.create_model_package(
+        ModelPackageGroupName="dogs",
+        InferenceSpecification={"Containers": [container], **formats},
+        ModelApprovalStatus="Approved",
+    )["ModelPackageArn"]
+    eventually(lambda: [one for one in world.cloud.bus.undelivered if "no lambda permission" in one])
+    assert seen == []
+    world.cloud.client("lambda").add_permission(
+        FunctionName="promote",
+        StatementId="s",
+        Action="lambda:InvokeFunction",
+        Principal="events.amazonaws.com",
+        SourceArn=rule,
+    )
+    sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Rejected")
+    sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved")
+    eventually(lambda: seen)
+    event = json.loads(seen[0].payload)
+    assert (event["source"], event["detail-type"]) == ("aws.sagemaker", "SageMaker Model Package State Change")
+    assert (event["detail"]["ModelPackageArn"], event["resources"]) == (package, [package])
+    assert (event["detail"]["ModelPackageGroupName"], event["account"]) == ("dogs", "123456789012")
+    assert len(seen) == 1
+
+
+def test_put_events_reaches_the_same_rules(world: World) -> None:
+    detail = {"bucket": {"name": "uploads"}, "object": {"key": "datasets/by-hand.manifest"}}
+    entry = {"Source": "aws.s3", "DetailType": "Object Created", "Detail": json.dumps(detail)}
+    assert world.cloud.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
+    eventually(lambda: world.pipelines)
+    assert world.pipelines[0].parameters["Data"] == "datasets/by-hand.manifest"
