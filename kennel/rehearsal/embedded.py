@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.cloud import Cloud
 from kennel.rehearsal.containers import pick_engine
+from kennel.rehearsal.follow import Follower
 from kennel.rehearsal.jobs import PipelineRunner
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.seams import Planes
@@ -16,10 +17,12 @@ from kennel.rehearsal.serving import Endpoints, Functions
 
 
 @contextmanager
-def embedded(options: Options, work: Path, on_event: Callable[[Any], None]) -> Iterator[Cloud]:
+def embedded(options: Options, work: Path, follower: Follower) -> Iterator[Cloud]:
     """Start the embedded AWS on loopback and yield it; everything it started ends with the block."""
     with ExitStack() as stack:
-        engine = pick_engine(options.images)
+        engine = pick_engine(options.images, work / "images")
+        stack.callback(engine.close)
+        follower.display.log(f"Containers: {engine.name}. {engine.notice}".strip())
         cloud: Cloud
 
         def client(service: str, role_arn: str | None = None) -> Any:
@@ -31,10 +34,11 @@ def embedded(options: Options, work: Path, on_event: Callable[[Any], None]) -> I
             client=client,
             work=work / "jobs",
             containers=engine,
-            on_event=on_event,
+            on_event=follower,
             interrupt_spot=options.spot,
             seed=options.seed,
         )
+        stack.callback(runner.close)
         stack.callback(endpoints.close)
         stack.callback(functions.close)
         planes = Planes(runner.run, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)

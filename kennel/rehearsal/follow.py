@@ -30,7 +30,10 @@ class Follower:
             self._open[event.step].enter_context(self.display.step(event.step))
         elif event.kind == "metric":
             self._epoch(event)
-        elif event.kind != "log" and event.step in self._open:
+        elif event.kind == "log":
+            if event.detail.startswith("The spot instance"):
+                self.display.log(event.detail)
+        elif event.step in self._open:
             self._close(event)
 
     def _epoch(self, event: StepEvent) -> None:
