@@ -28,6 +28,7 @@ class Room:
     but: tuple[str, ...] = ()
 
 
+PLANES = ("kennel.rehearsal.cloud", "kennel.rehearsal.jobs", "kennel.rehearsal.serving")
 ROOMS = (  # the first that holds a file counts
     Room("app.py", ("stacks", *CDK)),
     Room("stacks", ("stacks", *DECLARATIVE, *CDK)),
@@ -38,6 +39,7 @@ ROOMS = (  # the first that holds a file counts
     Room("kennel/rehearsal/cloud", ("kennel",), ("kennel.rehearsal.jobs", "kennel.rehearsal.serving")),
     Room("kennel/rehearsal/jobs", ("kennel",), ("kennel.rehearsal.cloud", "kennel.rehearsal.serving")),
     Room("kennel/rehearsal/serving", ("kennel",), ("kennel.rehearsal.cloud", "kennel.rehearsal.jobs")),
+    Room("kennel/rehearsal/containers", ("kennel",), PLANES),
     Room("kennel", ("kennel",)),
 )
 
@@ -134,6 +136,7 @@ def test_every_arrow_points_as_the_architecture_says() -> None:
         ("kennel/rehearsal/cloud/a.py", "from ..jobs import run", "kennel.rehearsal.jobs.run"),
         ("kennel/rehearsal/jobs/a.py", "from kennel.rehearsal import serving", "kennel.rehearsal.serving"),
         ("kennel/rehearsal/serving/a.py", "import kennel.rehearsal.cloud.x", "kennel.rehearsal.cloud.x"),
+        ("kennel/rehearsal/containers/a.py", "from kennel.rehearsal import jobs", "kennel.rehearsal.jobs"),
     ],
 )
 def test_an_arrow_against_the_architecture_is_found(tmp_path: Path, path: str, text: str, name: str) -> None:
