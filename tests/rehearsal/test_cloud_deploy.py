@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kennel.errors import KennelError
-from kennel.rehearsal.cloud import Deployed, deploy
+from kennel.rehearsal.cloud import Deployed, coverage, deploy
 from kennel.rehearsal.cloud.assembly import stacks_of
 from kennel.rehearsal.synthesis import synthesize
 from tests.rehearsal.cloud_world import World, eventually
@@ -84,7 +84,7 @@ def test_an_uploaded_manifest_starts_the_deployed_pipeline(deployed: tuple[World
 
 
 def test_the_release_as_the_promote_function_asks_for_it_works_with_its_own_role(
-    deployed: tuple[World, Deployed],
+    deployed: tuple[World, Deployed], assembly: Path
 ) -> None:
     world, done = deployed
     sagemaker = world.cloud.client("sagemaker")
@@ -113,6 +113,9 @@ def test_the_release_as_the_promote_function_asks_for_it_works_with_its_own_role
     targets = world.cloud.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
     assert targets["ScalableTargets"][0]["ResourceId"] == f"endpoint/{name}/variant/AllTraffic"
     assert world.cloud.denied == []
+    rows = {row.logical_id: row for row in coverage(world.cloud, assembly, done.stage)}
+    assert rows["Endpoint"].status == "held"
+    assert [row for row in rows.values() if row.note.startswith("not made yet")] == []
 
 
 def test_a_stage_that_is_not_there_is_said_with_those_that_are(assembly: Path) -> None:

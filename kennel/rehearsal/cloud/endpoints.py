@@ -45,7 +45,7 @@ class Configs(Kind):
 
 class Endpoints(Kind):
     def __init__(self, models: Models, configs: Configs, planes: Planes) -> None:
-        super().__init__("Endpoint", "endpoint")
+        super().__init__("Endpoint", "endpoint", shown={"DeploymentConfig": "LastDeploymentConfig"})
         self.models, self.configs, self.planes = models, configs, planes
 
     def create(self, call: Call) -> Answer:

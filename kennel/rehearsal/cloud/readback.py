@@ -158,6 +158,8 @@ ALIASES = {
 # (EventBridge on a bucket is the exception: moto holds it without showing it, and our bus enacts it.)
 NEVER_SHOWN = {
     "NotificationConfiguration.EventBridgeConfiguration.EventBridgeEnabled",
+    "RetainAllVariantProperties",
+    "ScalingTargetId",
     "Code.S3Bucket",
     "Code.S3Key",
     "Code.ZipFile",
