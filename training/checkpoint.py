@@ -25,11 +25,15 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     data = buffer.getvalue()
     final = folder / f"step-{step:09}.ckpt"
     partial = final.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        stream.write(_MAGIC + hashlib.sha256(data).digest())
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with partial.open("wb") as stream:
+            stream.write(_MAGIC + hashlib.sha256(data).digest())
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        partial.unlink(missing_ok=True)  # on a full disk the reason of the failure wants its room
+        raise
     partial.replace(final)
     for old in _newest_first(folder)[KEPT:]:
         old.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
         return 0 if run(Paths.from_environment(), settings, stop) else STOPPED
     except Exception as error:
-        if not isinstance(error, TrainingError):
+        if not isinstance(error, TrainingError | OSError):
             traceback.print_exc()
         reason_file.write_text(sentence(error), encoding="utf-8")
         return 1

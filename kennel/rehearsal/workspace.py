@@ -30,9 +30,8 @@ def workspace(out: Path, *, keep: bool = False) -> Iterator[Path]:
             yield work
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise KennelError(
-                f"The disk is full ({error.filename or work}): free some space, or set TMPDIR."
-            ) from error
+            full = f"The disk of {error.filename or f'{work} or {out}'} is full"
+            raise KennelError(f"{full}: free some space, or choose others with TMPDIR and --out.") from error
         raise
     finally:
         if not keep:

@@ -80,9 +80,9 @@ def test_two_images_a_class_are_too_few_and_it_says_so(add: Add, png: Any, refus
     ("data", "reason"),
     [
         (b"", "is empty"),
-        (b"not a picture", "cannot be decoded"),
-        (b"\x89PNG\r\n\x1a\n", "cannot be decoded"),
-        (b"%PDF-1.7 pretends", "cannot be decoded"),
+        (b"not a picture", "is no image of a kind"),
+        (b"\x89PNG\r\n\x1a\n", "is no image of a kind"),
+        (b"%PDF-1.7 pretends", "is no image of a kind"),
     ],
 )
 def test_what_is_no_image_is_left_out_and_named(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from training.prepare.source import Found, Source
 from training.transform import open_rgb
@@ -52,6 +52,8 @@ def _verify(found: Found) -> Verified | Broken:
             return Verified(found, hashlib.sha256(data).hexdigest(), *_fingerprints(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         reason = f"has more than {MAX_PIXELS} pixels"
+    except UnidentifiedImageError:
+        reason = "is no image of a kind that can be read"
     except MemoryError:
         reason = "does not fit into memory when decoded"
     # Pillow's decoders raise nearly anything for hostile bytes: SyntaxError, struct.error, ZeroDivisionError ...
