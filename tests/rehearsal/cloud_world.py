@@ -37,7 +37,9 @@ class World:
         self.deleted: list[str] = []
         self.asked: list[EndpointCall] = []
         self.run: Callable[[PipelineExecution], None] = lambda execution: None
-        self.function: Callable[[FunctionCall], FunctionAnswer] = lambda call: FunctionAnswer(b"{}", None, "")
+        self.function: Callable[[FunctionCall], FunctionAnswer] = lambda call: FunctionAnswer(
+            b"{}", None, "the function's log\n"
+        )
         self.container: Callable[[EndpointCall], EndpointAnswer] = lambda call: EndpointAnswer(200, b"{}", {})
         self.refuse_models: str | None = None
         planes = Planes(self._run, self._invoke, self._deploy, self.deleted.append, self._ask)

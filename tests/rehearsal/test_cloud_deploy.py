@@ -98,6 +98,12 @@ def test_the_release_as_the_promote_function_asks_for_it_works_with_its_own_role
     )["ModelPackageArn"]
     eventually(lambda: world.calls)
     called = world.calls[0]
+    logs = world.cloud.client("logs")
+    groups = [
+        one["logGroupName"] for one in logs.describe_log_groups()["logGroups"] if "PromoteLogs" in one["logGroupName"]
+    ]
+    found = eventually(lambda: logs.filter_log_events(logGroupName=groups[0])["events"])
+    assert [one["message"] for one in found] == ["the function's log"]
     assert json.loads(called.payload)["detail"]["ModelPackageArn"] == package
     stack = called.environment["HOSTING_STACK"]
     cloudformation = world.cloud.client("cloudformation", called.role_arn)

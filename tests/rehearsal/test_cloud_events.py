@@ -83,14 +83,17 @@ def test_overrides_are_laid_over_the_rule_s_parameters_and_can_be_seen(world: Wo
     assert about["PipelineExecutionDescription"] == "Started by rule uploaded; the rehearsal set Epochs=1"
 
 
-def test_a_large_upload_in_parts_starts_it_too(world: World) -> None:
+def test_a_large_upload_in_parts_starts_it_once(world: World) -> None:
     s3 = world.cloud.client("s3")
     where = {"Bucket": "uploads", "Key": "datasets/dogs/3.manifest"}
     upload = s3.create_multipart_upload(**where)["UploadId"]
     tag = s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"[]")["ETag"]
     parts = {"Parts": [{"ETag": tag, "PartNumber": 1}]}
     s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts)
-    eventually(lambda: world.pipelines)
+    put(world, "datasets/after.manifest")
+    eventually(lambda: len(world.pipelines) >= 2)
+    started = sorted(one.parameters["Data"] for one in world.pipelines)
+    assert started == ["datasets/after.manifest", "datasets/dogs/3.manifest"]
 
 
 def test_any_other_object_starts_nothing(world: World) -> None:

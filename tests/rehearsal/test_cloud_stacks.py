@@ -245,3 +245,22 @@ def test_an_image_build_is_answered_by_a_stand_in_of_a_stable_name(world: World)
     assert first == second
     other = json.loads(json.dumps(template).replace("b.zip", "c.zip"))
     assert world.create("ImagesC", other)["Outputs"] != first
+
+
+def test_deleting_a_stack_ends_its_endpoint_and_forgets_its_resources(world: World) -> None:
+    world.create("Gone", hosting("gone"))
+    world.update("Gone", ModelPackageArn=package(world, "one.tar.gz"))
+    world.cloud.client("cloudformation").delete_stack(StackName="Gone")
+    sagemaker = world.cloud.client("sagemaker")
+    assert "gone" in world.deleted
+    assert refusal(sagemaker.describe_endpoint, EndpointName="gone")[0] == "ValidationException"
+    assert [one for one in sagemaker.list_models()["Models"] if one["ModelName"].startswith("Gone-")] == []
+    assert refusal(world.cloud.client("cloudformation").describe_stacks, StackName="Gone")[0] == "ValidationError"
+
+
+def test_a_resource_to_be_kept_outlives_its_stack_s_update(world: World) -> None:
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "kept"}, "DeletionPolicy": "Retain"}
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "other"}}
+    world.create("Keeper", {"Resources": {"B": bucket, "T": topic}})
+    assert world.update("Keeper", {"Resources": {"T": topic}})["StackStatus"] == "UPDATE_COMPLETE"
+    assert "kept" in [one["Name"] for one in world.cloud.client("s3").list_buckets()["Buckets"]]

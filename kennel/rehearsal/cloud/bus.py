@@ -19,6 +19,7 @@ from kennel.rehearsal.cloud.patterns import matches
 
 Event = dict[str, Any]
 _log = logging.getLogger(__name__)
+_REASONS = {"Put": "PutObject", "Copy": "CopyObject", "Post": "POST Object"}
 
 
 class Bus:
@@ -63,10 +64,11 @@ class Bus:
 
     def object_created(self, _account: str, bucket: Any, event_name: str, key: Any) -> None:
         """Called by moto's S3 for a bucket with EventBridge on, in place of its own attempt."""
-        if not event_name.startswith("s3:ObjectCreated:"):
+        kind = event_name.removeprefix("s3:ObjectCreated:")
+        # Of an upload in parts moto says both Put and CompleteMultipartUpload; it is one object, known by its tag.
+        if kind not in _REASONS:
             return
-        reasons = {"Put": "PutObject", "Copy": "CopyObject", "Post": "POST Object"}
-        reason = reasons.get(event_name.rpartition(":")[2], "CompleteMultipartUpload")
+        reason = "CompleteMultipartUpload" if "-" in key.etag else _REASONS[kind]
         about = {"key": key.name, "size": key.size, "etag": key.etag.strip('"'), "sequencer": uuid.uuid4().hex[:16]}
         if key.version_id and key.version_id != "null":
             about["version-id"] = key.version_id

@@ -7,12 +7,14 @@ import io
 import json
 import logging
 import threading
+import time
 import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from moto.awslambda.models import lambda_backends
 
 from kennel.rehearsal.cloud.answers import Answer, ApiError
@@ -88,7 +90,24 @@ class Functions:
             memory_mb=int(function.memory_size),
             payload=payload,
         )
-        return self.planes.invoke_function(call)
+        answer = self.planes.invoke_function(call)
+        threading.Thread(target=self._log, args=(function, answer.log), daemon=True).start()
+        return answer
+
+    def _log(self, function: Any, text: str) -> None:
+        """To CloudWatch, as the function's role. As with Lambda, a role that may not loses the log; `denied` has it."""
+        config = getattr(function, "kept", {}).get("LoggingConfig", {})
+        group = config.get("LogGroup", f"/aws/lambda/{function.function_name}")
+        stream = f"{time.strftime('%Y/%m/%d')}/[{function.version}]{uuid.uuid4().hex}"
+        now = int(time.time() * 1000)
+        events = [{"timestamp": now, "message": line} for line in text.splitlines() if line]
+        try:
+            logs = self.client("logs", function.role)
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)
+            if events:
+                logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+        except (BotoCoreError, ClientError) as error:
+            _log.info("the log of %s was not kept: %s", function.function_name, error)
 
     def _code(self, function: Any) -> Path:
         folder: Path = self.work / function.code_digest.replace("/", "_")

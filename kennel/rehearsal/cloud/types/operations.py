@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 from kennel.rehearsal.cloud.clients import admin
-from kennel.rehearsal.cloud.ledger import ACCOUNT
-from kennel.rehearsal.cloud.types.table import Made, Properties, Row
+from kennel.rehearsal.cloud.ledger import ACCOUNT, REGION
+from kennel.rehearsal.cloud.types.table import Made, Properties, Row, tag_map
 
 
 def _alarm_arn(made: Made) -> str:
-    return f"arn:aws:cloudwatch:us-east-1:{ACCOUNT}:alarm:{made.physical}"
+    return f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{made.physical}"
 
 
 def _budget(properties: Properties) -> Properties:
@@ -73,7 +73,28 @@ def _key(properties: Properties) -> Properties:
     return {**taken, **policy, "Tags": tags}
 
 
+def _retain(made: Made) -> None:
+    if days := made.wanted.get("RetentionInDays"):
+        admin("logs").put_retention_policy(logGroupName=made.physical, retentionInDays=int(days))
+
+
+def _log_group(properties: Properties) -> Properties:
+    return tag_map({key: value for key, value in properties.items() if key != "RetentionInDays"})
+
+
 ROWS = [
+    Row(
+        type="AWS::Logs::LogGroup",
+        service="logs",
+        create="CreateLogGroup",
+        name="LogGroupName",
+        shape=_log_group,
+        ref=lambda made: str(made.wanted["LogGroupName"]),
+        # With the star that moto leaves out: policies rely on it to reach the group's streams.
+        attributes={"Arn": lambda made: f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{made.physical}:*"},
+        after=_retain,
+        delete=lambda made: admin("logs").delete_log_group(logGroupName=made.physical),
+    ),
     Row(
         type="AWS::KMS::Key",
         service="kms",
