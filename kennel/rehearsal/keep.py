@@ -24,8 +24,8 @@ The embedded AWS stays up at {cloud.url}. In another terminal:
 kennel status --stage {stage}
 kennel invoke PHOTO --stage {stage}
 aws s3 cp PHOTO s3://{bucket}/photos/
-aws lambda invoke --function-name {function} --cli-binary-format raw-in-base64-out \\
-  --payload '{{"s3_uri": "s3://{bucket}/photos/PHOTO"}}' answer.json
+echo '{{"s3_uri": "s3://{bucket}/photos/PHOTO"}}' > event.json
+aws lambda invoke --function-name {function} --payload fileb://event.json answer.json
 aws sagemaker-runtime invoke-endpoint --endpoint-name {endpoint} --content-type image/jpeg \\
   --body fileb://PHOTO answer.json
 

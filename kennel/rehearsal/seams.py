@@ -54,6 +54,10 @@ class FunctionAnswer:
     log: str
 
 
+class TooManyRequests(RuntimeError):
+    """Lambda's TooManyRequestsException (429): as many calls of the function run as may."""
+
+
 @dataclass(frozen=True)
 class Deployment:
     """What an endpoint is to serve: the first container of its model, after the model package is resolved."""

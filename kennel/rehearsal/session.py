@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from kennel.errors import KennelError
 from kennel.invoke import Refused, classify, payload
 from kennel.rehearsal import pictures
-from kennel.rehearsal.cloud import Cloud, Deployed, deploy
+from kennel.rehearsal.cloud import Cloud, Deployed, coverage, deploy
+from kennel.rehearsal.cloud import CoverageRow as Covered
 from kennel.rehearsal.follow import execution_of, finished
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.pictures import Picture
@@ -24,6 +26,7 @@ _PICTURES = 12
 class Session:
     """What one step leaves behind for the next. `record` gets whatever the report shall show."""
 
+    assembly: Path
     deployed: Deployed
     upload: Upload
     package: dict[str, Any]
@@ -33,13 +36,11 @@ class Session:
         self.display = record.display
 
     def deploy(self, assembly: Path) -> None:
+        self.assembly = assembly
         with self.display.step(f"Deploy {self.options.stage}") as step:
-            self.deployed = deploy(self.cloud, assembly, self.options.stage, progress=self._progress)
-            rows = [CoverageRow(row.type, row.logical_id, row.status, row.note) for row in self.deployed.coverage]
-            self.record.coverage = rows
-            held = sum(row.status == "held" for row in rows)
-            step.detail = f"{len(rows)} resources, {held} held as written, {len(rows) - held} not wholly"
-        self._say_what_is_not_held(rows)
+            self.deployed = deploy(self.cloud, assembly, self.options.stage, progress=self.display.log)
+            step.detail = f"{len(self.deployed.coverage)} resources"
+        self._cover(self.deployed.coverage)
 
     def train(self, data: Path) -> None:
         """Upload `data`; its manifest starts the pipeline, which is followed to its end."""
@@ -68,6 +69,8 @@ class Session:
                 package=self.package["ModelPackageArn"],
             )
             step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
+            self._cover(coverage(self.cloud, self.assembly, self.options.stage))
+        self._say_what_is_not_held()
 
     def classify(self) -> None:
         with self.display.step("Ask the Lambda") as step:
@@ -120,13 +123,13 @@ class Session:
     def _output(self, room: str, name: str) -> str:
         return self.deployed.outputs[f"{self.options.stage}-{room}"][name]
 
-    def _progress(self, *what: str) -> None:
-        self.display.log(" ".join(what))
+    def _cover(self, rows: list[Covered]) -> None:
+        self.record.coverage = [CoverageRow(row.type, row.logical_id, row.status, row.note) for row in rows]
 
-    def _say_what_is_not_held(self, rows: list[CoverageRow]) -> None:
-        kinds: dict[tuple[str, str], int] = {}
-        for row in rows:
-            if row.status != "held":
-                kinds[row.type, row.status] = kinds.get((row.type, row.status), 0) + 1
-        for (kind, status), count in sorted(kinds.items()):
-            self.display.log(f"{status}: {count} x {kind}")
+    def _say_what_is_not_held(self) -> None:
+        short = Counter((row.type, row.status) for row in self.record.coverage if row.status != "held")
+        whole, all_ = len(self.record.coverage) - short.total(), len(self.record.coverage)
+        self.display.log(f"{whole} of {all_} resources are held as the templates have them; of these not wholly")
+        self.display.log("(partial) or by a stand-in, and the report says how:")
+        for (kind, status), count in sorted(short.items()):
+            self.display.log(f"  {count} x {kind} ({status})")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kennel.rehearsal.seams import FunctionAnswer, FunctionCall
-from kennel.rehearsal.serving import Functions, PayloadTooLarge, TooManyRequests
+from kennel.rehearsal.seams import FunctionAnswer, FunctionCall, TooManyRequests
+from kennel.rehearsal.serving import Functions, PayloadTooLarge
 
 ROLE = "arn:aws:iam::123456789012:role/classify"
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:classify:live"

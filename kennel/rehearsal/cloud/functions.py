@@ -20,7 +20,7 @@ from moto.awslambda.models import lambda_backends
 from kennel.rehearsal.cloud.answers import Answer, ApiError
 from kennel.rehearsal.cloud.call import Call
 from kennel.rehearsal.cloud.ledger import ACCOUNT, REGION
-from kennel.rehearsal.seams import FunctionAnswer, FunctionCall, Planes
+from kennel.rehearsal.seams import FunctionAnswer, FunctionCall, Planes, TooManyRequests
 
 _log = logging.getLogger(__name__)
 _SYNC_BYTES, _EVENT_BYTES = 6 * 2**20, 2**20
@@ -90,7 +90,10 @@ class Functions:
             memory_mb=int(function.memory_size),
             payload=payload,
         )
-        answer = self.planes.invoke_function(call)
+        try:
+            answer = self.planes.invoke_function(call)
+        except TooManyRequests as error:
+            raise ApiError("TooManyRequestsException", str(error), 429) from error
         threading.Thread(target=self._log, args=(function, answer.log), daemon=True).start()
         return answer
 

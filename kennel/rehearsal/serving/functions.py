@@ -6,17 +6,13 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
 
-from kennel.rehearsal.seams import FunctionAnswer, FunctionCall
+from kennel.rehearsal.seams import FunctionAnswer, FunctionCall, TooManyRequests
 from kennel.rehearsal.serving.runtime_api import PAYLOAD
 from kennel.rehearsal.serving.sandbox import Sandbox
 
 
 class PayloadTooLarge(ValueError):
     """Lambda's RequestEntityTooLargeException (413)."""
-
-
-class TooManyRequests(RuntimeError):
-    """Lambda's TooManyRequestsException (429)."""
 
 
 class Functions:
