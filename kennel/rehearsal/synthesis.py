@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import kennel
+from kennel.errors import KennelError
 
 ROOT = Path(kennel.__file__).resolve().parents[1]
 
 
-class SynthesisFailed(RuntimeError):
+class SynthesisFailed(KennelError):
     """`app.py` ended with an error; the message holds the end of what it printed."""
 
 
