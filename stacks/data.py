@@ -3,10 +3,10 @@
 import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
-from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from stacks.config import StageSettings
+from stacks.model_group import model_group
 
 
 class DataStack(cdk.Stack):
@@ -22,9 +22,7 @@ class DataStack(cdk.Stack):
             removal_policy=settings.removal_policy,
         )
         self.bucket = self._bucket(settings)
-        group = sagemaker.CfnModelPackageGroup(self, "Models", model_package_group_name=settings.name)
-        # No description: a changed one replaces the group, and with it every registered model.
-        group.apply_removal_policy(settings.removal_policy)
+        group = model_group(self, settings)
         self.model_package_group_name = group.model_package_group_name
         cdk.CfnOutput(self, "DataBucketName", value=self.bucket.bucket_name)
         cdk.CfnOutput(self, "DataKeyArn", value=self.key.key_arn)

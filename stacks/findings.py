@@ -3,8 +3,6 @@
 import aws_cdk as cdk
 from constructs import IConstruct
 
-from stacks.data import DataStack
-
 # How CDK names the output through which other stacks learn the bucket's ARN. It follows from the bucket's logical
 # id, which a test holds still; if it ever moves, synth fails and prints the new name.
 _BUCKET_ARN_OUTPUT = "PublishOutputFnGetAttBucket83908E77Arn0F129B3B"
@@ -21,8 +19,8 @@ def wildcard(resource: str) -> str:
     return f"AwsSolutions-IAM5[Resource::{resource}]"
 
 
-def objects(data: DataStack, prefix: str) -> str:
-    """The id of the finding that a policy names every object under a prefix of the data bucket."""
+def objects(data: cdk.Stack, prefix: str) -> str:
+    """The id of the finding that a policy names every object under a prefix of the data stack's bucket."""
     region = '{"Ref":"AWS::Region"}'
     reference = f'"StackName":"{data.stack_name}","Region":{region},"OutputName":"{_BUCKET_ARN_OUTPUT}"'
     return wildcard(f'{{"Fn::GetStackOutput":{{{reference}}}}}/{prefix}*')

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CDK = ("aws_cdk", "constructs", "cdk_nag", "cdklabs", "jsii")
-OURS = ("app", "stacks", "classify", "promote", "training", "inference", "kennel")
+OURS = ("app", "stacks", "classify", "promote", "unregister", "training", "inference", "kennel")
 TORCH = ("torch", "torchvision")
 DECLARATIVE = ("training.hyperparameters", "training.metrics")  # what `stacks` reads; standard library only
 
@@ -34,6 +34,7 @@ ROOMS = (  # the first that holds a file counts
     Room("stacks", ("stacks", *DECLARATIVE, *CDK)),
     Room("lambda/classify", ("classify",)),
     Room("lambda/promote", ("promote",)),
+    Room("lambda/unregister", ("unregister",)),
     Room("training", ("training", *TORCH)),
     Room("inference", ("inference",)),
     Room("kennel/rehearsal/cloud", ("kennel",), ("kennel.rehearsal.jobs", "kennel.rehearsal.serving")),

@@ -83,7 +83,9 @@ def plant(root: Path, path: str, text: str) -> Path:
     return root
 
 
-@pytest.mark.parametrize("folder", ["lambda/classify", "lambda/promote", "training", "inference", "kennel"])
+@pytest.mark.parametrize(
+    "folder", ["lambda/classify", "lambda/promote", "lambda/unregister", "training", "inference", "kennel"]
+)
 def test_importing_does_nothing(folder: str) -> None:
     assert imported(ROOT, folder)["acts"] == []
 

@@ -1,4 +1,4 @@
-"""What the two functions are made of: grammar of the oldest and the runtime's Python, and nothing the runtime lacks."""
+"""What the functions are made of: grammar of the oldest and the runtime's Python, and nothing the runtime lacks."""
 
 import ast
 import os
@@ -43,10 +43,10 @@ def test_nothing_is_imported_that_the_runtime_does_not_carry() -> None:
 
 def test_one_module_of_each_function_holds_boto3() -> None:
     holders = {str(path.relative_to(FOLDER)) for path in FILES if imports(path) & CARRIED}
-    assert holders == {"classify/aws.py", "promote/stack.py"}
+    assert holders == {"classify/aws.py", "promote/stack.py", "unregister/aws.py"}
 
 
-@pytest.mark.parametrize("name", ["classify", "promote"])
+@pytest.mark.parametrize("name", ["classify", "promote", "unregister"])
 def test_importing_a_handler_does_nothing(name: str) -> None:
     """No client, no thread, no region, no environment: those wait for the first event."""
     look = f"import {name}.handler, threading, sys; sys.exit(threading.active_count() - 1)"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.stacks.synthesized import Synthesized
+from tests.stacks.synthesized import Synthesized, text
+from tests.stacks.test_classify import files_of
 
 BUCKETS, KEYS, GROUPS = "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::SageMaker::ModelPackageGroup"
 
@@ -79,3 +80,53 @@ def test_old_versions_prepared_data_checkpoints_and_captures_expire_but_never_da
 def test_the_model_package_group_has_its_literal_name_and_no_description(synth: Synthesized, stage: str) -> None:
     group = synth.only(stage, "Data", GROUPS)
     assert group == {"ModelPackageGroupName": f"kennel-{stage.lower()}"}
+
+
+EMPTIER, FUNCTION = "Custom::RegisteredModels", "AWS::Lambda::Function"
+
+
+def test_prod_has_nothing_that_could_delete_a_registered_model(synth: Synthesized) -> None:
+    assert "unregister" not in str(synth.template("Prod", "Data")).lower()
+    assert synth.resources("Prod", "Data", EMPTIER) == {}
+    assert synth.resources("Prod", "Data", FUNCTION) == {}
+    for room in synth.rooms("Prod"):
+        assert "sagemaker:DeleteModelPackage" not in str(synth.template("Prod", room)), room
+
+
+def test_devs_group_is_emptied_before_it_is_deleted(synth: Synthesized) -> None:
+    (resource,) = synth.resources("Dev", "Data", EMPTIER).values()
+    assert "Models" in resource["DependsOn"]
+    assert resource["Properties"]["ModelPackageGroupName"] == "kennel-dev"
+    assert resource["DeletionPolicy"] == "Delete"
+
+
+def test_the_group_is_emptied_by_our_function_in_less_time_than_cloudformation_waits(synth: Synthesized) -> None:
+    (resource,) = synth.resources("Dev", "Data", EMPTIER).values()
+    id_, _ = resource["Properties"]["ServiceToken"]["Fn::GetAtt"]
+    function = synth.resources("Dev", "Data", FUNCTION)[id_]["Properties"]
+    assert function["Handler"] == "unregister.handler.handler"
+    assert {file.split("/")[0] for file in files_of(synth, function)} == {"unregister"}
+    assert function["Timeout"] < int(resource["Properties"]["ServiceTimeout"])
+
+
+def test_the_emptier_reaches_its_own_group_and_looks_at_its_own_stack(synth: Synthesized) -> None:
+    allowed = {
+        str(each["Action"]): each["Resource"]
+        for role, each in synth.statements("Dev", "Data")
+        if role.startswith("RegisteredModels") and not {"xray", "logs"} & {str(each["Action"][0]).split(":")[0]}
+    }
+    arn = "arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>"
+    group, versions = f"{arn}:model-package-group/kennel-dev", f"{arn}:model-package/kennel-dev/*"
+    assert set(allowed) == {
+        "sagemaker:DeleteModelPackage",
+        "sagemaker:ListModelPackages",
+        "cloudformation:DescribeStacks",
+    }
+    assert text(allowed["sagemaker:DeleteModelPackage"]) == versions
+    assert [text(each) for each in allowed["sagemaker:ListModelPackages"]] == [group, versions]
+    assert allowed["cloudformation:DescribeStacks"] == {"Ref": "AWS::StackId"}
+
+
+def test_the_emptiers_log_goes_with_the_stage(synth: Synthesized) -> None:
+    (log,) = synth.resources("Dev", "Data", "AWS::Logs::LogGroup").values()
+    assert (log["DeletionPolicy"], log["Properties"]["RetentionInDays"]) == ("Delete", 7)
