@@ -83,6 +83,8 @@ class Session:
             known = [one for one in self.record.predictions if one.truth is not None]
             right = sum(one.label == one.truth for one in known)
             step.detail = f"{len(shown)} pictures, {right} of {len(known)} held-out ones right"
+        for one in self.record.predictions:
+            self.display.log(f"  {_line(one)}")
 
     def _ask(self, picture: Picture) -> Prediction:
         body = picture.path.read_bytes()
@@ -129,7 +131,14 @@ class Session:
     def _say_what_is_not_held(self) -> None:
         short = Counter((row.type, row.status) for row in self.record.coverage if row.status != "held")
         whole, all_ = len(self.record.coverage) - short.total(), len(self.record.coverage)
-        self.display.log(f"{whole} of {all_} resources are held as the templates have them; of these not wholly")
-        self.display.log("(partial) or by a stand-in, and the report says how:")
+        self.display.log(f"Held as the templates say: {whole} of {all_} resources. The others (the report says why):")
         for (kind, status), count in sorted(short.items()):
             self.display.log(f"  {count} x {kind} ({status})")
+
+
+def _line(one: Prediction) -> str:
+    if one.error:
+        return f"{one.file}: {one.error}"
+    judged = {True: " ✓", False: f" ✗ it is {one.truth}", None: ""}[one.right]
+    runners_up = ", ".join(f"{label} {probability:.1%}" for label, probability in one.top[1:3])
+    return f"{one.file}: {one.label} {one.probability:.1%}{judged}  ({runners_up})"
