@@ -2,31 +2,21 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 import pytest
-from moto.server import ThreadedMotoServer
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
 
 
 @pytest.fixture
-def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def aws(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of the embedded AWS, which the environment names too."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    return server
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
+    return moto_server
 
 
 @pytest.fixture

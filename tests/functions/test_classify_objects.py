@@ -10,26 +10,16 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 import pytest
 from classify.handler import handler
-from moto.server import ThreadedMotoServer
 
 from tests.functions.worlds import PNG, Context, Runtime
 
 BUCKET = "pictures-bucket"
 
 
-@pytest.fixture(scope="module")
-def s3_url() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def s3(s3_url: str, runtime: Runtime, environment: pytest.MonkeyPatch) -> Any:
+def s3(moto_server: str, runtime: Runtime, environment: pytest.MonkeyPatch) -> Any:
     """A client of the S3 that the function reads from; the bucket is there."""
-    environment.setenv("AWS_ENDPOINT_URL_S3", s3_url)
+    environment.setenv("AWS_ENDPOINT_URL_S3", moto_server)
     client = boto3.client("s3")
     with suppress(client.exceptions.BucketAlreadyOwnedByYou):
         client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})

@@ -9,7 +9,6 @@ import pytest
 from botocore.stub import Stubber  # type: ignore[import-untyped]
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 from promote import stack
 from promote.errors import InvalidEvent, StackBroken, StackBusy
 from promote.handler import handler
@@ -42,13 +41,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 
 
 @pytest.fixture
-def cloudformation(environment: pytest.MonkeyPatch) -> Iterator[Any]:
+def cloudformation(environment: pytest.MonkeyPatch, moto_server: str) -> Iterator[Any]:
     """A real control plane, which holds a stack like the hosting one."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://{host}:{port}")
-    client = boto3.client("cloudformation", endpoint_url=f"http://{host}:{port}")
+    environment.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", moto_server)
+    client = boto3.client("cloudformation", endpoint_url=moto_server)
     template = {
         "Parameters": {"ModelPackageArn": {"Type": "String", "Default": ""}, "Other": {"Type": "String"}},
         "Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": {"Ref": "ModelPackageArn"}}}},
@@ -57,7 +53,6 @@ def cloudformation(environment: pytest.MonkeyPatch) -> Iterator[Any]:
     client.create_stack(StackName=STACK, TemplateBody=json.dumps(template), Parameters=parameters)
     yield client
     client.delete_stack(StackName=STACK)
-    server.stop()
 
 
 def parameters_of(client: Any) -> dict[str, str]:
