@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+from botocore import xform_name  # type: ignore[import-untyped]
+
 from kennel.rehearsal.cloud.clients import admin
 from kennel.rehearsal.cloud.types.table import Made, Properties, Row, conform
-
-_DAYS = {"TransitionInDays": "Days", "ExpirationInDays": "Days", "NoncurrentDays": "NoncurrentDays"}
 
 
 def _lifecycle(value: Properties) -> Properties:
@@ -75,14 +76,11 @@ _PARTS: list[tuple[str, str, str, Callable[[Any], Any]]] = [
 
 def _put_parts(made: Made) -> None:
     s3 = admin("s3")
-    from botocore import xform_name  # type: ignore[import-untyped]
-
     for name, operation, member, turn in _PARTS:
         if name in made.wanted:
             shape = s3.meta.service_model.operation_model(operation).input_shape.members[member]
-            value = conform(shape, turn(made.wanted[name]), f"{name}.", made.dropped)
+            value = conform(shape, turn(made.wanted[name]))
             getattr(s3, xform_name(operation))(Bucket=made.physical, **{member: value})
-    made.dropped += sorted(set(made.wanted) - {part[0] for part in _PARTS} - {"BucketName"})
 
 
 def _name(properties: Properties) -> Properties:
@@ -100,15 +98,9 @@ def _update(made: Made, wanted: Properties) -> bool:
 def _policy(made: Made, wanted: Properties) -> bool:
     if wanted["Bucket"] != made.wanted["Bucket"]:
         return False
-    admin("s3").put_bucket_policy(Bucket=wanted["Bucket"], Policy=_text(wanted["PolicyDocument"]))
+    admin("s3").put_bucket_policy(Bucket=wanted["Bucket"], Policy=json.dumps(wanted["PolicyDocument"]))
     made.wanted = wanted
     return True
-
-
-def _text(document: Any) -> str:
-    import json
-
-    return json.dumps(document)
 
 
 ROWS = [
@@ -132,7 +124,7 @@ ROWS = [
         type="AWS::S3::BucketPolicy",
         service="s3",
         create="PutBucketPolicy",
-        shape=lambda properties: {"Bucket": properties["Bucket"], "Policy": _text(properties["PolicyDocument"])},
+        shape=lambda properties: {"Bucket": properties["Bucket"], "Policy": json.dumps(properties["PolicyDocument"])},
         ref=lambda made: str(made.wanted["Bucket"]),
         update=_policy,
         delete=lambda made: admin("s3").delete_bucket_policy(Bucket=made.physical),

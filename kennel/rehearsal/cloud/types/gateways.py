@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from botocore import xform_name  # type: ignore[import-untyped]
+
 from kennel.rehearsal.cloud.clients import admin
 from kennel.rehearsal.cloud.types.table import Made, Row, tag_map
 
 
 def _child(noun: str, ref: str) -> Row:
     def delete(made: Made) -> None:
-        from botocore import xform_name  # type: ignore[import-untyped]
-
         own = {ref: made.physical}
         getattr(admin("apigatewayv2"), xform_name(f"Delete{noun}"))(ApiId=made.wanted["ApiId"], **own)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from botocore import xform_name  # type: ignore[import-untyped]
+
 from kennel.rehearsal.cloud.clients import admin
-from kennel.rehearsal.cloud.types.table import Made, Properties, Row, parsed_name, wait
+from kennel.rehearsal.cloud.types.table import Made, Properties, Row, wait
 
 _DEPLOY_S = 900
 
@@ -11,7 +13,7 @@ _DEPLOY_S = 900
 def _row(noun: str, ref: str = "Arn") -> Row:
     def delete(made: Made) -> None:
         member = f"{noun}Name"
-        getattr(admin("sagemaker"), parsed_name(f"Delete{noun}"))(**{member: made.wanted[member]})
+        getattr(admin("sagemaker"), xform_name(f"Delete{noun}"))(**{member: made.wanted[member]})
 
     return Row(
         type=f"AWS::SageMaker::{noun}",

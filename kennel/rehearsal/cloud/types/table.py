@@ -1,7 +1,7 @@
 """One row a resource type: which API operation makes it, what names it, and what its attributes are.
 
 Properties become the operation's parameters by botocore's shape of it: numbers and booleans that templates write as
-text are converted, and what the operation does not take is remembered as dropped, for the coverage report.
+text are converted, and what the operation does not take is left out, which the read-back of coverage.py finds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from botocore import xform_name  # type: ignore[import-untyped]
 from botocore.model import ListShape, MapShape, Shape, StructureShape  # type: ignore[import-untyped]
 
 from kennel.rehearsal.cloud.clients import admin
@@ -22,12 +23,11 @@ _NUMBERS: dict[str, Callable[[Any], Any]] = {"integer": int, "long": int, "float
 
 @dataclass
 class Made:
-    """A resource that exists: what was asked, what the API answered, how it is called, what was not taken."""
+    """A resource that exists: what was asked, what the API answered, how it is called."""
 
     wanted: Properties
     answer: Mapping[str, Any]
     physical: str
-    dropped: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,35 +46,25 @@ class Row:
     delete: Callable[[Made], None] = lambda made: None
 
 
-def tag_list(properties: Properties) -> Properties:
-    """CloudFormation's tags are mostly the API's; where the API wants a map, see `tag_map`."""
-    return properties
-
-
 def tag_map(properties: Properties) -> Properties:
+    """With the tags as a map, for the APIs that want one; most take CloudFormation's list."""
     tags = properties.get("Tags")
     if isinstance(tags, list):
         return {**properties, "Tags": {tag["Key"]: tag["Value"] for tag in tags}}
     return properties
 
 
-def conform(shape: Shape, value: Any, path: str, dropped: list[str]) -> Any:
-    """`value` in the API's types; members that the shape lacks go to `dropped`."""
+def conform(shape: Shape, value: Any) -> Any:
+    """`value` in the API's types, without the members that the shape lacks."""
     if isinstance(shape, StructureShape) and isinstance(value, dict):
         # Some services begin members in lower case (CodeBuild), where CloudFormation never does.
         lower = {name.lower(): name for name in shape.members}
-        taken = {}
-        for key, inner in value.items():
-            name = lower.get(key.lower())
-            if name is None:
-                dropped.append(f"{path}{key}")
-            else:
-                taken[name] = conform(shape.members[name], inner, f"{path}{key}.", dropped)
-        return taken
+        known = {lower[key.lower()]: inner for key, inner in value.items() if key.lower() in lower}
+        return {name: conform(shape.members[name], inner) for name, inner in known.items()}
     if isinstance(shape, ListShape) and isinstance(value, list):
-        return [conform(shape.member, inner, path, dropped) for inner in value]
+        return [conform(shape.member, inner) for inner in value]
     if isinstance(shape, MapShape) and isinstance(value, dict):
-        return {key: conform(shape.value, inner, f"{path}{key}.", dropped) for key, inner in value.items()}
+        return {key: conform(shape.value, inner) for key, inner in value.items()}
     return _scalar(shape.type_name, value)
 
 
@@ -92,8 +82,8 @@ def make(row: Row, name: str, properties: Properties) -> Made:
     client = admin(row.service)
     operation = client.meta.service_model.operation_model(row.create)
     made = Made(wanted, {}, name)
-    parameters = conform(operation.input_shape, row.shape(wanted), "", made.dropped)
-    made.answer = getattr(client, parsed_name(row.create))(**parameters)
+    parameters = conform(operation.input_shape, row.shape(wanted))
+    made.answer = getattr(client, xform_name(row.create))(**parameters)
     made.physical = row.ref(made)
     try:
         row.after(made)
@@ -101,12 +91,6 @@ def make(row: Row, name: str, properties: Properties) -> Made:
         row.delete(made)  # half made: CloudFormation deletes it and says why it failed
         raise
     return made
-
-
-def parsed_name(operation: str) -> str:
-    from botocore import xform_name  # type: ignore[import-untyped]
-
-    return str(xform_name(operation))
 
 
 def wait(ready: Callable[[], bool], seconds: float) -> None:
