@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,25 @@ def test_prod_is_released_after_an_approval_by_hand(tmp_path: Path) -> None:
     release = next(step for step in found["steps"] if step["name"] == "Release the model")
     assert release["detail"] == "approved by the rehearsal"
     assert found["denied"] == []
+
+
+@pytest.mark.long
+def test_jobs_and_server_run_inside_the_real_images(tmp_path: Path) -> None:
+    if not any(map(shutil.which, ("docker", "podman", "buildah"))):
+        pytest.skip("needs docker, podman or buildah")
+    done, found = _rehearse(tmp_path, "--images", "--epochs", "2", "--threshold", "0.05")
+    assert done.returncode == 0, done.stderr
+    assert "Containers: images" in done.stdout
+    assert len(found["predictions"]) == 12
+
+
+@pytest.mark.long
+def test_two_rehearsals_side_by_side_do_not_meet(tmp_path: Path) -> None:
+    def one(name: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+        return _rehearse(tmp_path / name, "--epochs", "1", "--threshold", "0", "--seed", name)
+
+    with ThreadPoolExecutor(2) as pool:
+        (first, found), (second, other) = pool.map(one, ("1", "2"))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert found["overrides"]["Seed"] == "1" and other["overrides"]["Seed"] == "2"
+    assert len(found["predictions"]) == len(other["predictions"]) == 12
