@@ -17,6 +17,7 @@ import pytest
 from moto import mock_aws
 
 from kennel.rehearsal.containers import Container, ContainerEngine, Process, pick_engine
+from kennel.rehearsal.follow import wait
 from kennel.rehearsal.seams import Deployment, EndpointCall
 from kennel.rehearsal.serving import EndpointError, Endpoints
 from kennel.rehearsal.serving import fleet as fleet_module
@@ -134,7 +135,43 @@ def test_a_model_is_fetched_as_the_endpoints_role_and_answers(endpoints: Endpoin
     assert (said["name"], said["kind"], said["target"], said["bytes"]) == ("one", "image/jpeg", "AllTraffic", 7)
     assert said["given"] == "arn of one"
     assert asked == [("s3", ROLE)]
-    assert endpoints.url("kennel-dev").startswith("http://127.0.0.1:")
+
+
+def test_a_server_that_starts_while_the_endpoints_are_ended_does_not_stay(
+    endpoints: Endpoints, engine: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _end_during_start(endpoints, engine, monkeypatch)
+    with pytest.raises(EndpointError):
+        endpoints.deploy(_deployment("one"))
+    assert [process.poll() is not None for process in engine.started] == [True]
+
+
+def test_a_server_that_is_revived_while_the_endpoints_are_ended_does_not_stay(
+    endpoints: Endpoints, engine: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoints.deploy(_deployment("one"))
+    assert endpoints.invoke(EndpointCall("kennel-dev", b"die", {})).status == 503
+    _end_during_start(endpoints, engine, monkeypatch)
+    assert endpoints.invoke(EndpointCall("kennel-dev", b"picture", {})).status == 503
+    assert [process.poll() is not None for process in engine.started] == [True, True]
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(address) == 0
+
+
+def _end_during_start(endpoints: Endpoints, engine: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = engine.start
+
+    def start_and_end(container: Container) -> Process:
+        process = start(container)
+        address = ("127.0.0.1", int(container.environment["SAGEMAKER_BIND_TO_PORT"]))
+        wait("The server", lambda: _listens(address), seconds=10)
+        endpoints.close()
+        return process
+
+    monkeypatch.setattr(engine, "start", start_and_end)
 
 
 def test_the_servers_own_error_comes_back_as_it_is(endpoints: Endpoints) -> None:

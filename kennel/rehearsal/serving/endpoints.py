@@ -24,6 +24,7 @@ class Endpoints:
         self._fleets: dict[str, Fleet] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
+        self._closed = False
 
     def deploy(self, deployment: Deployment) -> None:
         """Return when the new servers answer; only then are the old ones drained. Raises EndpointError with the reason
@@ -35,11 +36,13 @@ class Endpoints:
             for root in fleet.roots:
                 fetch_model(s3, deployment.model_data_url, root / "model")
             fleet.start()
+            with self._lock:
+                if self._closed:
+                    raise EndpointError("The endpoints have been shut down.")
+                old, self._fleets[deployment.endpoint] = self._fleets.get(deployment.endpoint), fleet
         except BaseException:
             fleet.close()
             raise
-        with self._lock:
-            old, self._fleets[deployment.endpoint] = self._fleets.get(deployment.endpoint), fleet
         if old:
             old.drain()
 
@@ -53,11 +56,6 @@ class Endpoints:
         finally:
             fleet.leave()
 
-    def url(self, name: str) -> str:
-        """Where the endpoint's first server listens, such as http://127.0.0.1:8080."""
-        with self._lock:
-            return self._find(name).url
-
     def delete(self, name: str) -> None:
         """Answer what was asked, then stop; nothing for a name that nobody deployed."""
         with self._lock:
@@ -68,6 +66,7 @@ class Endpoints:
     def close(self) -> None:
         """End every server now."""
         with self._lock:
+            self._closed = True
             fleets, self._fleets = list(self._fleets.values()), {}
         for fleet in fleets:
             fleet.close()

@@ -37,10 +37,6 @@ class Fleet:
         self._asking = 0
         self._quiet = threading.Condition()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._servers[0].port}"
-
     def start(self) -> None:
         """Return when every server answers /ping with 200; raises EndpointError when one does not."""
         for server in self._servers:
@@ -83,6 +79,7 @@ class _Server:
         self._engine, self._deployment, self._root = engine, deployment, root
         self._process: Process | None = None
         self._revival = threading.Lock()
+        self._closed = False
         self.port = 0
 
     def start(self) -> None:
@@ -101,6 +98,9 @@ class _Server:
             self._process = self._engine.start(container)
         except ContainerError as error:
             raise EndpointError(str(error)) from error
+        if self._closed:  # meanwhile, by another thread
+            self._process.kill()
+            raise EndpointError(f"Endpoint {self._deployment.endpoint} was ended.")
 
     def wait(self) -> None:
         for _ in range(_PORTS):
@@ -132,6 +132,7 @@ class _Server:
             self._process.stop(_DRAIN_S)
 
     def close(self) -> None:
+        self._closed = True
         if self._process:
             self._process.kill()
             self._pool.close()

@@ -79,6 +79,8 @@ class Functions:
             self._busy[key].remove(None)
             if sandbox:
                 self._busy[key].append(sandbox)
+        if sandbox and self._closed:  # while it was on its way
+            sandbox.kill()
 
     def _give_back(self, key: Hashable, sandbox: Sandbox) -> None:
         with self._lock:
