@@ -15,11 +15,12 @@ _POLL_S = 0.05
 
 
 class Follower:
-    """Takes the runner's events: each pipeline step becomes a step of the display, each epoch a metric."""
+    """Takes the runner's events: steps go to the display, each epoch as a metric, each trial to the report."""
 
     def __init__(self, display: Display) -> None:
         self.display = display
         self.epochs: list[dict[str, Any]] = []
+        self.trials: list[dict[str, Any]] = []
         self._open: dict[str, ExitStack] = {}
 
     def __call__(self, event: StepEvent) -> None:
@@ -30,6 +31,8 @@ class Follower:
             self._open[event.step].enter_context(self.display.step(event.step))
         elif event.kind == "metric":
             self._epoch(event)
+        elif event.kind == "trial":
+            self.trials.append({"trial": event.job, **event.metrics, "chosen": event.detail})
         elif event.kind == "log":
             if event.detail.startswith("The spot instance"):
                 self.display.log(event.detail)

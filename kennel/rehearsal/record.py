@@ -20,6 +20,7 @@ class Record:
     display: Display
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    trials: list[dict[str, Any]] = field(default_factory=list)
     prepare: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     figures: list[Path] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Record:
             steps=self.display.steps,
             metrics=self._metrics(),
             epochs=self.epochs,
+            trials=self.trials,
             prepare=self.prepare,
             evaluation=self.evaluation,
             figures=self.figures,

@@ -41,7 +41,7 @@ def rehearse(options: Options) -> Path:
 def _everything(options: Options, work: Path, record: Record) -> None:
     display = record.display
     follower = Follower(display)
-    record.epochs = follower.epochs
+    record.epochs, record.trials = follower.epochs, follower.trials
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         # The app is synthesized in a process of its own while this one looks at the data and starts the embedded AWS.
         assembly = pool.submit(synthesize, work / "cdk.out")
@@ -57,6 +57,8 @@ def _everything(options: Options, work: Path, record: Record) -> None:
         session.release()
         session.classify()
         if options.keep:
+            record.environment = cloud.environment()
+            display.log(f"Report: {record.write()}")  # now too: this may stay up for hours
             keep_up(cloud, session.deployed, display)
 
 

@@ -365,6 +365,11 @@ def test_tuning_hands_on_the_best_trial(world: World, direction: str, choose: Ca
     finished = next(event for event in world.events if event.kind == "finished")
     assert finished.detail.startswith(f"best valid_accuracy {choose(tried):g} with rate")
     assert {event.job for event in world.events if event.kind == "metric"} == {"1/3", "2/3", "3/3"}
+    ended = [event for event in world.events if event.kind == "trial"]
+    assert [(event.job, event.metrics["valid_accuracy"]) for event in ended] == list(
+        zip(("1/3", "2/3", "3/3"), tried, strict=True)
+    )
+    assert f"rate {tried[0]:.8g}" in ended[0].detail
     assert len(world.keys("runs")) == 3
 
 

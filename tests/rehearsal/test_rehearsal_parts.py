@@ -125,3 +125,13 @@ def test_pipeline_steps_become_steps_of_the_display_with_their_end() -> None:
         follow(StepEvent("Train", "failed", "no luck"))
     assert [(step.name, step.status) for step in display.steps] == [("Prepare", "done"), ("Train", "failed")]
     assert [(one["epoch"], one["valid_accuracy"]) for one in follow.epochs] == [(1, 0.4), (2, 0.5)]
+
+
+def test_each_trial_of_a_tuning_job_becomes_a_row_of_the_report() -> None:
+    with Display() as display:
+        follow = Follower(display)
+        follow(StepEvent("Tune", "started"))
+        follow(StepEvent("Tune", "trial", "rate 0.1", {"valid_accuracy": 0.4}, "1/2"))
+        follow(StepEvent("Tune", "finished"))
+    assert follow.trials == [{"trial": "1/2", "valid_accuracy": 0.4, "chosen": "rate 0.1"}]
+    assert [step.status for step in display.steps] == ["done"]

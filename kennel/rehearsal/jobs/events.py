@@ -11,11 +11,12 @@ from typing import Literal
 class StepEvent:
     """Something happened in a step. `detail`: the log line, the outcome or the reason; `metrics`: of one log line.
 
-    `job` tells apart what runs within one step: the trial of a tuning job, the host of a larger one; else empty.
+    `job` tells apart what runs within one step: the trial of a tuning job, the host of a larger one; else empty. A
+    `trial` event ends a trial: its objective in `metrics` (nan: none), what was chosen in `detail`.
     """
 
     step: str
-    kind: Literal["started", "log", "metric", "finished", "failed"]
+    kind: Literal["started", "log", "metric", "trial", "finished", "failed"]
     detail: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     job: str = ""

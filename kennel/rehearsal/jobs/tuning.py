@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kennel.rehearsal.jobs.context import Context
-from kennel.rehearsal.jobs.events import DefinitionError, JobFailed
+from kennel.rehearsal.jobs.events import DefinitionError, JobFailed, StepEvent
 from kennel.rehearsal.jobs.training import TrainingJob
 
 _TUNING_NAME = 32  # characters, SageMaker's limit
@@ -28,7 +28,10 @@ def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, 
         chosen = dict(sample(config.get("ParameterRanges", {}), chance))
         suffix = hashlib.sha256(f"{name}/{number}".encode()).hexdigest()[:8]
         trial = f"{name}-{number:03d}-{suffix}"
-        summaries.append(_trial(context, step["Name"], trial, definition, chosen, objective, f"{number}/{count}"))
+        label = f"{number}/{count}"
+        summaries.append(_trial(context, step["Name"], trial, definition, chosen, objective, label))
+        metrics = {objective["MetricName"]: _value(summaries[-1])}
+        context.on_event(StepEvent(step["Name"], "trial", _listed(chosen), metrics, label))
     best = _best(summaries, objective["Type"])
     done = sum(summary["TrainingJobStatus"] == "Completed" for summary in summaries)
     return {
@@ -90,7 +93,7 @@ def _trial(
         "TunedHyperParameters": dict(chosen),
     }
     job = TrainingJob(context, step, name, {**definition, "HyperParameters": parameters}, label)
-    context.watch(step, label=label).say(", ".join(f"{key} {value}" for key, value in chosen.items()))
+    context.watch(step, label=label).say(_listed(chosen))
     try:
         done = job.run()
     except JobFailed as error:
@@ -103,12 +106,17 @@ def _trial(
     return {**summary, "TrainingJobStatus": "Completed", "FinalHyperParameterTuningJobObjectiveMetric": final}
 
 
-def _best(summaries: list[dict[str, Any]], direction: str) -> dict[str, Any]:
-    def value(summary: Mapping[str, Any]) -> float:
-        return float(summary.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value", math.nan))
+def _listed(chosen: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in chosen.items())
 
-    rated = [summary for summary in summaries if not math.isnan(value(summary))]
+
+def _value(summary: Mapping[str, Any]) -> float:
+    return float(summary.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value", math.nan))
+
+
+def _best(summaries: list[dict[str, Any]], direction: str) -> dict[str, Any]:
+    rated = [summary for summary in summaries if not math.isnan(_value(summary))]
     if not rated:
         reasons = [summary["FailureReason"] for summary in summaries if "FailureReason" in summary]
         raise JobFailed(f"No trial reported the objective. {reasons[0] if reasons else ''}".strip())
-    return max(rated, key=value) if direction == "Maximize" else min(rated, key=value)
+    return max(rated, key=_value) if direction == "Maximize" else min(rated, key=_value)
