@@ -60,7 +60,7 @@ class TrainingJob:
             outcome = run_hosts(
                 self.context.engine,
                 [self._container(host, network, seen) for host in self._hosts],
-                limit_s=self.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY_S),
+                limit_s=self._limit,
                 interrupted=seen.due,
                 stopped=lambda: self.context.stopping,
             )
@@ -130,13 +130,16 @@ class TrainingJob:
             self._store.mirror(folders, self.request["CheckpointConfig"]["S3Uri"], self._key)
 
     @property
+    def _limit(self) -> float:
+        return float(self.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY_S))
+
+    @property
     def _key(self) -> str:
         return str(self.request["OutputDataConfig"].get("KmsKeyId", ""))
 
     def _judge(self, outcome: Outcome) -> None:
-        limit = self.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds")
         file = self._folder / self._hosts[outcome.host] / "output" / "failure"
-        check_outcome(outcome, limit, file.read_text(errors="replace") if file.is_file() else "")
+        check_outcome(outcome, self._limit, file.read_text(errors="replace") if file.is_file() else "")
 
     def _upload(self) -> str:
         """Put model.tar.gz (and output.tar.gz when there is any output) beside each other; return the first's URI."""
@@ -205,10 +208,10 @@ def inside(root: Path, path: str) -> Path:
     return root / path.removeprefix(f"{_OPT_ML}/")
 
 
-def check_outcome(outcome: Outcome, limit_s: float | None, written: str) -> None:
+def check_outcome(outcome: Outcome, limit_s: float, written: str) -> None:
     """Raise JobFailed unless the job ended by itself and well; `written`: what it said of its failure."""
     if outcome.ended_by == "timeout":
-        raise JobFailed(f"MaxRuntimeExceeded: the job was stopped after its {limit_s} s (MaxRuntimeInSeconds).")
+        raise JobFailed(f"MaxRuntimeExceeded: the job was stopped after its {limit_s:g} s (MaxRuntimeInSeconds).")
     if outcome.ended_by == "stop":
         raise JobFailed("Stopped: the pipeline execution was stopped.")
     if outcome.code:
