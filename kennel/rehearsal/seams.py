@@ -1,4 +1,4 @@
-"""What the embedded control plane and the data planes say to each other; nobody imports anybody else.
+"""What the embedded control plane, the data planes and the report say to each other; nobody imports anybody else.
 
 The control plane (`cloud/`) receives AWS API calls over HTTP. What must really happen then (run a pipeline's jobs,
 run a function, start a model's server, ask it) is done by whoever was put into `Planes`.
@@ -85,6 +85,16 @@ class EndpointAnswer:
     status: int
     body: bytes
     headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """How far the embedded AWS enacts one resource: `status` is held, partial or stand-in."""
+
+    type: str
+    logical_id: str
+    status: str
+    note: str = ""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from kennel.errors import KennelError
 
 
 @contextmanager
-def workspace(out: Path, *, keep: bool = False) -> Iterator[Path]:
+def workspace(out: Path) -> Iterator[Path]:
     """Lock `out` for this rehearsal and yield a folder for everything that need not outlive it.
 
     Raises KennelError when another rehearsal writes to `out`, and for a disk that is full, naming the disk.
@@ -34,8 +34,7 @@ def workspace(out: Path, *, keep: bool = False) -> Iterator[Path]:
             raise KennelError(f"{full}: free some space, or choose others with TMPDIR and --out.") from error
         raise
     finally:
-        if not keep:
-            shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _lock(descriptor: int, out: Path) -> None:

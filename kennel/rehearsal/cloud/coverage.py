@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
@@ -19,19 +18,12 @@ from kennel.rehearsal.cloud.assembly import StackFile
 from kennel.rehearsal.cloud.ledger import ACCOUNT, REGION
 from kennel.rehearsal.cloud.readback import ALIASES, NEVER_SHOWN, NOT_ENACTED, READS, Read
 from kennel.rehearsal.cloud.types.custom import STAND_INS
+from kennel.rehearsal.seams import CoverageRow
 
 if TYPE_CHECKING:
     from kennel.rehearsal.cloud.server import Cloud
 
 Leaf = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class CoverageRow:
-    type: str
-    logical_id: str
-    status: str  # held, partial, stand-in
-    note: str
 
 
 def cover(cloud: Cloud, stack: StackFile) -> list[CoverageRow]:

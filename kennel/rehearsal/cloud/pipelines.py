@@ -71,7 +71,7 @@ class Executions:
         )
 
     def stop(self, call: Call) -> Answer:
-        """The step that runs ends by itself; the data plane looks at `status` before it begins the next."""
+        """The data plane looks at `status`: what runs gets SIGTERM, and no further step begins."""
         execution = self._get(call.parameters["PipelineExecutionArn"])[0]
         if execution.status != "Executing":
             raise ApiError("ConflictException", f"Pipeline execution {execution.arn} is {execution.status}.")

@@ -169,16 +169,16 @@ NEVER_SHOWN = {
 }
 
 NOT_ENACTED = {
-    "AWS::ApplicationAutoScaling::ScalingPolicy": "held, not enacted: one process serves the endpoint",
-    "AWS::ApplicationAutoScaling::ScalableTarget": "held, not enacted: one process serves the endpoint",
+    "AWS::ApplicationAutoScaling::ScalingPolicy": "held, not enacted: the number of servers stays",
+    "AWS::ApplicationAutoScaling::ScalableTarget": "held, not enacted: the number of servers stays",
     "AWS::CloudWatch::Alarm": "held, not evaluated",
     "AWS::Budgets::Budget": "held, not evaluated: nothing costs",
     "AWS::CodeBuild::Project": "held, never run: see the image builds",
     "AWS::ApiGatewayV2::Api": "held, not served: the function is invoked directly",
     "AWS::S3::BucketPolicy": "its Deny statements are evaluated for roles; loopback stands for TLS",
-    "AWS::SageMaker::Endpoint": "served by one process; guardrails and traffic shifting are held, not enacted",
+    "AWS::SageMaker::Endpoint": "served by one process an instance; guardrails and shifting of traffic are not enacted",
     "AWS::SageMaker::NotebookInstance": "held, not started",
-    "AWS::EC2::VPC": "held, not enacted: jobs and server share this machine's network",
+    "AWS::EC2::VPC": "held, not enacted: jobs and servers run on this machine",
     "AWS::EC2::LaunchTemplate": "held, never launched",
     "AWS::KMS::Key": "held; nothing is encrypted, but S3's use of the key is checked against each role",
 }

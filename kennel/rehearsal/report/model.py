@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kennel.console import Step
+from kennel.rehearsal.seams import CoverageRow
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,15 @@ class Prediction:
         return None if self.truth is None else self.truth == self.label
 
 
-@dataclass(frozen=True)
-class CoverageRow:
-    """How far the embedded AWS enacts one resource: `status` is held, partial or stand-in."""
-
-    type: str
-    logical_id: str
-    status: str
-    note: str = ""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RehearsalReport:
     """All that is known at the end, be it the good one or not; whatever was never reached stays empty.
 
     `evaluation` and `prepare` are evaluation.json and prepare.json; `epochs` are the metric lines, one mapping each
     (`epoch`, `train_loss`, `valid_loss`, `valid_accuracy`, `images_per_second`); `figures` are PNG files;
-    `trials` are the tuning job's, one mapping each; `overrides` are pipeline parameters that were laid over the
-    deployed ones; `environment` are the variables under which other clients reach what was kept up.
+    `trials` are the tuning job's, one mapping each (`trial`, the objective, `chosen`); `overrides` are pipeline
+    parameters that were laid over the deployed ones; `environment` are the variables under which other clients reach
+    what was kept up.
     """
 
     stage: str

@@ -10,7 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kennel.console import Step
 from kennel.rehearsal.report import curve, pictures
-from kennel.rehearsal.report.model import CoverageRow, RehearsalReport
+from kennel.rehearsal.report.model import RehearsalReport
+from kennel.rehearsal.seams import CoverageRow
 
 _NAMES = {
     "accuracy": "Accuracy",

@@ -1,4 +1,4 @@
-"""Application Auto Scaling: held, not enacted (one machine serves each endpoint with one process)."""
+"""Application Auto Scaling: held, not enacted (the number of servers behind an endpoint stays)."""
 
 from __future__ import annotations
 
