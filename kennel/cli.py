@@ -1,6 +1,7 @@
 """The command `kennel`. Errors are one sentence on stderr: exit code 1 for what went wrong, 2 for wrong usage."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,6 +154,7 @@ def rehearse(
         options = Options(**{**given, "photos": tuple(photos or ())})  # checked before half of AWS is imported
         from kennel.rehearsal.rehearse import rehearse as run
 
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop by SIGTERM cleans up as Ctrl-C does
         run(options)
 
 

@@ -66,6 +66,12 @@ def test_every_file_that_the_readme_links_exists() -> None:
         assert (ROOT / target).exists(), target
 
 
+def test_every_file_that_the_table_of_changes_names_exists() -> None:
+    named = re.findall(r"`([a-z_]+/[\w/.]+)`", _section("Where things are"))
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_every_top_level_folder_stands_in_the_map() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     folders = {path.split("/")[0] for path in tracked if "/" in path and not path.startswith(".")}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from kennel.console import Display
 from kennel.errors import KennelError
 from kennel.rehearsal.jobs.events import StepEvent
 
-_POLL_S = 0.05
+_POLL_S = 0.1
 
 
 class Follower:
@@ -52,24 +53,32 @@ class Follower:
                 raise KennelError(event.detail)
 
 
-def wait(what: str, ready: Callable[[], Any], *, seconds: float) -> Any:
-    """Call `ready` until it answers something true and return that; raises KennelError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ready()):
-        if time.monotonic() > deadline:
-            raise KennelError(f"{what} did not happen within {seconds:.0f} s.")
-        time.sleep(_POLL_S)
-    return answer
+@dataclass(frozen=True)
+class Waiting:
+    """`undelivered` are the events that a rule's target has refused so far: no use to wait for what they set off."""
+
+    undelivered: Sequence[str]
+
+    def wait(self, what: str, ready: Callable[[], Any], *, seconds: float) -> Any:
+        """Call `ready` until it answers something true and return that; raises KennelError when it will not."""
+        deadline = time.monotonic() + seconds
+        while not (answer := ready()):
+            if self.undelivered:
+                raise KennelError(f"{what} did not happen: {self.undelivered[0]}")
+            if time.monotonic() > deadline:
+                raise KennelError(f"{what} did not happen within {seconds:.0f} s.")
+            time.sleep(_POLL_S)
+        return answer
 
 
-def execution_of(sagemaker: Any, pipeline: str) -> str:
+def execution_of(sagemaker: Any, pipeline: str, waiting: Waiting) -> str:
     """The ARN of the pipeline's first execution, which the upload's manifest starts through EventBridge."""
 
     def started() -> Any:
         found = sagemaker.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
         return found and found[0]["PipelineExecutionArn"]
 
-    return str(wait("The start of the pipeline by the upload's manifest", started, seconds=30))
+    return str(waiting.wait("The start of the pipeline by the upload's manifest", started, seconds=30))
 
 
 def finished(sagemaker: Any, execution: str) -> dict[str, Any]:

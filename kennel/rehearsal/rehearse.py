@@ -50,7 +50,7 @@ def _everything(options: Options, work: Path, record: Record) -> None:
             cloud = stack.enter_context(embedded(options, work, follower))
         with display.step("Synthesize the app"):
             assembly.result()
-        stack.callback(lambda: record.denied.extend([*cloud.denied, *cloud.bus.undelivered]))
+        stack.callback(lambda: record.denied.extend(cloud.denied))
         session = Session(options, work, record, cloud)
         session.deploy(work / "cdk.out")
         session.train(data)

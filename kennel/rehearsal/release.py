@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kennel.errors import KennelError
-from kennel.rehearsal.follow import wait
+from kennel.rehearsal.follow import Waiting
 
 _SECONDS = 120
 
@@ -29,7 +29,9 @@ def approve(sagemaker: Any, package: dict[str, Any]) -> bool:
     return True
 
 
-def wait_until_served(cloudformation: Any, sagemaker: Any, *, stack: str, endpoint: str, package: str) -> None:
+def wait_until_served(
+    cloudformation: Any, sagemaker: Any, waiting: Waiting, *, stack: str, endpoint: str, package: str
+) -> None:
     """Wait until the promote Lambda's stack update has ended and the endpoint serves `package`.
 
     Raises KennelError with CloudFormation's or SageMaker's reason when it ends otherwise.
@@ -43,7 +45,7 @@ def wait_until_served(cloudformation: Any, sagemaker: Any, *, stack: str, endpoi
             raise KennelError(f"The release failed, {stack} is {status}: {about.get('StackStatusReason', 'no reason')}")
         return asked.get("ModelPackageArn") == package and status.endswith("_COMPLETE")
 
-    wait("The release by the promote Lambda", ended, seconds=_SECONDS)
+    waiting.wait("The release by the promote Lambda", ended, seconds=_SECONDS)
     about = sagemaker.describe_endpoint(EndpointName=endpoint)
     if about["EndpointStatus"] != "InService":
         raise KennelError(

@@ -11,13 +11,12 @@ from kennel.errors import KennelError
 from kennel.invoke import Refused, classify, payload
 from kennel.rehearsal import pictures
 from kennel.rehearsal.cloud import Cloud, Deployed, coverage, deploy
-from kennel.rehearsal.cloud import CoverageRow as Covered
-from kennel.rehearsal.follow import execution_of, finished
+from kennel.rehearsal.follow import Waiting, execution_of, finished
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.pictures import Picture
 from kennel.rehearsal.record import Record
 from kennel.rehearsal.release import approve, registered, wait_until_served
-from kennel.rehearsal.report import CoverageRow, Prediction
+from kennel.rehearsal.report import Prediction
 from kennel.upload import Upload, upload_dataset
 
 _PICTURES = 12
@@ -34,13 +33,14 @@ class Session:
     def __init__(self, options: Options, work: Path, record: Record, cloud: Cloud) -> None:
         self.options, self.work, self.record, self.cloud = options, work, record, cloud
         self.display = record.display
+        self.waiting = Waiting(cloud.bus.undelivered)
 
     def deploy(self, assembly: Path) -> None:
         self.assembly = assembly
         with self.display.step(f"Deploy {self.options.stage}") as step:
             self.deployed = deploy(self.cloud, assembly, self.options.stage, progress=self.display.log)
             step.detail = f"{len(self.deployed.coverage)} resources"
-        self._cover(self.deployed.coverage)
+        self.record.coverage = self.deployed.coverage
 
     def train(self, data: Path) -> None:
         """Upload `data`; its manifest starts the pipeline, which is followed to its end."""
@@ -51,7 +51,7 @@ class Session:
             step.detail = f"{self.upload.images:,} images, {self.upload.bytes / 1e6:.1f} MB"
         with self.display.step("Run the pipeline"):
             try:
-                finished(sagemaker, execution_of(sagemaker, self._output("Pipeline", "PipelineName")))
+                finished(sagemaker, execution_of(sagemaker, self._output("Pipeline", "PipelineName"), self.waiting))
             finally:
                 self.record.prepare = self._json(f"prepared/{self.upload.manifest_key}/report/prepare.json")
         self.package = registered(sagemaker, self._output("Data", "ModelPackageGroupName"))
@@ -64,12 +64,13 @@ class Session:
             wait_until_served(
                 self.cloud.client("cloudformation"),
                 sagemaker,
+                self.waiting,
                 stack=f"{self.options.stage}-Hosting",
                 endpoint=self._output("Hosting", "EndpointName"),
                 package=self.package["ModelPackageArn"],
             )
             step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
-            self._cover(coverage(self.cloud, self.assembly, self.options.stage))
+            self.record.coverage = coverage(self.cloud, self.assembly, self.options.stage)
         self._say_what_is_not_held()
 
     def classify(self) -> None:
@@ -87,9 +88,10 @@ class Session:
             self.display.log(f"  {_line(one)}")
 
     def _ask(self, picture: Picture) -> Prediction:
-        body = picture.path.read_bytes()
+        body = b""
         try:
             event = payload(str(picture.path))
+            body = picture.path.read_bytes()
             answer = classify(self.cloud.client("lambda"), self._output("Classify", "FunctionAliasArn"), event)
         except KennelError as error:
             if isinstance(error, Refused) or picture.truth is None:
@@ -124,9 +126,6 @@ class Session:
 
     def _output(self, room: str, name: str) -> str:
         return self.deployed.outputs[f"{self.options.stage}-{room}"][name]
-
-    def _cover(self, rows: list[Covered]) -> None:
-        self.record.coverage = [CoverageRow(row.type, row.logical_id, row.status, row.note) for row in rows]
 
     def _say_what_is_not_held(self) -> None:
         short = Counter((row.type, row.status) for row in self.record.coverage if row.status != "held")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kennel.console import Display
 from kennel.errors import KennelError
-from kennel.rehearsal.follow import Follower, finished, wait
+from kennel.rehearsal.follow import Follower, Waiting, finished
 from kennel.rehearsal.jobs.events import StepEvent
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.parameters import image_size, overrides, threshold
@@ -91,9 +91,14 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 
 def test_waiting_ends_with_what_was_waited_for() -> None:
     answers = iter([None, "", "here"])
-    assert wait("It", lambda: next(answers), seconds=5) == "here"
+    assert Waiting([]).wait("It", lambda: next(answers), seconds=5) == "here"
     with pytest.raises(KennelError, match="It did not happen within 0 s"):
-        wait("It", lambda: None, seconds=0)
+        Waiting([]).wait("It", lambda: None, seconds=0)
+
+
+def test_waiting_ends_with_the_reason_when_an_event_was_refused() -> None:
+    with pytest.raises(KennelError, match="It did not happen: the rule may not"):
+        Waiting(["the rule may not start the pipeline"]).wait("It", lambda: None, seconds=60)
 
 
 class _Described:

@@ -17,7 +17,7 @@ import pytest
 from moto import mock_aws
 
 from kennel.rehearsal.containers import Container, ContainerEngine, Process, pick_engine
-from kennel.rehearsal.follow import wait
+from kennel.rehearsal.follow import Waiting
 from kennel.rehearsal.seams import Deployment, EndpointCall
 from kennel.rehearsal.serving import EndpointError, Endpoints
 from kennel.rehearsal.serving import fleet as fleet_module
@@ -167,7 +167,7 @@ def _end_during_start(endpoints: Endpoints, engine: StandIn, monkeypatch: pytest
     def start_and_end(container: Container) -> Process:
         process = start(container)
         address = ("127.0.0.1", int(container.environment["SAGEMAKER_BIND_TO_PORT"]))
-        wait("The server", lambda: _listens(address), seconds=10)
+        Waiting([]).wait("The server", lambda: _listens(address), seconds=10)
         endpoints.close()
         return process
 

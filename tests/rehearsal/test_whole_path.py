@@ -99,7 +99,7 @@ def test_a_model_below_the_threshold_is_rejected_with_the_reason_and_a_report(tm
     assert found["predictions"] == []
 
 
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_rehearsal_leaves_no_process_behind(tmp_path: Path, kill: signal.Signals) -> None:
     started = subprocess.Popen(
         _command("--out", str(tmp_path)),
