@@ -51,7 +51,7 @@ def _descendants(root: int) -> set[int]:
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
     out = tmp_path_factory.mktemp("out")
-    done, found = _rehearse(out, "--epochs", "2", "--threshold", "0.05")
+    done, found = _rehearse(out, "--epochs", "1", "--threshold", "0.05")
     return done, found, out
 
 
@@ -89,6 +89,7 @@ def test_what_the_embedded_aws_does_not_hold_is_printed_by_type(rehearsed: Rehea
     assert all(row["note"] for row in rehearsed[1]["coverage"] if row["status"] != "held")
 
 
+@pytest.mark.long
 def test_a_model_below_the_threshold_is_rejected_with_the_reason_and_a_report(tmp_path: Path) -> None:
     done, found = _rehearse(tmp_path, "--epochs", "1", "--threshold", "1.0", "--model", "mobilenet_v3_small")
     assert done.returncode == 1
@@ -99,7 +100,7 @@ def test_a_model_below_the_threshold_is_rejected_with_the_reason_and_a_report(tm
     assert found["predictions"] == []
 
 
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_stopped_rehearsal_leaves_no_process_behind(tmp_path: Path, kill: signal.Signals) -> None:
     started = subprocess.Popen(
         _command("--out", str(tmp_path)),
