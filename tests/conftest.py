@@ -4,11 +4,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where torch is not wanted, a module that is all torch is not even imported: that alone takes seconds."""
+    if "not torch" in config.option.markexpr and collection_path.suffix == ".py":
+        return "\npytestmark = pytest.mark.torch\n" in collection_path.read_text("utf-8") or None
+    return None
 
 
 @pytest.fixture(autouse=True)

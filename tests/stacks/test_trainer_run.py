@@ -12,6 +12,8 @@ import pytest
 
 from tests.stacks.fakes import Commands, http_answers
 
+pytestmark = pytest.mark.long  # a second a run: bash, Docker's stand-in and its Python each time
+
 RUN = Path(__file__).parents[2] / "stacks" / "user_data" / "trainer_run.sh"
 NEW, OLD = "datasets/dogs/bb.manifest", "datasets/dogs/aa.manifest"
 
