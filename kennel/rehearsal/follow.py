@@ -18,8 +18,8 @@ _POLL_S = 0.1
 class Follower:
     """Takes the runner's events: steps go to the display, each epoch as a metric, each trial to the report."""
 
-    def __init__(self, display: Display) -> None:
-        self.display = display
+    def __init__(self, display: Display, epochs: int) -> None:
+        self.display, self._all = display, epochs
         self.epochs: list[dict[str, Any]] = []
         self.trials: list[dict[str, Any]] = []
         self._open: dict[str, ExitStack] = {}
@@ -46,6 +46,7 @@ class Follower:
         epoch = 1 + sum(job.items() <= seen.items() for seen in self.epochs)
         self.epochs.append({**job, "epoch": epoch, **event.metrics})
         self.display.metric({"epoch": epoch, **event.metrics})
+        self.display.advance(epoch / self._all)
 
     def _close(self, event: StepEvent) -> None:
         with suppress(KennelError), self._open.pop(event.step):  # the pipeline's own status carries the reason

@@ -40,7 +40,7 @@ def rehearse(options: Options) -> Path:
 
 def _everything(options: Options, work: Path, record: Record) -> None:
     display = record.display
-    follower = Follower(display)
+    follower = Follower(display, options.epochs)
     record.epochs, record.trials = follower.epochs, follower.trials
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         # The app is synthesized in a process of its own while this one looks at the data and starts the embedded AWS.

@@ -119,7 +119,7 @@ def test_a_rejected_model_ends_the_rehearsal_with_the_reason() -> None:
 
 def test_pipeline_steps_become_steps_of_the_display_with_their_end() -> None:
     with Display() as display:
-        follow = Follower(display)
+        follow = Follower(display, 2)
         follow(StepEvent("Prepare", "started"))
         follow(StepEvent("Prepare", "finished"))
         follow(StepEvent("Choose", "started"))
@@ -134,7 +134,7 @@ def test_pipeline_steps_become_steps_of_the_display_with_their_end() -> None:
 
 def test_each_trial_of_a_tuning_job_becomes_a_row_of_the_report() -> None:
     with Display() as display:
-        follow = Follower(display)
+        follow = Follower(display, 2)
         follow(StepEvent("Tune", "started"))
         follow(StepEvent("Tune", "trial", "rate 0.1", {"valid_accuracy": 0.4}, "1/2"))
         follow(StepEvent("Tune", "finished"))
