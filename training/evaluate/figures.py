@@ -1,13 +1,16 @@
 """Pictures for people who judge a model, legible for ten classes and for hundreds."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from training.evaluate.scores import CalibrationBin, Counts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FEW = 20  # classes: up to here each cell has its number
 INK = "#1f4e79"
@@ -23,14 +26,24 @@ def draw(folder: Path, matrix: Counts, rows: list[dict[str, Any]], bins: list[Ca
         "per_class.png": _per_class(rows, names),
         "calibration.png": _calibration(bins),
     }.items():
-        FigureCanvasAgg(figure)
         figure.savefig(folder / name, dpi=110)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, sizes in inches."""
+    # On its first import in a home directory matplotlib looks for fonts with a process of its own.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _confusion(matrix: Counts, names: list[str]) -> Figure:
     count = len(names)
     side = float(np.clip(3 + 0.42 * count, 5.5, 26))
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = _figure(side, side)
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)  # of each true class
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -47,7 +60,7 @@ def _confusion(matrix: Counts, names: list[str]) -> Figure:
 
 def _per_class(rows: list[dict[str, Any]], names: list[str]) -> Figure:
     order = sorted(range(len(rows)), key=lambda number: -rows[number]["f1"])  # the weakest at the top
-    figure = Figure(figsize=(7, max(2.5, 1.2 + 0.2 * len(rows))), layout="constrained")
+    figure = _figure(7, max(2.5, 1.2 + 0.2 * len(rows)))
     axes = figure.add_subplot()
     axes.barh(range(len(rows)), [rows[number]["f1"] for number in order], color=INK, height=0.7)
     labels = [f"{names[number]} ({rows[number]['support']})" for number in order]
@@ -61,7 +74,7 @@ def _per_class(rows: list[dict[str, Any]], names: list[str]) -> Figure:
 
 
 def _calibration(bins: list[CalibrationBin]) -> Figure:
-    figure = Figure(figsize=(5.5, 5.5), layout="constrained")
+    figure = _figure(5.5, 5.5)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="confidence = accuracy")
     axes.plot([one.confidence for one in bins], [one.accuracy for one in bins], color=INK)
