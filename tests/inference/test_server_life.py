@@ -14,6 +14,8 @@ import pytest
 
 from tests.inference.tiny import FACTS, Server, answer_on, listening, picture, start, until, upload, write_model
 
+pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
+
 Launch = Callable[..., Server]
 
 

@@ -14,6 +14,8 @@ import pytest
 from kennel.rehearsal.containers import Container, ContainerEngine
 from kennel.rehearsal.containers.local import NamespaceEngine, ProcessEngine
 
+pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
+
 
 def _engines() -> list[object]:
     return [

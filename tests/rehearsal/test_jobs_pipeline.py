@@ -17,6 +17,8 @@ from kennel.rehearsal.containers import Container, Process, pick_engine
 from kennel.rehearsal.jobs import PipelineRunner, StepEvent
 from kennel.rehearsal.seams import PipelineExecution
 
+pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
+
 JOB, PIPELINE = "arn:aws:iam::123456789012:role/job", "arn:aws:iam::123456789012:role/pipeline"
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/ex2"
 METRICS = [{"Name": "valid_accuracy", "Regex": "valid_accuracy=([0-9.]+|nan)"}]

@@ -22,6 +22,8 @@ from kennel.rehearsal.seams import Deployment, EndpointCall
 from kennel.rehearsal.serving import EndpointError, Endpoints
 from kennel.rehearsal.serving import fleet as fleet_module
 
+pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
+
 ROLE = "arn:aws:iam::123456789012:role/endpoint"
 SERVER = """
 import http.server, json, os, pathlib, signal, sys, time
