@@ -7,10 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kennel
 from kennel.errors import KennelError
-
-ROOT = Path(kennel.__file__).resolve().parents[1]
+from kennel.rehearsal.containers.engine import REPOSITORY
 
 
 class SynthesisFailed(KennelError):
@@ -31,7 +29,7 @@ def synthesize(out: Path, *, validate: bool = False) -> Path:
     environment = {**os.environ, "JSII_NODE": node(), "CDK_OUTDIR": str(out)}
     if not validate:
         environment["CDK_VALIDATION"] = "false"
-    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "app.py"], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SynthesisFailed(f"python app.py failed:\n{(done.stderr or done.stdout)[-2000:]}")
     return out
