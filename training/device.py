@@ -15,10 +15,11 @@ def prepare_device(local_rank: int) -> torch.device:
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it (GPUs from Ampere on, CPUs with AMX) or where it is demanded."""
+    """Return bfloat16 where the hardware multiplies it (GPUs from Ampere on, CPUs with AMX or AVX-512 BF16), or where
+    it is demanded."""
     if wanted == "float32":
         return torch.float32
-    able = _gpu_multiplies_bfloat16() if device.type == "cuda" else _cpu_has_amx()
+    able = _gpu_multiplies_bfloat16() if device.type == "cuda" else bool({"amx_bf16", "avx512_bf16"} & cpu_flags())
     return torch.bfloat16 if able or wanted == "bfloat16" else torch.float32
 
 
@@ -26,8 +27,10 @@ def _gpu_multiplies_bfloat16() -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def _cpu_has_amx() -> bool:
+def cpu_flags() -> frozenset[str]:
+    """Return the instruction sets of this machine's first core as Linux names them; none where it does not say."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return False
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())

@@ -41,8 +41,33 @@ class Hyperparameters:
     seed: int = _setting(0, "seed of splits, initial weights, order and augmentation", least=0, most=2**31 - 1)
     precision: str = _setting(
         "auto",
-        "float32, bfloat16, or (auto) bfloat16 where the hardware multiplies it",
-        choices=("auto", "float32", "bfloat16"),
+        "arithmetic of the network: auto takes the fastest that this hardware multiplies; int8 in head mode only",
+        choices=("auto", "float32", "bfloat16", "int8"),
+    )
+    views: int = _setting(0, "head mode: augmented views of each training image beside the plain one", least=0, most=32)
+    trials: int = _setting(
+        0, "head mode: settings tried on the same features; 0 trains with those given", least=0, most=10_000
+    )
+    mixup: float = _setting(
+        0.0, "whole mode: strength (Beta's alpha) of blending pairs of images; 0 is off", least=0, most=4
+    )
+    ema: float = _setting(
+        0.0, "whole mode: decay per step of the averaged weights that are kept; 0 is off", least=0, most=0.99999
+    )
+    compile: str = _setting(
+        "no", "whole mode: compile the network (minutes at the start, faster steps)", choices=("no", "yes")
+    )
+    abstain_coverage: float = _setting(
+        0.95,
+        "share of the validation images that the model answers; the least sure rest is 'none of these'",
+        least=0.01,
+        most=1,
+    )
+    abstain_precision: float = _setting(
+        0.0,
+        "in place of the coverage: share of the answers that must be right on validation; 0 is off",
+        least=0,
+        most=1,
     )
 
     def __post_init__(self) -> None:

@@ -60,3 +60,14 @@ class Peers:
         box = [value]
         distributed.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def interleave(self, rows: torch.Tensor, count: int) -> torch.Tensor:
+        """Return the workers' rows in one tensor [count, ...] on each worker; worker r holds rows r, r + world, ..."""
+        if self.world == 1:
+            return rows
+        parts: list[Any] = [None] * self.world
+        distributed.all_gather_object(parts, rows)
+        whole = torch.empty(count, *rows.shape[1:], dtype=rows.dtype)
+        for rank, part in enumerate(parts):
+            whole[rank :: self.world] = part
+        return whole

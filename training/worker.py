@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     reason_file = Path(arguments[1])
     try:
         settings = Hyperparameters.from_strings(json.loads(arguments[0]))
-        from training.job import run  # loads torch, after the signal's handler is in place
+        from training.run import run  # loads torch, after the signal's handler is in place
 
         return 0 if run(Paths.from_environment(), settings, stop) else STOPPED
     except Exception as error:

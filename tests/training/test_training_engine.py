@@ -81,13 +81,13 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero() -> None:
     assert engine.learning_rate(0, 1, 2.0) == 2.0
 
 
-def test_measuring_counts_each_image_and_sums_losses() -> None:
-    images = torch.zeros(4, 3, 1, 1, dtype=torch.float64)
-    batches = [(images[:3], torch.tensor([0, 0, 1])), (images[3:], torch.tensor([0]))]
-    loss, right, count = engine.measure(_linear(), batches, torch.float32).tolist()
-    p = 1 / (1 + math.exp(-0.1))
-    assert (right, count) == (3, 4)
-    assert loss == pytest.approx(-3 * math.log(p) - math.log(1 - p))
+def test_answers_come_for_every_image_in_order() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 1, 1, dtype=torch.float64)
+    model = _linear()
+    logits = engine.answer(model, [images[:3], images[3:]], torch.float32)
+    assert logits.dtype == torch.float32
+    assert torch.allclose(logits.double(), model(images), atol=1e-6)
 
 
 def test_head_mode_leaves_the_backbone_bit_for_bit() -> None:
@@ -100,7 +100,7 @@ def test_head_mode_leaves_the_backbone_bit_for_bit() -> None:
         set_training(model, "head")
         torch.manual_seed(seed)
         engine.train_step(model, optimizer, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]), rate=RATE)
-        engine.measure(model, [(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))], torch.float32)
+        engine.answer(model, [torch.randn(2, 3, 32, 32)], torch.float32)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
 
