@@ -1,0 +1,106 @@
+"""Kennel's own training program, run as its container runs it, and what it says of itself."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run printed, and how long it took from its start to its end in seconds."""
+
+    log: str
+    seconds: float
+
+    def number(self, line: str, name: str) -> float:
+        """Return `name=NUMBER` of the last line that begins with `line`; 0 where there is none."""
+        found = re.findall(rf"^{line}\b.*?\b{name}=([0-9.eE+-]+)", self.log, re.MULTILINE)
+        return float(found[-1]) if found else 0.0
+
+    def word(self, line: str, name: str) -> str:
+        found = re.findall(rf"^{line}\b.*?\b{name}=(\S+)", self.log, re.MULTILINE)
+        return str(found[-1]) if found else ""
+
+
+def prepare(dataset: Path, weights: Path | None, folder: Path) -> Path:
+    """Run Prepare on class folders; return the folder that holds the input channels."""
+    given = folder / "processing" / "input" / "dataset"
+    shutil.copytree(dataset, given)
+    if weights:
+        (given / "weights").mkdir()
+        shutil.copy(weights, given / "weights" / weights.name)
+    _run([[sys.executable, "-m", "training", "prepare"]], [{"OPT_ML": str(folder)}], cores=[None])
+    made, data = folder / "processing" / "output", folder / "input" / "data"
+    data.mkdir(parents=True)
+    for channel in ("train", "valid"):
+        shutil.move(made / "data" / channel, data / channel)
+    shutil.move(made / "weights", data / "weights")
+    return data
+
+
+def train(data: Path, folder: Path, settings: Mapping[str, Any], *, cores: Sequence[int | None] = (None,)) -> Told:
+    """Train on the channels in `data`; one host for each of `cores`, bound to that core (None: to all).
+
+    Raises RuntimeError with the program's words if it fails.
+    """
+    hosts = [f"algo-{place + 1}" for place in range(len(cores))]
+    port = _free_port()
+    environments = []
+    for host, core in zip(hosts, cores, strict=True):
+        root = folder / host
+        _write(root / "input" / "config", host, hosts, settings)
+        (root / "input" / "data").symlink_to(data)
+        threads = {} if core is None else {"OMP_NUM_THREADS": "1"}
+        environments.append({"OPT_ML": str(root), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **threads})
+    return _run([[sys.executable, "-m", "training", "train"]] * len(hosts), environments, cores=cores)
+
+
+def _write(config: Path, host: str, hosts: Sequence[str], settings: Mapping[str, Any]) -> None:
+    config.mkdir(parents=True)
+    strings = {name: str(value) for name, value in settings.items()}
+    (config / "hyperparameters.json").write_text(json.dumps(strings))
+    resources = {"current_host": host, "hosts": list(hosts), "network_interface_name": "lo"}
+    (config / "resourceconfig.json").write_text(json.dumps(resources))
+
+
+def _run(
+    commands: Sequence[Sequence[str]], environments: Sequence[Mapping[str, str]], *, cores: Sequence[int | None]
+) -> Told:
+    """Run the commands at once; return what the first said."""
+    begun = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        children = []
+        for command, environment, core in zip(commands, environments, cores, strict=True):
+            bound = command if core is None else ["taskset", "--cpu-list", str(core), *command]
+            child = subprocess.Popen(
+                bound,
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            stack.callback(child.kill)
+            children.append(child)
+        logs = [child.communicate()[0] for child in children]
+        if any(child.returncode for child in children):
+            raise RuntimeError("\n".join(logs))
+    return Told(logs[0], time.perf_counter() - begun)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
