@@ -9,6 +9,8 @@ from kennel.errors import KennelError
 # The same as training.hyperparameters.MODELS (a test compares them): an installed `kennel` comes without `training`.
 MODELS = ("resnet18", "resnet34", "resnet50", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0")
 
+DUPLICATES = ("fail", "remove", "report")
+
 _RANGES = {
     "epochs": (1, 10_000),
     "image_size": (16, 1024),
@@ -27,6 +29,8 @@ class Options:
     """One rehearsal. `data` None: the handwritten digits; `image_size` None: chosen by the images' own size."""
 
     data: Path | None = None
+    weights: Path | None = None  # pretrained state_dict; with it only the head learns
+    duplicates: str = "fail"  # what Prepare does with an image that is in two splits
     model: str = "resnet18"
     epochs: int = 8
     image_size: int | None = None
@@ -52,6 +56,10 @@ class Options:
             _check_range(field.name, getattr(self, field.name))
         if self.data is not None and not self.data.is_dir():
             raise KennelError(f"--data must be a folder of class folders, but {self.data} is none.")
+        if self.weights is not None and not self.weights.is_file():
+            raise KennelError(f"--weights must be a torchvision state_dict (.pth), but {self.weights} is no file.")
+        if self.duplicates not in DUPLICATES:
+            raise KennelError(f"--duplicates must be one of {', '.join(DUPLICATES)}, not {self.duplicates!r}.")
         for photo in self.photos:
             if not photo.exists():
                 raise KennelError(f"--photos names {photo}, which does not exist.")
