@@ -19,6 +19,7 @@ import torch
 import torchvision  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
+from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
 
 from training.transform import Preprocessing, open_rgb, to_array
 
@@ -52,8 +53,8 @@ def _pillow(data: bytes) -> NDArray[np.uint8]:
 
 def _torchvision(data: bytes) -> torch.Tensor:
     picture = torchvision.io.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    resized: torch.Tensor = torchvision.transforms.v2.functional.resize(picture, [HOW.resize], antialias=True)
-    return torchvision.transforms.v2.functional.center_crop(resized, [HOW.crop])  # type: ignore[no-any-return]
+    resized: torch.Tensor = functional.resize(picture, [HOW.resize], antialias=True)
+    return functional.center_crop(resized, [HOW.crop])  # type: ignore[no-any-return]
 
 
 def _forward(images: NDArray[np.float32]) -> dict[str, float]:

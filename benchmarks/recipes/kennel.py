@@ -1,6 +1,7 @@
 """Kennel's own training program, run as its container runs it, and what it says of itself."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -25,13 +26,15 @@ class Told:
     seconds: float
 
     def number(self, line: str, name: str) -> float:
-        """Return `name=NUMBER` of the last line that begins with `line`; 0 where there is none."""
-        found = re.findall(rf"^{line}\b.*?\b{name}=([0-9.eE+-]+)", self.log, re.MULTILINE)
-        return float(found[-1]) if found else 0.0
+        """Return `name=NUMBER` of the last line that begins with `line`."""
+        return float(self.word(line, name))
 
     def word(self, line: str, name: str) -> str:
+        """Return what follows `name=` there; raises RuntimeError with the log where there is no such line."""
         found = re.findall(rf"^{line}\b.*?\b{name}=(\S+)", self.log, re.MULTILINE)
-        return str(found[-1]) if found else ""
+        if not found:
+            raise RuntimeError(f"the training program said no {name} in a line that begins with {line!r}:\n{self.log}")
+        return str(found[-1])
 
 
 def prepare(dataset: Path, weights: Path | None, folder: Path) -> Path:
@@ -41,6 +44,8 @@ def prepare(dataset: Path, weights: Path | None, folder: Path) -> Path:
     if weights:
         (given / "weights").mkdir()
         shutil.copy(weights, given / "weights" / weights.name)
+        named = {"file": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+        (given / "dataset.json").write_text(json.dumps({"weights": named}))
     _run([[sys.executable, "-m", "training", "prepare"]], [{"OPT_ML": str(folder)}], cores=[None])
     made, data = folder / "processing" / "output", folder / "input" / "data"
     data.mkdir(parents=True)

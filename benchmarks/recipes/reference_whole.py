@@ -57,7 +57,7 @@ def _train(model: nn.Module, optimizer: torch.optim.Optimizer, loader: Any, devi
         optimizer.step()
         # What its logger reads of every batch.
         loss.item()
-        (logits.topk(5).indices == labels[:, None]).sum().item()
+        (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).sum().item()
 
 
 if __name__ == "__main__":
