@@ -74,7 +74,7 @@ def _lifecycle(settings: StageSettings) -> list[s3.LifecycleRule]:
         ),
         s3.LifecycleRule(id="Prepared", prefix="prepared/", expiration=cdk.Duration.days(30)),
         s3.LifecycleRule(
-            id="Checkpoints", prefix=f"runs/{settings.name}/checkpoints/", expiration=cdk.Duration.days(30)
+            id="Checkpoints", prefix=f"runs/{settings.name}/checkpoints/", expiration=cdk.Duration.days(14)
         ),
         s3.LifecycleRule(id="Capture", prefix="capture/", expiration=cdk.Duration.days(90)),
     ]

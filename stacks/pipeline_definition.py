@@ -9,10 +9,9 @@ step of which a dependency was not chosen.
 from dataclasses import dataclass
 from typing import Any
 
-from stacks.config import TrainingSettings
 from stacks.pipeline_jobs import Jobs, evaluation, preparation, training, tuning
-from stacks.pipeline_language import execution_id, get, join
-from training.hyperparameters import MODELS, Hyperparameters
+from stacks.pipeline_language import execution_id, get, join, read
+from stacks.pipeline_parameters import parameters
 
 Step = dict[str, Any]
 
@@ -45,37 +44,6 @@ def pipeline_definition(jobs: Jobs, *, inference_image: str, model_group: str, a
     }
 
 
-def parameters(settings: TrainingSettings, approval_status: str) -> list[dict[str, Any]]:
-    """The pipeline's parameters; the defaults of the hyperparameters are those of the training program."""
-    defaults = Hyperparameters()
-    return [
-        {"Name": "DataManifest", "Type": "String"},
-        {
-            "Name": "InstanceType",
-            "Type": "String",
-            "DefaultValue": settings.instance_type,
-            "EnumValues": list(settings.instance_types),
-        },
-        {"Name": "InstanceCount", "Type": "Integer", "DefaultValue": settings.instance_count},
-        {"Name": "Spot", "Type": "String", "DefaultValue": "false", "EnumValues": ["true", "false"]},
-        {"Name": "TuneTrials", "Type": "Integer", "DefaultValue": 0},
-        {"Name": "Model", "Type": "String", "DefaultValue": defaults.model, "EnumValues": list(MODELS)},
-        {"Name": "Mode", "Type": "String", "DefaultValue": defaults.mode, "EnumValues": ["auto", "head", "whole"]},
-        {"Name": "ImageSize", "Type": "Integer", "DefaultValue": defaults.image_size},
-        {"Name": "Epochs", "Type": "Integer", "DefaultValue": defaults.epochs},
-        {"Name": "BatchSize", "Type": "Integer", "DefaultValue": defaults.batch_size},
-        {"Name": "LearningRate", "Type": "Float", "DefaultValue": defaults.learning_rate},
-        {"Name": "Seed", "Type": "Integer", "DefaultValue": defaults.seed},
-        {"Name": "AccuracyThreshold", "Type": "Float", "DefaultValue": settings.accuracy_threshold},
-        {
-            "Name": "ApprovalStatus",
-            "Type": "String",
-            "DefaultValue": approval_status,
-            "EnumValues": ["Approved", "PendingManualApproval", "Rejected"],
-        },
-    ]
-
-
 # Half of the 30 days after which the bucket drops what Prepare made: a cached answer must still have its files.
 _CACHE = {"Enabled": True, "ExpireAfter": "P14D"}
 _RETRIES = [
@@ -100,18 +68,27 @@ def _job(name: str, kind: str, arguments: dict[str, Any], **more: Any) -> Step:
 
 
 def _prepare(jobs: Jobs) -> Step:
-    return _job("Prepare", "Processing", preparation(jobs), CacheConfig=_CACHE)
+    files = [{"PropertyFileName": "Preparation", "OutputName": "report", "FilePath": "prepare.json"}]
+    return _job("Prepare", "Processing", preparation(jobs), CacheConfig=_CACHE, PropertyFiles=files)
 
 
 def _choice(jobs: Jobs, branch: Branch) -> Step:
-    tuned = {
-        "Type": "GreaterThan" if branch.tuned else "LessThanOrEqualTo",
-        "LeftValue": get("Parameters.TuneTrials"),
-        "RightValue": 0,
-    }
-    spot = {"Type": "Equals", "LeftValue": get("Parameters.Spot"), "RightValue": "true" if branch.spot else "false"}
+    spot = _compare("Equals", get("Parameters.Spot"), "true" if branch.spot else "false")
     steps = [_learn(jobs, branch), _evaluate(jobs, branch)]
-    return _condition(f"Choose{branch.suffix}", [tuned, spot], steps, [])
+    return _condition(f"Choose{branch.suffix}", [*_tuned(branch), spot], steps, [])
+
+
+def _tuned(branch: Branch) -> list[Any]:
+    """Trials of the whole network are jobs of their own; those of a head all run in one job, on the same features."""
+    trials, mode = get("Parameters.TuneTrials"), read("Prepare", "Preparation", "mode")
+    if branch.tuned:
+        return [_compare("GreaterThan", trials, 0), _compare("Equals", mode, "whole")]
+    either = [_compare("LessThanOrEqualTo", trials, 0), _compare("Equals", mode, "head")]
+    return [{"Type": "Or", "Conditions": either}]
+
+
+def _compare(how: str, left: Any, right: Any) -> dict[str, Any]:
+    return {"Type": how, "LeftValue": left, "RightValue": right}
 
 
 def _learn(jobs: Jobs, branch: Branch) -> Step:
@@ -133,28 +110,25 @@ def _evaluate(jobs: Jobs, branch: Branch) -> Step:
     return _job(f"Evaluate{branch.suffix}", "Processing", arguments, CacheConfig=_CACHE, PropertyFiles=files)
 
 
-def _accuracy(branch: Branch) -> dict[str, Any]:
-    file = get(f"Steps.Evaluate{branch.suffix}.PropertyFiles.Evaluation")
-    return {"Std:JsonGet": {"PropertyFile": file, "Path": "metrics.accuracy.value"}}
+def _evaluated(branch: Branch, path: str) -> dict[str, Any]:
+    return read(f"Evaluate{branch.suffix}", "Evaluation", path)
 
 
 def _gate(jobs: Jobs, branch: Branch, *, inference_image: str, model_group: str) -> Step:
-    enough = {
-        "Type": "GreaterThanOrEqualTo",
-        "LeftValue": _accuracy(branch),
-        "RightValue": get("Parameters.AccuracyThreshold"),
-    }
+    accuracy = _evaluated(branch, "metrics.accuracy_lower.value"), get("Parameters.AccuracyThreshold")
+    worst = _evaluated(branch, "metrics.worst_classes_recall.value"), get("Parameters.WorstClassesThreshold")
+    enough = [_compare("GreaterThanOrEqualTo", *accuracy), _compare("GreaterThanOrEqualTo", *worst)]
+    # The language knows no if inside a text, so both numbers stand beside what they should have reached.
     reason = join(
         "",
-        "Not registered: the accuracy on the test split, ",
-        _accuracy(branch),
-        ", is below AccuracyThreshold, ",
-        get("Parameters.AccuracyThreshold"),
-        ". Look at evaluation.json of the Evaluate step; train longer, on more data, or lower the threshold.",
+        *("Not registered. On the test split, the lower end of the accuracy's 95 % interval is ", accuracy[0]),
+        *(" (AccuracyThreshold asks for ", accuracy[1], "), the mean recall of the ten worst classes ", worst[0]),
+        *(" (WorstClassesThreshold asks for ", worst[1], "). Look at report.html of the Evaluate step; train longer, "),
+        "on more data, or lower the threshold that was missed.",
     )
     register = _register(jobs, branch, inference_image=inference_image, model_group=model_group)
     reject = {"Name": f"Reject{branch.suffix}", "Type": "Fail", "Arguments": {"ErrorMessage": reason}}
-    return _condition(f"Gate{branch.suffix}", [enough], [register], [reject])
+    return _condition(f"Gate{branch.suffix}", enough, [register], [reject])
 
 
 def _condition(name: str, conditions: list[Any], if_steps: list[Step], else_steps: list[Step]) -> Step:
@@ -177,15 +151,25 @@ def _register(jobs: Jobs, branch: Branch, *, inference_image: str, model_group: 
                 "Statistics": {"ContentType": "application/json", "S3Uri": join("/", evaluated, "evaluation.json")}
             }
         },
-        "CustomerMetadataProperties": {
-            "data_manifest": get("Parameters.DataManifest"),
-            "model": get("Parameters.Model"),
-            "pipeline_execution": execution_id(),
-        },
+        "CustomerMetadataProperties": _passport(jobs, branch),
     }
     return {
         "Name": f"Register{branch.suffix}",
         "Type": "RegisterModel",
         "Arguments": arguments,
         "RetryPolicies": _RETRIES[:1],
+    }
+
+
+def _passport(jobs: Jobs, branch: Branch) -> dict[str, Any]:
+    """What the registry knows without the artifact: texts of 1 to 256 characters, so the number is joined to one."""
+    return {
+        "data_manifest": get("Parameters.DataManifest"),
+        "model": get("Parameters.Model"),
+        "pipeline_execution": execution_id(),
+        "training_image": jobs.image,
+        "passport_sha256": _evaluated(branch, "passport.sha256"),
+        "data_fingerprint": _evaluated(branch, "passport.data_fingerprint"),
+        "code_sha256": _evaluated(branch, "passport.code_sha256"),
+        "accuracy": join("", _evaluated(branch, "metrics.accuracy.value")),
     }

@@ -1,23 +1,16 @@
 """The jobs' requests: CreateProcessingJob, CreateTrainingJob and CreateHyperParameterTuningJob without the name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stacks.config import TrainingSettings
 from stacks.pipeline_language import execution_id, get, join
+from stacks.pipeline_parameters import hyperparameters
 from training.metrics import METRIC_DEFINITIONS
 
 _HOUR = 3600  # seconds
 _OUTPUT = "/opt/ml/processing/output"
-_PARAMETERS = {  # hyperparameter -> pipeline parameter
-    "model": "Model",
-    "mode": "Mode",
-    "image_size": "ImageSize",
-    "epochs": "Epochs",
-    "batch_size": "BatchSize",
-    "learning_rate": "LearningRate",
-    "seed": "Seed",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +34,27 @@ class Jobs:
         return {"VolumeKmsKeyId": self.key_arn} if self.settings.volume_key else {}
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What the program writes into the model's passport and cannot find out by itself."""
+        return {"TRAINING_IMAGE": self.image}
+
+    @property
     def vpc_config(self) -> dict[str, Any]:
         return {"VpcConfig": self.vpc} if self.vpc else {}
 
 
 def preparation(jobs: Jobs) -> dict[str, Any]:
-    """Verifies, splits and packs the uploaded data set."""
+    """Verifies, splits and packs the uploaded data set.
+
+    What it makes lies under its arguments too: another Mode or another choice of Duplicates over the same data must
+    not be mistaken for it, neither by a job that runs meanwhile nor by SageMaker's cache, which compares addresses.
+    """
     dataset = _input("dataset", join("/", f"s3://{jobs.bucket}", get("Parameters.DataManifest")), kind="ManifestFile")
-    outputs = [
-        _output(name, join("/", f"s3://{jobs.bucket}/prepared", get("Parameters.DataManifest"), name))
-        for name in ("data", "weights", "report")
-    ]
-    return _processing(jobs, "prepare", [dataset], outputs)
+    duplicates, mode = get("Parameters.Duplicates"), get("Parameters.Mode")
+    folder = (f"s3://{jobs.bucket}/prepared", get("Parameters.DataManifest"), join("-", duplicates, mode))
+    outputs = [_output(name, join("/", *folder, name)) for name in ("data", "weights", "report")]
+    arguments = ["--duplicates", duplicates, "--mode", mode]
+    return _processing(jobs, "prepare", [dataset], outputs, arguments)
 
 
 def evaluation(jobs: Jobs, *, model: Any) -> dict[str, Any]:
@@ -64,16 +66,26 @@ def evaluation(jobs: Jobs, *, model: Any) -> dict[str, Any]:
 
 
 def training(jobs: Jobs, *, spot: bool) -> dict[str, Any]:
-    """One training job."""
-    request = {"HyperParameters": _hyperparameters(set(_PARAMETERS)), **_learning(jobs, "train", spot=spot)}
-    if spot:  # a run of its own never resumes from another's: the settings may differ
-        checkpoints = join("/", jobs.run_uri("checkpoints"), execution_id())
-        request["CheckpointConfig"] = {"S3Uri": checkpoints, "LocalPath": "/opt/ml/checkpoints"}
-    return {**request, "Tags": _tags(jobs)}
+    """One training job. In head mode TuneTrials is its number of trials; in whole mode it is 0 where this runs."""
+    return {
+        "HyperParameters": hyperparameters() | {"trials": join("", get("Parameters.TuneTrials"))},
+        **_learning(jobs, "train", spot=spot),
+        # Runs on the same data share this folder: a later one finds the features; checkpoints know whose they are.
+        "CheckpointConfig": {
+            "S3Uri": join("/", jobs.run_uri("checkpoints"), get("Parameters.DataManifest")),
+            "LocalPath": "/opt/ml/checkpoints",
+        },
+        "Tags": _tags(jobs),
+    }
 
 
 def tuning(jobs: Jobs, *, spot: bool) -> dict[str, Any]:
-    """Searches learning rate and weight decay; an interrupted spot trial starts anew (trials share no checkpoints)."""
+    """Searches for whole-network mode; an interrupted spot trial starts anew (trials share no checkpoints)."""
+    searched = [
+        _range("learning_rate", "0.0001", "0.01", "Logarithmic"),
+        _range("weight_decay", "0.0001", "0.1", "Logarithmic"),
+        _range("label_smoothing", "0", "0.2", "Linear"),
+    ]
     return {
         "HyperParameterTuningJobConfig": {
             "Strategy": "Bayesian",
@@ -82,17 +94,12 @@ def tuning(jobs: Jobs, *, spot: bool) -> dict[str, Any]:
                 "MaxNumberOfTrainingJobs": get("Parameters.TuneTrials"),
                 "MaxParallelTrainingJobs": jobs.settings.parallel_trials,
             },
-            "ParameterRanges": {
-                "ContinuousParameterRanges": [
-                    _logarithmic("learning_rate", "0.0001", "0.01"),
-                    _logarithmic("weight_decay", "0.0001", "0.1"),
-                ]
-            },
+            "ParameterRanges": {"ContinuousParameterRanges": searched},
             "TrainingJobEarlyStoppingType": "Auto",
             "RandomSeed": get("Parameters.Seed"),
         },
         "TrainingJobDefinition": {
-            "StaticHyperParameters": _hyperparameters(set(_PARAMETERS) - {"learning_rate"}),
+            "StaticHyperParameters": hyperparameters(leave_out={each["Name"] for each in searched}),
             **_learning(jobs, "tune", spot=spot),
         },
         "Tags": _tags(jobs),
@@ -108,6 +115,7 @@ def _learning(jobs: Jobs, kind: str, *, spot: bool) -> dict[str, Any]:
             "TrainingInputMode": "File",
             "MetricDefinitions": METRIC_DEFINITIONS,
         },
+        "Environment": jobs.environment,
         "RoleArn": jobs.role_arn,
         "InputDataConfig": [
             _channel("train", join("/", _prepared("data"), "train")),
@@ -129,9 +137,13 @@ def _learning(jobs: Jobs, kind: str, *, spot: bool) -> dict[str, Any]:
     }
 
 
-def _processing(jobs: Jobs, command: str, inputs: list[Any], outputs: list[Any]) -> dict[str, Any]:
+def _processing(
+    jobs: Jobs, command: str, inputs: list[Any], outputs: list[Any], arguments: Sequence[Any] = ()
+) -> dict[str, Any]:
+    program = {"ImageUri": jobs.image, "ContainerEntrypoint": ["python3", "-m", "training", command]}
     return {
-        "AppSpecification": {"ImageUri": jobs.image, "ContainerEntrypoint": ["python3", "-m", "training", command]},
+        "AppSpecification": {**program, "ContainerArguments": [*arguments]} if arguments else program,
+        "Environment": jobs.environment,
         "RoleArn": jobs.role_arn,
         "ProcessingInputs": inputs,
         "ProcessingOutputConfig": {"Outputs": outputs, "KmsKeyId": jobs.key_arn},
@@ -178,12 +190,8 @@ def _prepared(output: str) -> dict[str, str]:
     return get(f"Steps.Prepare.ProcessingOutputConfig.Outputs['{output}'].S3Output.S3Uri")
 
 
-def _hyperparameters(names: set[str]) -> dict[str, Any]:
-    return {name: join("", get(f"Parameters.{_PARAMETERS[name]}")) for name in _PARAMETERS if name in names}
-
-
-def _logarithmic(name: str, low: str, high: str) -> dict[str, str]:
-    return {"Name": name, "MinValue": low, "MaxValue": high, "ScalingType": "Logarithmic"}
+def _range(name: str, low: str, high: str, scaling: str) -> dict[str, str]:
+    return {"Name": name, "MinValue": low, "MaxValue": high, "ScalingType": scaling}
 
 
 def _tags(jobs: Jobs) -> list[dict[str, str]]:

@@ -13,6 +13,11 @@ def join(separator: str, *values: Any) -> dict[str, Any]:
     return {"Std:Join": {"On": separator, "Values": list(values)}}
 
 
+def read(step: str, file: str, path: str) -> dict[str, Any]:
+    """The value at `path` (`a.b.c`) of a JSON file that the processing step `step` declares as property file `file`."""
+    return {"Std:JsonGet": {"PropertyFile": get(f"Steps.{step}.PropertyFiles.{file}"), "Path": path}}
+
+
 def execution_id() -> dict[str, str]:
     """The id of the execution."""
     return get("Execution.PipelineExecutionId")

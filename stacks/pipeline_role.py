@@ -14,6 +14,8 @@ from stacks.pipeline_jobs import Jobs
 _KINDS = ("Processing", "Training", "HyperParameterTuning")
 _JOBS = ("processing-job", "training-job", "hyper-parameter-tuning-job")
 
+_PREPARE = "prepared/*/report/"
+
 
 def pipeline_role(
     scope: Construct, *, settings: StageSettings, data: DataStack, images: ImagesStack, jobs: Jobs, job_role: iam.Role
@@ -24,11 +26,13 @@ def pipeline_role(
     _pass(role, job_role)
     _register_models(role, settings)
     images.inference.grant_pull(role)  # CreateModelPackage looks the image up
-    # The gate reads evaluation.json, CreateModelPackage the model.
-    allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects("runs/*")])
+    # The conditions read prepare.json and evaluation.json, CreateModelPackage the model.
+    read = (_PREPARE, "runs/")
+    allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects(f"{prefix}*") for prefix in read])
     allow(role, ["s3:ListBucket"], [data.bucket.bucket_arn])
     allow(role, ["kms:Decrypt"], [data.key.key_arn], via_s3())
-    acknowledge(role, "SageMaker makes up the names of artifacts.", objects(data, "runs/"))
+    reason = "Uploads name what Prepare reports on, SageMaker makes up the names of artifacts."
+    acknowledge(role, reason, *(objects(data, prefix) for prefix in read))
     acknowledge(role, "ECR's GetAuthorizationToken knows no resource.", wildcard("*"))
     return role
 

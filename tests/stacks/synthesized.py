@@ -94,6 +94,8 @@ def resolved(value: Any, parameters: dict[str, Any]) -> Any:
     if "Get" in value:
         kind, _, name = value["Get"].partition(".")
         return parameters[name] if kind == "Parameters" else f"<{value['Get']}>"
+    if "Std:JsonGet" in value:
+        return f"<{value['Std:JsonGet']['Path']}>"
     if "Std:Join" in value:
         return value["Std:Join"]["On"].join(str(resolved(each, parameters)) for each in value["Std:Join"]["Values"])
     return {key: resolved(each, parameters) for key, each in value.items()}

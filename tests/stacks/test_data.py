@@ -72,7 +72,7 @@ def test_old_versions_prepared_data_checkpoints_and_captures_expire_but_never_da
     bucket = synth.resources(stage, "Data", BUCKETS)["Bucket83908E77"]["Properties"]
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
     expiring = {rule.get("Prefix"): rule["ExpirationInDays"] for rule in rules.values() if "ExpirationInDays" in rule}
-    assert expiring == {"prepared/": 30, f"runs/kennel-{stage.lower()}/checkpoints/": 30, "capture/": 90}
+    assert expiring == {"prepared/": 30, f"runs/kennel-{stage.lower()}/checkpoints/": 14, "capture/": 90}
     assert rules["OldVersions"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
     assert rules["OldVersions"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
 

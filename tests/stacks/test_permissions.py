@@ -97,6 +97,11 @@ def test_the_job_role_reads_data_sets_and_writes_only_what_jobs_make(synth: Synt
     assert text(allowing(statements, "s3:DeleteObject")["Resource"]).endswith(">/runs/*/checkpoints/*")
 
 
+def test_the_pipeline_reads_what_its_conditions_ask_and_what_it_registers(synth: Synthesized, stage: str) -> None:
+    arns = allowing(role_of(synth, stage, "PipelineRole"), "s3:GetObject")["Resource"]
+    assert [text(arn).split(">/", 1)[-1] for arn in arns] == ["prepared/*/report/*", "runs/*"]
+
+
 @pytest.mark.parametrize("role", ["JobRole", "PipelineRole"])
 def test_the_key_serves_through_s3_and_for_volumes_only(synth: Synthesized, stage: str, role: str) -> None:
     statements = role_of(synth, stage, role)

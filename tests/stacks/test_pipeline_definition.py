@@ -1,6 +1,8 @@
 """The pipeline as SageMaker reads it: steps, branches, gates."""
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import eq, ge, getitem, gt, le
 from typing import Any
 
 import pytest
@@ -9,6 +11,29 @@ from stacks.pipeline_definition import BRANCHES
 from tests.stacks.synthesized import Json, Synthesized, by_name, defaults, flat, resolved
 
 SUFFIXES = ["", "Spot", "Tuned", "TunedSpot"]
+
+
+COMPARE = {"GreaterThan": gt, "GreaterThanOrEqualTo": ge, "LessThanOrEqualTo": le, "Equals": eq}
+
+
+def filled(value: Any, files: Json) -> Any:
+    """`value` with every Std:JsonGet replaced by what the property file in `files` says."""
+    if isinstance(value, list):
+        return [filled(each, files) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "Std:JsonGet" in value:
+        content = files[value["Std:JsonGet"]["PropertyFile"]["Get"]]
+        return reduce(getitem, value["Std:JsonGet"]["Path"].split("."), content)
+    return {key: filled(each, files) for key, each in value.items()}
+
+
+def holds(condition: Json, parameters: Json, files: Json) -> bool:
+    """Whether a condition is true, as the service decides it."""
+    if condition["Type"] == "Or":
+        return any(holds(each, parameters, files) for each in condition["Conditions"])
+    left, right = (resolved(filled(condition[side], files), parameters) for side in ("LeftValue", "RightValue"))
+    return bool(COMPARE[condition["Type"]](left, right))
 
 
 def names_in(value: Any) -> Iterator[str]:
@@ -53,22 +78,37 @@ def test_steps_read_only_from_steps_of_their_own_branch_and_from_prepare(steps: 
 
 
 @pytest.mark.parametrize(
-    ("trials", "spot", "chosen"),
-    [(0, "false", ""), (0, "true", "Spot"), (3, "false", "Tuned"), (3, "true", "TunedSpot"), (1, "false", "Tuned")],
+    ("trials", "spot", "mode", "chosen"),
+    [
+        (0, "false", "whole", ""),
+        (0, "true", "whole", "Spot"),
+        (3, "false", "whole", "Tuned"),
+        (3, "true", "whole", "TunedSpot"),
+        (1, "false", "whole", "Tuned"),
+        (0, "false", "head", ""),
+        (3, "false", "head", ""),  # all trials of a head run in one job
+        (3, "true", "head", "Spot"),
+    ],
 )
-def test_exactly_one_branch_is_chosen(steps: dict[str, Json], trials: int, spot: str, chosen: str) -> None:
-    compare = {
-        "GreaterThan": lambda left, right: left > right,
-        "LessThanOrEqualTo": lambda left, right: left <= right,
-        "Equals": lambda left, right: left == right,
-    }
+def test_exactly_one_branch_is_chosen(steps: dict[str, Json], trials: int, spot: str, mode: str, chosen: str) -> None:
     given = {"TuneTrials": trials, "Spot": spot}
-    taken = []
-    for suffix in SUFFIXES:
-        conditions = steps[f"Choose{suffix}"]["Arguments"]["Conditions"]
-        if all(compare[each["Type"]](resolved(each["LeftValue"], given), each["RightValue"]) for each in conditions):
-            taken.append(suffix)
+    report = {"Steps.Prepare.PropertyFiles.Preparation": {"mode": mode}}
+    taken = [
+        suffix
+        for suffix in SUFFIXES
+        if all(holds(each, given, report) for each in steps[f"Choose{suffix}"]["Arguments"]["Conditions"])
+    ]
     assert taken == [chosen]
+
+
+def test_the_conditions_file_is_what_prepare_writes(steps: dict[str, Json]) -> None:
+    (file,) = steps["Prepare"]["PropertyFiles"]
+    assert file == {"PropertyFileName": "Preparation", "OutputName": "report", "FilePath": "prepare.json"}
+    outputs = {
+        each["OutputName"]: each["S3Output"]["LocalPath"]
+        for each in steps["Prepare"]["Arguments"]["ProcessingOutputConfig"]["Outputs"]
+    }
+    assert outputs["report"] == "/opt/ml/processing/output/report"
 
 
 def test_a_branch_trains_or_tunes_and_then_evaluates(steps: dict[str, Json]) -> None:
@@ -83,24 +123,26 @@ def test_a_branch_trains_or_tunes_and_then_evaluates(steps: dict[str, Json]) -> 
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_gate_registers_what_reaches_the_threshold_and_rejects_the_rest_with_its_accuracy(
-    steps: dict[str, Json], suffix: str
+@pytest.mark.parametrize(
+    ("lower", "worst", "registered"), [(0.75, 0.1, True), (0.9, 0.9, True), (0.74, 0.9, False), (0.9, 0.09, False)]
+)
+def test_the_gate_wants_the_intervals_lower_end_and_the_worst_classes_to_reach_their_thresholds(
+    definition: Json, steps: dict[str, Json], suffix: str, lower: float, worst: float, registered: bool
 ) -> None:
-    gate = steps[f"Gate{suffix}"]["Arguments"]
-    (condition,) = gate["Conditions"]
-    accuracy = {
-        "Std:JsonGet": {
-            "PropertyFile": {"Get": f"Steps.Evaluate{suffix}.PropertyFiles.Evaluation"},
-            "Path": "metrics.accuracy.value",
-        }
+    metrics = {
+        "accuracy": {"value": 0.99},
+        "accuracy_lower": {"value": lower},
+        "worst_classes_recall": {"value": worst},
     }
-    assert condition["Type"] == "GreaterThanOrEqualTo"
-    assert condition["LeftValue"] == accuracy
-    assert condition["RightValue"] == {"Get": "Parameters.AccuracyThreshold"}
+    report = {f"Steps.Evaluate{suffix}.PropertyFiles.Evaluation": {"metrics": metrics}}
+    gate = steps[f"Gate{suffix}"]["Arguments"]
+    assert all(holds(each, defaults(definition), report) for each in gate["Conditions"]) is registered
     assert [each["Name"] for each in gate["IfSteps"]] == [f"Register{suffix}"]
     (reject,) = gate["ElseSteps"]
     assert (reject["Name"], reject["Type"]) == (f"Reject{suffix}", "Fail")
-    assert accuracy in reject["Arguments"]["ErrorMessage"]["Std:Join"]["Values"]
+    said = resolved(filled(reject["Arguments"]["ErrorMessage"], report), defaults(definition))
+    assert f"95 % interval is {lower} (AccuracyThreshold asks for 0.75)" in said
+    assert f"ten worst classes {worst} (WorstClassesThreshold asks for 0.1)" in said
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -141,12 +183,12 @@ def test_dev_approves_by_itself_and_prod_waits_for_somebody(synth: Synthesized, 
 
 
 def test_all_parameters_but_the_data_have_defaults_of_their_type(definition: Json) -> None:
-    kinds = {"String": str, "Integer": int, "Float": float}
+    kinds = {"String": (str,), "Integer": (int,), "Float": (float, int)}  # JSON's 0.0 is 0
     without = [each["Name"] for each in definition["Parameters"] if "DefaultValue" not in each]
     assert without == ["DataManifest"]
     for each in definition["Parameters"]:
         if "DefaultValue" in each:
-            assert type(each["DefaultValue"]) is kinds[each["Type"]], each["Name"]
+            assert type(each["DefaultValue"]) in kinds[each["Type"]], each["Name"]
             assert each["DefaultValue"] in each.get("EnumValues", [each["DefaultValue"]]), each["Name"]
 
 

@@ -1,6 +1,7 @@
 """What each step of the pipeline asks the service for."""
 
 from collections.abc import Iterator
+from dataclasses import Field, fields
 from typing import Any
 
 import botocore.session  # type: ignore[import-untyped]
@@ -19,6 +20,10 @@ OPERATIONS = {  # step type -> the operation, and the name that the service fill
     "Tuning": ("CreateHyperParameterTuningJob", "HyperParameterTuningJobName"),
     "RegisterModel": ("CreateModelPackage", None),
 }
+
+
+def set_one_by_one() -> list[Field[Any]]:
+    return [each for each in fields(Hyperparameters) if each.name != "trials"]  # that one is TuneTrials
 
 
 def values_outside_enums(value: Any, shape: Shape, path: str) -> Iterator[str]:
@@ -82,12 +87,28 @@ def test_only_spot_branches_wait_for_capacity(steps: dict[str, Json], suffix: st
     assert stopping.get("MaxWaitTimeInSeconds", 10**9) >= stopping["MaxRuntimeInSeconds"]
 
 
-def test_a_spot_run_keeps_its_checkpoints_apart_from_every_other_run(steps: dict[str, Json], stage: str) -> None:
-    config = steps["TrainSpot"]["Arguments"]["CheckpointConfig"]
+@pytest.mark.parametrize("step", ["Train", "TrainSpot"])
+def test_training_on_the_same_data_shares_features_and_checkpoints_on_spot_and_off(
+    definition: Json, steps: dict[str, Json], stage: str, step: str
+) -> None:
+    config = resolved(steps[step]["Arguments"]["CheckpointConfig"], defaults(definition))
     assert config["LocalPath"] == "/opt/ml/checkpoints"
-    folder, execution = config["S3Uri"]["Std:Join"]["Values"]
-    assert folder.endswith(f"/runs/kennel-{stage.lower()}/checkpoints")
-    assert execution == {"Get": "Execution.PipelineExecutionId"}
+    folder = f"runs/kennel-{stage.lower()}/checkpoints/datasets/dogs/0123456789abcdef.manifest"
+    assert config["S3Uri"].endswith(f"/{folder}")
+
+
+@pytest.mark.parametrize("step", ["TuneTuned", "TuneTunedSpot"])
+def test_trials_of_a_tuning_job_share_no_checkpoints(steps: dict[str, Json], step: str) -> None:
+    assert "CheckpointConfig" not in steps[step]["Arguments"]["TrainingJobDefinition"]
+
+
+def test_every_job_knows_the_image_that_it_runs_in(steps: dict[str, Json]) -> None:
+    for step in steps.values():
+        if step["Type"] in ("Processing", "Training", "Tuning"):
+            arguments = step["Arguments"].get("TrainingJobDefinition", step["Arguments"])
+            program = arguments.get("AppSpecification") or arguments["AlgorithmSpecification"]
+            image = program.get("ImageUri") or program["TrainingImage"]
+            assert arguments["Environment"] == {"TRAINING_IMAGE": image}, step["Name"]
 
 
 @pytest.mark.parametrize("step", ["Train", "TuneTuned"])
@@ -107,7 +128,26 @@ def test_training_cannot_see_the_test_split(steps: dict[str, Json], step: str) -
 def test_the_programs_own_hyperparameters_are_the_defaults(definition: Json, steps: dict[str, Json]) -> None:
     given = resolved(steps["Train"]["Arguments"]["HyperParameters"], defaults(definition))
     assert Hyperparameters.from_strings(given) == Hyperparameters()
+    assert set(given) == {each.name for each in fields(Hyperparameters)}
     assert (given["batch_size"], given["learning_rate"], given["model"]) == ("256", "0.0029", "resnet50")
+
+
+@pytest.mark.parametrize("step", ["Train", "TrainSpot"])
+def test_a_training_jobs_trials_are_the_pipelines(definition: Json, steps: dict[str, Json], step: str) -> None:
+    given = resolved(steps[step]["Arguments"]["HyperParameters"], defaults(definition) | {"TuneTrials": 7})
+    assert given["trials"] == "7"
+
+
+@pytest.mark.parametrize("field", set_one_by_one(), ids=lambda field: field.name)
+def test_every_hyperparameter_is_a_pipeline_parameter_of_its_own_name(
+    definition: Json, steps: dict[str, Json], field: Field[Any]
+) -> None:
+    name = field.name.title().replace("_", "")
+    parameter = next(each for each in definition["Parameters"] if each["Name"] == name)
+    assert parameter["DefaultValue"] == field.default
+    assert tuple(parameter.get("EnumValues", ())) == field.metadata["choices"]
+    given = resolved(steps["TrainSpot"]["Arguments"]["HyperParameters"], defaults(definition) | {name: "chosen"})
+    assert given[field.name] == "chosen"
 
 
 def test_tuning_searches_what_it_does_not_hold_still(definition: Json, steps: dict[str, Json]) -> None:
@@ -115,7 +155,7 @@ def test_tuning_searches_what_it_does_not_hold_still(definition: Json, steps: di
     config = arguments["HyperParameterTuningJobConfig"]
     searched = {each["Name"] for kind in config["ParameterRanges"].values() for each in kind}
     still = resolved(arguments["TrainingJobDefinition"]["StaticHyperParameters"], defaults(definition))
-    assert searched == {"learning_rate", "weight_decay"}
+    assert searched == {"learning_rate", "weight_decay", "label_smoothing"}
     assert not searched & set(still)
     assert Hyperparameters.from_strings(still) == Hyperparameters()
     assert config["HyperParameterTuningJobObjective"]["MetricName"] in {each["Name"] for each in METRIC_DEFINITIONS}
@@ -134,8 +174,18 @@ def test_prepare_reads_the_uploads_manifest_and_names_its_output_after_it(
     outputs = {each["OutputName"]: each["S3Output"] for each in arguments["ProcessingOutputConfig"]["Outputs"]}
     assert set(outputs) == {"data", "weights", "report"}
     for name, output in outputs.items():
-        assert output["S3Uri"].endswith(f"/prepared/datasets/dogs/0123456789abcdef.manifest/{name}")
+        assert output["S3Uri"].endswith(f"/prepared/datasets/dogs/0123456789abcdef.manifest/fail-auto/{name}")
         assert output["LocalPath"] == f"/opt/ml/processing/output/{name}"
+
+
+def test_prepare_is_told_of_mode_and_duplicates_and_never_shares_a_folder_between_two_answers(
+    definition: Json, steps: dict[str, Json]
+) -> None:
+    given = defaults(definition) | {"Duplicates": "remove", "Mode": "head"}
+    arguments = resolved(steps["Prepare"]["Arguments"], given)
+    assert arguments["AppSpecification"]["ContainerArguments"] == ["--duplicates", "remove", "--mode", "head"]
+    for output in arguments["ProcessingOutputConfig"]["Outputs"]:
+        assert "/remove-head/" in output["S3Output"]["S3Uri"]
 
 
 def test_every_job_is_tried_again_when_aws_is_at_fault(steps: dict[str, Json]) -> None:
@@ -157,3 +207,32 @@ def test_a_registered_model_names_image_data_and_metrics(steps: dict[str, Json],
     uri = arguments["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]["Std:Join"]["Values"]
     output = f"Steps.Evaluate{suffix}.ProcessingOutputConfig.Outputs['evaluation'].S3Output.S3Uri"
     assert uri == [{"Get": output}, "evaluation.json"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_registry_carries_the_passports_facts_as_texts(
+    definition: Json, steps: dict[str, Json], suffix: str
+) -> None:
+    facts = steps[f"Register{suffix}"]["Arguments"]["CustomerMetadataProperties"]
+    plain = resolved(
+        {name: facts[name] for name in ("data_manifest", "model", "pipeline_execution")}, defaults(definition)
+    )
+    assert plain == {
+        "data_manifest": "datasets/dogs/0123456789abcdef.manifest",
+        "model": "resnet50",
+        "pipeline_execution": "<Execution.PipelineExecutionId>",
+    }
+    assert facts["training_image"] == steps["Prepare"]["Arguments"]["AppSpecification"]["ImageUri"]
+    (number,) = facts["accuracy"]["Std:Join"]["Values"]  # the service takes texts only
+    read = {name: facts[name]["Std:JsonGet"] for name in ("passport_sha256", "data_fingerprint", "code_sha256")}
+    read["accuracy"] = number["Std:JsonGet"]
+    assert {each["PropertyFile"]["Get"] for each in read.values()} == {
+        f"Steps.Evaluate{suffix}.PropertyFiles.Evaluation"
+    }
+    assert {name: each["Path"] for name, each in read.items()} == {
+        "passport_sha256": "passport.sha256",
+        "data_fingerprint": "passport.data_fingerprint",
+        "code_sha256": "passport.code_sha256",
+        "accuracy": "metrics.accuracy.value",
+    }
+    assert len(facts) == 8
