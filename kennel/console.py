@@ -73,7 +73,7 @@ class Display:
 
     def metric(self, values: Mapping[str, float]) -> None:
         """Show `values` (`{"epoch": 3, "valid_accuracy": 0.97}`) as the innermost step's detail."""
-        text = "  ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in values.items())
+        text = "  ".join(f"{name.replace('_', ' ')} {short(value)}" for name, value in values.items())
         with self._lock:
             if self._open:
                 self._open[-1][0].detail = text
@@ -119,7 +119,8 @@ class _Seconds(ProgressColumn):
         return Text(f"{step.seconds or task.elapsed or 0:6.1f} s", style="cyan")
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A number for people: whole or large ones without decimals, others with four."""
     return f"{value:.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:.4f}"
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from kennel.status import Execution, Status
 from kennel.upload import Progress as Report
@@ -78,6 +79,16 @@ def show_status(status: Status, *, as_json: bool) -> None:
         rows = [(f"version {one.version}", one.approval + (", live" if one.live else "")) for one in status.packages]
         console.print(_grid("Models", rows))
     console.print(f"→ {status.next}", markup=False, style="bold", soft_wrap=True)
+
+
+def show_findings(findings: Sequence[Any]) -> None:
+    """Each finding has `ok`, `what` and `detail`."""
+    console = _console()
+    for one in findings:
+        mark, style = ("✓", "green") if one.ok else ("✗", "red")
+        console.print(Text(f"{mark} {one.what}", style=style) + Text(f"  {one.detail}", style=""), soft_wrap=True)
+    wrong = sum(not one.ok for one in findings)
+    console.print(f"{wrong} of {len(findings)} checks failed." if wrong else f"All {len(findings)} checks passed.")
 
 
 def _lines(run: Execution) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""`kennel train` against AWS: choose, bound the cost, start, follow."""
