@@ -3,130 +3,97 @@
 It never loads torch: it must answer SIGTERM at once, while the workers are still importing.
 """
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from training.cluster import Cluster, read_cluster
-from training.cuda_compat import environment as environment_for_cuda
+from training.cluster import Cluster, interface_of, read_cluster
 from training.errors import TrainingError, sentence
+from training.hosts import Hosts, Word
 from training.hyperparameters import Hyperparameters
+from training.meeting import Stopped, meet
 from training.paths import Paths
+from training.workers import STOPPED, Failure, Workers
 
-STOPPED = 143  # 128 + SIGTERM, as a shell would say
-GRACE = 10.0  # seconds between asking the other workers to end and making them
 POLL = 0.05  # seconds
-
-
-class _Signals:
-    """Remembers SIGTERM and passes it on; without a handler the kernel drops it for PID 1."""
-
-    def __init__(self) -> None:
-        self.stopping = False
-        self.workers: list[subprocess.Popen[bytes]] = []
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, self._stop)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopping = True
-        _terminate(self.workers)
+HEARSAY = 5.0  # seconds in which the cause may still be heard when a worker only says that it lost another
 
 
 def launch(paths: Paths, overrides: Mapping[str, str]) -> int:
     """Run the training job on this host and return its exit code: 0, 1 or 143."""
-    signals = _Signals()
-    with tempfile.TemporaryDirectory() as reasons:
+    with tempfile.TemporaryDirectory() as folder:
+        workers = Workers(Path(folder))
         try:
-            settings = Hyperparameters.from_strings({**read_config(paths, "hyperparameters"), **overrides})
-            cluster = read_cluster(read_config(paths, "resourceconfig"), os.environ)
-            if not signals.stopping:
-                _start(signals, cluster, settings, Path(reasons))
-            code, reason = _wait(signals, Path(reasons))
-        except (TrainingError, ValueError, OSError) as error:
-            _end(signals.workers)
-            code, reason = 1, str(error) if isinstance(error, ValueError) else sentence(error)
-    if code == 1:
-        _write_failure(paths, reason)
-    return code
+            cluster = read_cluster(paths.read_config("resourceconfig"), os.environ)
+            with meet(cluster, lambda: workers.stopping) as hosts:
+                failure = _work(paths, overrides, cluster, hosts, workers)
+                if failure:
+                    hosts.tell("failed", failure.reason)
+                else:
+                    hosts.tell("ended")
+        except Stopped:
+            return STOPPED
+        except (TrainingError, OSError) as error:
+            failure = Failure(sentence(error))
+        finally:
+            workers.end()
+    if failure:
+        _write_failure(paths, failure.reason)
+        return 1
+    return workers.code or 0
 
 
 def read_config(paths: Paths, name: str) -> dict[str, Any]:
-    """Return one of SageMaker's configuration files, or nothing where a launcher wrote none."""
-    file = paths.config / f"{name}.json"
-    if not file.is_file():
-        return {}
+    return paths.read_config(name)
+
+
+def _work(
+    paths: Paths, overrides: Mapping[str, str], cluster: Cluster, hosts: Hosts, workers: Workers
+) -> Failure | None:
+    """Start this host's workers and wait for them. What is wrong here is returned: the other hosts must hear it."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        # Only checked: each worker reads the same for itself.
+        Hyperparameters.from_strings({**paths.read_config("hyperparameters"), **overrides})
+        paths.require_writable()
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in overrides.items()]
+        met = replace(cluster, interface=cluster.interface or interface_of(hosts.address))
+        workers.start(met, hosts.port, options)
+        return _watch(hosts, workers)
     except ValueError as error:
-        raise TrainingError(f"{file} is no JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise TrainingError(f"{file} must hold a JSON object.")
-    return content
+        return Failure(str(error))
+    except (TrainingError, OSError) as error:
+        return Failure(sentence(error))
 
 
-def _start(signals: _Signals, cluster: Cluster, settings: Hyperparameters, reasons: Path) -> None:
-    package = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    for local in range(cluster.workers):
-        environment = {**os.environ, **environment_for_cuda(os.environ), **cluster.environment(local)}
-        environment["PYTHONPATH"] = path
-        command = [sys.executable, "-m", "training.worker", json.dumps(settings.to_strings())]
-        command += [str(reasons / str(cluster.rank(local))), str(os.getpid())]
-        signals.workers.append(subprocess.Popen(command, env=environment))
-        if signals.stopping:  # the signal came between two starts
-            _terminate(signals.workers)
-
-
-def _wait(signals: _Signals, reasons: Path) -> tuple[int, str]:
-    """Wait for all workers; when one fails the others are ended, since they would wait for it for ever."""
+def _watch(hosts: Hosts, workers: Workers) -> Failure | None:
+    """Wait for all workers; return why when one of any host fails, since the others would wait for it for ever."""
+    asked, deadline = False, float("inf")
     while True:
-        codes = [worker.poll() for worker in signals.workers]
-        failed = [code for code in codes if code not in (None, 0, STOPPED)]
-        if failed and not (signals.stopping and set(failed) == {-signal.SIGTERM}):
-            _end(signals.workers)
-            return 1, _first_reason(reasons, codes)
-        if None not in codes:
-            return (STOPPED if signals.stopping or any(codes) else 0), ""
-        time.sleep(POLL)
+        heard = _obey(hosts.listen(POLL), workers)
+        if workers.stopping and not asked:
+            asked = True
+            hosts.tell("stop")
+        failure = heard or workers.failure()
+        if failure and failure.follows:
+            deadline = min(deadline, time.monotonic() + HEARSAY)
+        if failure and (not failure.follows or time.monotonic() > deadline):
+            return failure
+        if not failure and workers.code is not None:
+            return None
 
 
-def _end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
-    _terminate(workers)
-    deadline = time.monotonic() + GRACE
-    for worker in workers:
-        try:
-            worker.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
-
-
-def _terminate(workers: Sequence[subprocess.Popen[bytes]]) -> None:
-    for worker in workers:
-        with contextlib.suppress(ProcessLookupError):
-            worker.send_signal(signal.SIGTERM)
-
-
-def _first_reason(reasons: Path, codes: Sequence[int | None]) -> str:
-    """Return what the first worker that failed wrote; the others mostly complain of losing it."""
-    written = sorted((file for file in reasons.iterdir()), key=lambda file: file.stat().st_mtime_ns)
-    for file in written:
-        return f"Worker {file.name}: {file.read_text(encoding='utf-8')}"
-    number, code = next((number, code) for number, code in enumerate(codes) if code not in (None, 0, STOPPED))
-    if code == -signal.SIGKILL:
-        return (
-            f"Worker {number} was killed, most often for lack of memory: use a larger instance or a smaller batch_size."
-        )
-    return f"Worker {number} ended with code {code} and gave no reason; see the job's log."
+def _obey(words: list[Word], workers: Workers) -> Failure | None:
+    """Do what the other hosts say; a failure there is one here."""
+    for word in words:
+        if word.kind == "failed":
+            return Failure(word.reason)
+        workers.stop()
+    return None
 
 
 def _write_failure(paths: Paths, reason: str) -> None:

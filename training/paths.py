@@ -1,8 +1,12 @@
 """Where SageMaker puts things: the one place that knows /opt/ml."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from training.errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,26 @@ class Paths:
 
     def processing_output(self, name: str) -> Path:
         return self.root / "processing" / "output" / name
+
+    def read_config(self, name: str) -> dict[str, Any]:
+        """Return one of SageMaker's configuration files (`resourceconfig`), or nothing where a launcher wrote none."""
+        file = self.config / f"{name}.json"
+        if not file.is_file():
+            return {}
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise TrainingError(f"{file} is no JSON: {error}.") from None
+        if not isinstance(content, dict):
+            raise TrainingError(f"{file} must hold a JSON object.")
+        return content
+
+    def require_writable(self) -> None:
+        """Raise TrainingError now if what a run writes could not be written when it has something to write."""
+        for folder in (self.model, self.checkpoints):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise TrainingError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+            if not os.access(folder, os.W_OK):
+                raise TrainingError(f"The folder {folder} cannot be written; mount it for writing.")

@@ -11,8 +11,7 @@ import torch
 from torch import distributed
 
 from training.errors import TrainingError
-
-PATIENCE = timedelta(minutes=10)  # for the slowest host to load its data, and for one step or one validation
+from training.meeting import patience
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,18 @@ class Peers:
     @classmethod
     @contextmanager
     def join(cls, device: torch.device) -> "Iterator[Peers]":
-        """Meet the workers that the environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) announces."""
+        """Meet the workers that the environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) announces.
+
+        Raises TrainingError if they do not come within `patience()` seconds; later waits are as long, for one step or
+        one validation of the slowest worker.
+        """
         peers = cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")), device)
         if peers.world == 1:
             yield peers
             return
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        backend, timeout = "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=patience())
         try:
-            distributed.init_process_group(backend, rank=peers.rank, world_size=peers.world, timeout=PATIENCE)
+            distributed.init_process_group(backend, rank=peers.rank, world_size=peers.world, timeout=timeout)
         except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise TrainingError(f"The {peers.world} workers did not meet at {place}: {error}.") from error

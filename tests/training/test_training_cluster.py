@@ -1,22 +1,50 @@
 """Which workers run where, without starting any."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from training.cluster import read_cluster
+from training import cluster
+from training.cluster import Cluster, interface_of, read_cluster
 from training.cuda_compat import environment
+from training.errors import TrainingError
+
+CPUS = frozenset({0, 1, 2, 3})
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of four CPUs that says nothing else of itself; its files can be written below the folder."""
+    for name, place in (("DEVICES", "dev"), ("NODES", "nodes"), ("QUOTA", "cpu.max")):
+        monkeypatch.setattr(cluster, name, tmp_path / place)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(CPUS))
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "nodes").mkdir()
+    return tmp_path
+
+
+def _node(machine: Path, number: int, cpus: str) -> None:
+    (machine / "nodes" / f"node{number}").mkdir()
+    (machine / "nodes" / f"node{number}" / "cpulist").write_text(cpus + "\n", "utf-8")
+
+
+def _threads(found: Cluster) -> list[str | None]:
+    return [found.environment(local, 1).get("OMP_NUM_THREADS") for local in range(found.workers)]
 
 
 def test_hosts_are_numbered_alike_whatever_the_order() -> None:
     for hosts in (["algo-1", "algo-2"], ["algo-2", "algo-1"]):
         second = read_cluster({"current_host": "algo-2", "hosts": hosts, "network_interface_name": "lo"}, {})
-        assert second.environment(0) == {
+        assert second.port == 29500
+        assert second.environment(0, 1234) == {
             "MASTER_ADDR": "algo-1",
-            "MASTER_PORT": "29500",
+            "MASTER_PORT": "1234",
             "RANK": "1",
             "LOCAL_RANK": "0",
+            "GROUP_RANK": "1",
             "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "1",
             "GLOO_SOCKET_IFNAME": "lo",
             "NCCL_SOCKET_IFNAME": "lo",
         }
@@ -24,25 +52,87 @@ def test_hosts_are_numbered_alike_whatever_the_order() -> None:
 
 def test_an_interface_that_is_not_there_is_not_named() -> None:
     found = read_cluster({"current_host": "a", "hosts": ["a", "b"], "network_interface_name": "eth77"}, {})
-    assert "GLOO_SOCKET_IFNAME" not in found.environment(0)
+    assert "GLOO_SOCKET_IFNAME" not in found.environment(0, 1)
 
 
-def test_without_a_file_there_is_one_worker_on_this_host() -> None:
-    found = read_cluster({}, {"MASTER_PORT": "1234"}).environment(0)
-    assert (found["WORLD_SIZE"], found["RANK"], found["MASTER_ADDR"]) == ("1", "0", "127.0.0.1")
-    assert found["MASTER_PORT"] == "1234"
+def test_an_interface_is_found_by_its_address() -> None:
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("192.0.2.1") == ""
+
+
+def test_without_a_file_there_is_one_worker_on_this_host_over_loopback() -> None:
+    found = read_cluster({}, {"MASTER_ADDR": "elsewhere"})
+    variables = found.environment(0, 1)
+    assert (variables["WORLD_SIZE"], variables["RANK"], variables["MASTER_ADDR"]) == ("1", "0", "127.0.0.1")
+    assert variables["GLOO_SOCKET_IFNAME"] == "lo"
+    assert found.groups == (frozenset(),)
+    assert _threads(found) == [None]
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http", "-1", ""])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    with pytest.raises(TrainingError, match="MASTER_PORT must be a port from 1 to 65535"):
+        read_cluster({}, {"MASTER_PORT": port})
 
 
 @pytest.mark.parametrize(("visible", "workers"), [(None, 4), ("0,2", 2), ("", 1), ("-1", 1)])
-def test_there_is_a_worker_for_each_gpu_that_may_be_used(
-    visible: str | None, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    devices = [Path(f"/dev/nvidia{name}") for name in ("0", "1", "2", "3", "ctl", "-uvm")]
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(devices))
+def test_there_is_a_worker_for_each_gpu_that_may_be_used(visible: str | None, workers: int, machine: Path) -> None:
+    for name in ("0", "1", "2", "3", "ctl", "-uvm"):
+        (machine / "dev" / f"nvidia{name}").touch()
     variables = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     found = read_cluster({"current_host": "b", "hosts": ["a", "b"]}, variables)
     assert found.workers == workers
-    assert found.environment(0)["RANK"] == str(workers)
+    assert found.environment(0, 1)["RANK"] == str(workers)
+    assert _threads(found) == ([None] if workers == 1 else [str(4 // workers)] * workers)
+
+
+def test_there_is_a_worker_for_each_numa_node_on_its_own_cpus(machine: Path) -> None:
+    _node(machine, 10, "1-2")
+    _node(machine, 2, "0,3")
+    found = read_cluster({}, {})
+    assert found.groups == (frozenset({0, 3}), frozenset({1, 2}))
+    assert _threads(found) == ["2", "2"]
+    assert found.environment(1, 1)["LOCAL_WORLD_SIZE"] == "2"
+
+
+def test_nodes_that_may_not_be_used_or_hold_only_memory_get_no_worker(machine: Path) -> None:
+    _node(machine, 0, "0-3,8-11")
+    _node(machine, 1, "4-7")
+    _node(machine, 2, "")
+    assert read_cluster({}, {}).groups == (frozenset(),)
+
+
+@pytest.mark.parametrize("broken", ["0-1", "none"])
+def test_nodes_that_do_not_tell_of_all_cpus_are_not_believed(broken: str, machine: Path) -> None:
+    _node(machine, 0, broken)
+    _node(machine, 1, "2")
+    assert read_cluster({}, {}).groups == (frozenset(),)
+
+
+@pytest.mark.parametrize(
+    ("quota", "nodes", "threads"),
+    [
+        ("max 100000", 1, [None]),
+        ("400000 100000", 1, [None]),
+        ("250000 100000", 1, ["3"]),
+        ("50000 100000", 1, ["1"]),
+        ("200000 100000", 2, ["1", "1"]),
+        ("nonsense", 2, ["2", "2"]),
+    ],
+)
+def test_threads_keep_to_the_containers_share_of_the_cpus(
+    quota: str, nodes: int, threads: list[str | None], machine: Path
+) -> None:
+    (machine / "cpu.max").write_text(quota + "\n", "utf-8")
+    for number, cpus in enumerate(["0-3"] if nodes == 1 else ["0-1", "2-3"]):
+        _node(machine, number, cpus)
+    assert _threads(read_cluster({}, {})) == threads
+
+
+def test_a_number_of_threads_that_was_chosen_is_kept(machine: Path) -> None:
+    _node(machine, 0, "0-1")
+    _node(machine, 1, "2-3")
+    assert _threads(read_cluster({}, {"OMP_NUM_THREADS": "7"})) == [None, None]
 
 
 @pytest.mark.parametrize(("driver", "used"), [("570.10", True), ("610.43.02", False), ("620.1", False)])

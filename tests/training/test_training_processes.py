@@ -103,7 +103,7 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_b
         ["cat", "dog"],
     )
     names = {file.name for file in whole.paths.model.iterdir()}
-    assert names == {"model.json", "model.xml", "model.bin", "weights.pt"}
+    assert names == {"model.json", "passport.json", "model.xml", "model.bin", "weights.pt"}
 
 
 @pytest.mark.torch
@@ -163,7 +163,7 @@ def test_an_image_that_was_damaged_on_the_way_is_the_failure_reason(job: Callabl
     poisoned.write_text(json.dumps(index), "utf-8")
     code, _ = broken.finish()
     assert code == 1
-    assert "Worker 0: " in broken.failure
+    assert "Rank 0 on localhost: " in broken.failure
     assert "cannot be decoded" in broken.failure
     assert broken.failure.count("\n") == 1
 
