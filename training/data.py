@@ -1,19 +1,22 @@
 """Batches of a prepared split. What a worker sees is a function of seed, epoch and step, so any step can be resumed."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2  # type: ignore[import-untyped]
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from training.augment import augmentation, open_reduced
 from training.errors import TrainingError
 from training.split import Split
-from training.transform import SMALL, Preprocessing, open_rgb, to_array
+from training.transform import Preprocessing, open_rgb, to_array
 
 Item = tuple[int, int]  # index of the sample, seed of its augmentation
+_AHEAD = 1  # batches decoded before they are asked for: more would only hold memory
 
 
 @dataclass(frozen=True)
@@ -36,34 +39,17 @@ class Images(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, item: Item) -> tuple[Tensor, int]:
         index, seed = item
-        sample = self._split.samples[index]
+        sample, data = self._split.samples[index], self._split.read(index)
         try:
-            picture = open_rgb(self._split.read(index))
+            if self._augment is None:
+                return torch.from_numpy(to_array(open_rgb(data), self._how)), sample.label
+            return self._augment(open_reduced(data, self._augment.least_side), seed), sample.label
         except OSError as error:
             raise TrainingError(f"{sample.name} in {sample.shard} cannot be decoded ({error}).") from error
-        if self._augment is None:
-            return torch.from_numpy(to_array(picture, self._how)), sample.label
-        with torch.random.fork_rng(devices=[]):  # the network's own randomness must not depend on how images are read
-            torch.manual_seed(seed)
-            return self._augment(picture), sample.label
 
 
-def augmentation(how: Preprocessing) -> v2.Transform:
-    """Random crop and mirror image: wide crops of photographs, slight ones of images that are small and tight."""
-    scale, ratio = ((0.7, 1.0), (0.9, 1.1)) if how.crop <= SMALL else ((0.3, 1.0), (3 / 4, 4 / 3))
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(how.crop, scale=scale, ratio=ratio, antialias=True),
-            v2.RandomHorizontalFlip(),
-            v2.PILToTensor(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(how.mean, how.std),
-        ]
-    )
-
-
-def steps_per_epoch(images: int, batch_size: int, world: int) -> int:
-    """Return the optimizer steps of an epoch; the images beyond the last whole batch wait for another epoch's order.
+def step_size(images: int, batch_size: int, world: int) -> int:
+    """Return the images of an optimizer step over all workers, who get equal parts.
 
     Raises TrainingError when some worker would get nothing.
     """
@@ -71,19 +57,24 @@ def steps_per_epoch(images: int, batch_size: int, world: int) -> int:
         raise TrainingError(
             f"{world} workers need batch_size and images of {world} at least, not {batch_size}, {images}."
         )
-    return max(1, images // batch_size)
+    return min(batch_size, images) // world * world
+
+
+def steps_per_epoch(images: int, batch_size: int, world: int) -> int:
+    """Return the optimizer steps of an epoch; the images beyond the last whole batch wait for another epoch's order."""
+    return images // step_size(images, batch_size, world)
 
 
 def train_plan(images: int, batch_size: int, share: Share, *, seed: int, epoch: int) -> list[list[Item]]:
     """Return this worker's samples for each step of an epoch. The workers' shares of a step are disjoint and equal."""
     order = torch.randperm(images, generator=torch.Generator().manual_seed(mix(seed, epoch))).tolist()
-    size = min(batch_size, images) // share.world * share.world
+    size = step_size(images, batch_size, share.world)
     return [
         [
             (index, mix(seed, epoch, index))
             for index in order[step * size + share.rank : (step + 1) * size : share.world]
         ]
-        for step in range(steps_per_epoch(images, batch_size, share.world))
+        for step in range(images // size)
     ]
 
 
@@ -95,14 +86,40 @@ def valid_plan(images: int, batch_size: int, share: Share) -> list[list[Item]]:
 
 
 def batches(images: Images, plan: Sequence[list[Item]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images [batch, 3, side, side] and labels [batch] on `device`.
+    """Yield images [batch, 3, side, side] (in memory [batch, side, side, 3]) and labels [batch] on `device`.
 
-    A GPU is fed by processes that decode ahead; on a CPU the network itself needs the cores.
+    A GPU is fed by processes. On a CPU threads decode ahead: they need neither the shared memory, of which a container
+    has little, nor a fork of a process that already computes on several threads.
     """
-    ahead = min(16, os.cpu_count() or 1) if device.type == "cuda" else 0
-    loader = DataLoader(images, batch_sampler=plan, num_workers=ahead, pin_memory=ahead > 0)
-    for pictures, labels in loader:
-        yield pictures.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    if device.type == "cuda":
+        found: Iterator[tuple[Tensor, Tensor]] = iter(
+            DataLoader(images, batch_sampler=plan, num_workers=min(16, _cores()), pin_memory=True)
+        )
+    else:
+        found = _decoded_ahead(images, plan)
+    for pictures, labels in found:
+        yield (
+            pictures.to(device, non_blocking=True, memory_format=torch.channels_last),
+            labels.to(device, non_blocking=True),
+        )
+
+
+def _decoded_ahead(images: Images, plan: Sequence[list[Item]]) -> Iterator[tuple[Tensor, Tensor]]:
+    waiting: deque[list[Future[tuple[Tensor, int]]]] = deque()
+    threads = ThreadPoolExecutor(_cores(), "decode")
+    try:
+        for items in plan:
+            waiting.append([threads.submit(images.__getitem__, item) for item in items])
+            if len(waiting) > _AHEAD:
+                yield default_collate([one.result() for one in waiting.popleft()])
+        while waiting:
+            yield default_collate([one.result() for one in waiting.popleft()])
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def mix(*numbers: int) -> int:
