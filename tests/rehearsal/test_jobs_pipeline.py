@@ -15,6 +15,8 @@ from moto import mock_aws
 
 from kennel.rehearsal.containers import Container, Process, pick_engine
 from kennel.rehearsal.jobs import PipelineRunner, StepEvent
+from kennel.rehearsal.jobs.checkpoints import Checkpoints
+from kennel.rehearsal.jobs.store import Store
 from kennel.rehearsal.seams import PipelineExecution
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
@@ -289,8 +291,10 @@ first = int(mark.read_text()) + 1 if mark.exists() else 1
 def stop(*a): (ml / "checkpoints" / "old").unlink(); say("stopped"); sys.exit(143)
 signal.signal(signal.SIGTERM, stop)
 for epoch in range(first, 3):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     mark.write_text(str(epoch)); (ml / "checkpoints" / "old").write_text("x")
     say(f"epoch={epoch} valid_accuracy=0.{epoch}")
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     if epoch == 1: time.sleep(60)
 (ml / "model" / "m").write_text(str(first))
 """
@@ -319,6 +323,38 @@ def test_a_checkpoint_that_the_job_removed_is_removed_from_s3(world: World) -> N
     )
     world.run(training("Train", script, CheckpointConfig={"S3Uri": "s3://data/checkpoints"}))
     assert world.keys("checkpoints") == ["checkpoints/epoch", "checkpoints/new"]
+
+
+def test_a_spot_job_that_keeps_something_before_its_first_metric_is_interrupted_too(world: World) -> None:
+    script = """
+kept = ml / "checkpoints" / "features" / "0"
+if not kept.exists():
+    kept.parent.mkdir()
+    kept.with_suffix(".partial").write_text("x"); kept.with_suffix(".partial").rename(kept)
+    signal.pause()
+(ml / "model" / "m").write_text("resumed")"""
+    more = {"CheckpointConfig": {"S3Uri": "s3://data/checkpoints"}, "EnableManagedSpotTraining": True}
+    execution = world.run(training("Train", script, **more), spot=True)
+    assert execution.status == "Succeeded", execution.failure_reason
+    assert world.lines()[0].startswith("The spot instance was taken away")
+    assert world.artifact(world.keys("runs")[0]) == {"m": b"resumed"}
+
+
+def test_what_one_job_keeps_the_next_one_finds_on_spot_and_off(world: World) -> None:
+    script = "kept = ml / 'checkpoints/features'; (ml / 'model/m').write_text(str(kept.exists())); kept.write_text('x')"
+    more = {"CheckpointConfig": {"S3Uri": "s3://data/checkpoints"}}
+    world.run(training("First", script, **more), training("Second", script, EnableManagedSpotTraining=True, **more))
+    assert [world.artifact(key) for key in world.keys("runs")] == [{"m": b"False"}, {"m": b"True"}]
+
+
+def test_what_another_job_has_kept_meanwhile_stays(world: World) -> None:
+    world.put("checkpoints/gone", b"1")
+    checkpoints = Checkpoints(Store(world.s3), {"S3Uri": "s3://data/checkpoints/"}, "")
+    checkpoints.bring(world.work)
+    world.put("checkpoints/another", b"1")
+    (world.work / "checkpoints" / "gone").unlink()
+    checkpoints.keep([world.work])
+    assert world.keys("checkpoints") == ["checkpoints/another"]
 
 
 def test_a_job_that_takes_too_long_is_stopped(world: World) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from kennel.rehearsal.containers import Container
 from kennel.rehearsal.jobs.context import Context
+from kennel.rehearsal.jobs.contract import check_outcome, inside, resource_config, write_config
 from kennel.rehearsal.jobs.hosts import run_hosts
 from kennel.rehearsal.jobs.store import Store
-from kennel.rehearsal.jobs.training import check_outcome, inside, resource_config, write_config
 
 _DAY_S = 86_400
 

@@ -62,13 +62,9 @@ class Store:
         if any(True for _ in self._prefix(uri)):
             self.fetch(uri, "S3Prefix", folder)
 
-    def mirror(self, folders: Sequence[Path], uri: str, key_id: str = "") -> None:
-        """Make `uri` hold exactly the files of all `folders` (one a host)."""
-        for folder in folders:
-            self.upload(folder, uri, key_id)
-        for bucket, key, relative in self._prefix(uri):
-            if not any((folder / relative).is_file() for folder in folders):
-                self._call("deleted", f"s3://{bucket}/{key}", "delete_object", Bucket=bucket, Key=key)
+    def delete(self, uri: str) -> None:
+        bucket, key = split(uri)
+        self._call("deleted", uri, "delete_object", Bucket=bucket, Key=key)
 
     def _call(self, verb: str, uri: str, operation: str, **request: Any) -> None:
         from boto3.exceptions import S3UploadFailedError  # type: ignore[import-untyped]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.containers import Container, Network
+from kennel.rehearsal.jobs.checkpoints import Checkpoints
 from kennel.rehearsal.jobs.context import Context, Watch
-from kennel.rehearsal.jobs.events import JobFailed
+from kennel.rehearsal.jobs.contract import check_outcome, resource_config, write_config
 from kennel.rehearsal.jobs.hosts import Outcome, run_hosts
+from kennel.rehearsal.jobs.spot import Interruption
 from kennel.rehearsal.jobs.store import Store, pack
 
 _DAY_S = 86_400
-_OPT_ML = "/opt/ml"
 _FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints", "tmp")
 
 
@@ -53,10 +54,14 @@ class TrainingJob:
     def _attempt(self) -> Outcome:
         """One start on fresh instances; checkpoints come from and go back to S3."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        seen = _Interruption(self.context, bool(self.request.get("EnableManagedSpotTraining")))
+        roots, checkpoints = [self._folder / host for host in self._hosts], self._checkpoints()
+        saved = partial(checkpoints.grown, roots) if checkpoints else lambda: False
+        seen = Interruption(self.context, bool(self.request.get("EnableManagedSpotTraining")), saved)
         with self.context.engine.network() as network:
-            for place, host in enumerate(self._hosts):
-                self._prepare(place, self._folder / host, network)
+            for place, root in enumerate(roots):
+                self._prepare(place, root, network)
+                if checkpoints:
+                    checkpoints.bring(root)
             outcome = run_hosts(
                 self.context.engine,
                 [self._container(host, network, seen) for host in self._hosts],
@@ -64,7 +69,8 @@ class TrainingJob:
                 interrupted=seen.due,
                 stopped=lambda: self.context.stopping,
             )
-        self._save_checkpoints()
+        if checkpoints:
+            checkpoints.keep(roots)
         return outcome
 
     def _prepare(self, place: int, root: Path, network: Network) -> None:
@@ -76,8 +82,6 @@ class TrainingJob:
             part = (place, len(self._hosts)) if source.get("S3DataDistributionType") == "ShardedByS3Key" else (0, 1)
             folder = root / "input" / "data" / channel["ChannelName"]
             self._store.fetch(source["S3Uri"], source.get("S3DataType", "S3Prefix"), folder, part)
-        if "CheckpointConfig" in self.request:
-            self._store.pull(self.request["CheckpointConfig"]["S3Uri"], self._checkpoints(root))
 
     def _config(self, host: str, network: Network) -> dict[str, Any]:
         channels = {
@@ -96,7 +100,7 @@ class TrainingJob:
         )
         return {"hyperparameters": parameters, "inputdataconfig": channels, "resourceconfig": resources}
 
-    def _container(self, host: str, network: Network, seen: _Interruption) -> Container:
+    def _container(self, host: str, network: Network, seen: Interruption) -> Container:
         shown = host if len(self._hosts) > 1 else ""
 
         def on_line(text: str) -> None:
@@ -121,13 +125,9 @@ class TrainingJob:
             on_line=on_line,
         )
 
-    def _checkpoints(self, root: Path) -> Path:
-        return inside(root, self.request["CheckpointConfig"].get("LocalPath", "/opt/ml/checkpoints"))
-
-    def _save_checkpoints(self) -> None:
-        if "CheckpointConfig" in self.request:
-            folders = [self._checkpoints(self._folder / host) for host in self._hosts]
-            self._store.mirror(folders, self.request["CheckpointConfig"]["S3Uri"], self._key)
+    def _checkpoints(self) -> Checkpoints | None:
+        config = self.request.get("CheckpointConfig")
+        return Checkpoints(self._store, config, self._key) if config else None
 
     @property
     def _limit(self) -> float:
@@ -161,59 +161,3 @@ class TrainingJob:
             "ModelArtifacts": {"S3ModelArtifacts": model},
             "FinalMetricDataList": final,
         }
-
-
-class _Interruption:
-    """Takes the spot instance away after the first metric: in the middle, and after something was learned."""
-
-    def __init__(self, context: Context, spot: bool) -> None:
-        self._context = context
-        self._armed = spot and context.interruptions > 0
-        self._due = False
-
-    def metric(self) -> None:
-        self._due = self._armed
-
-    def due(self) -> bool:
-        if self._due and self._armed:
-            self._armed = False
-            self._context.interruptions -= 1
-            return True
-        return False
-
-
-def resource_config(instance_type: str, hosts: Sequence[str], host: str, interface: str = "lo") -> dict[str, Any]:
-    """resourceconfig.json of `host`."""
-    group = "homogeneousCluster"
-    return {
-        "current_host": host,
-        "current_instance_type": instance_type,
-        "current_group_name": group,
-        "hosts": [*hosts],
-        "instance_groups": [{"instance_group_name": group, "instance_type": instance_type, "hosts": [*hosts]}],
-        "network_interface_name": interface,
-    }
-
-
-def write_config(folder: Path, files: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
-
-
-def inside(root: Path, path: str) -> Path:
-    """Where a container's /opt/ml/... lies on this machine."""
-    if not path.startswith(f"{_OPT_ML}/") or ".." in path:
-        raise JobFailed(f"ClientError: the path {path!r} must lie under {_OPT_ML}/.")
-    return root / path.removeprefix(f"{_OPT_ML}/")
-
-
-def check_outcome(outcome: Outcome, limit_s: float, written: str) -> None:
-    """Raise JobFailed unless the job ended by itself and well; `written`: what it said of its failure."""
-    if outcome.ended_by == "timeout":
-        raise JobFailed(f"MaxRuntimeExceeded: the job was stopped after its {limit_s:g} s (MaxRuntimeInSeconds).")
-    if outcome.ended_by == "stop":
-        raise JobFailed("Stopped: the pipeline execution was stopped.")
-    if outcome.code:
-        reason = written.strip()[:1024] or "the program gave no reason; its log ends with:\n" + outcome.log[-1500:]
-        raise JobFailed(f"AlgorithmError: {reason} (exit code {outcome.code})")
