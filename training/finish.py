@@ -1,21 +1,28 @@
 """What worker 0 makes of a trained network: the model folder."""
 
+import os
 from typing import Any
 
+import numpy as np
 import torch
 
+from training import calibration
 from training.data import Images
 from training.export import export
 from training.job import Job, Trained
+from training.launch import read_config
+from training.passport import write_passport
 
 _SAMPLES = 8  # images on which the exported network must agree with torch
 
 
 def finish(job: Job, trained: Trained, *, seconds: float) -> None:
-    """Export `trained` into the model folder; `seconds`: how long the run has taken."""
+    """Export `trained` into the model folder, with its passport last; `seconds`: how long the run has taken."""
+    record = {**_record(job, trained), **_calibrated(job, trained), "trained_on": _trained_on(job, seconds)}
     data = Images(job.valid_split, job.how, augment=False)
     samples = torch.stack([data[index, 0][0] for index in range(min(_SAMPLES, len(data)))])
-    difference = export(trained.model, samples, job.paths.model, _record(job, trained))
+    difference = export(trained.model, samples, job.paths.model, record)
+    write_passport(job.paths.model, record, image=os.environ.get("TRAINING_IMAGE", ""))
     job.say(f"exported {job.architecture.name}; largest difference from torch {difference:.2e}")
 
 
@@ -31,6 +38,55 @@ def _record(job: Job, trained: Trained) -> dict[str, Any]:
         "metrics": {name: value for name, value in last.items() if name not in ("epoch", "images_per_second")},
         "history": trained.history,
         "trials": trained.trials,
-        "data": {"fingerprint": job.train_split.fingerprint},
+        "data": {
+            "fingerprint": job.train_split.fingerprint,
+            "train_images": len(job.train_split),
+            "valid_images": len(job.valid_split),
+        },
         "seed": trained.settings.seed,
+    }
+
+
+def _calibrated(job: Job, trained: Trained) -> dict[str, Any]:
+    """Fit temperature and threshold on the validation split, and say what they do there."""
+    logits = trained.logits.float().cpu().numpy()
+    labels = np.array([sample.label for sample in job.valid_split.samples], np.int64)
+    temperature = calibration.fit_temperature(logits, labels)
+    right = logits.argmax(1) == labels
+    before = calibration.softmax(logits).max(1)
+    after = calibration.softmax(logits, temperature).max(1)
+    wanted = {"coverage": trained.settings.abstain_coverage, "precision": trained.settings.abstain_precision}
+    abstain = calibration.abstain(after, right, **wanted)
+    errors = [calibration.expected_calibration_error(confidence, right) for confidence in (before, after)]
+    job.say(
+        f"calibrated temperature={temperature:.4f} error_before={errors[0]:.4f} error_after={errors[1]:.4f} "
+        f"samples={len(labels)}; {_promise(abstain, wanted['precision'])}"
+    )
+    return {
+        "temperature": temperature,
+        "abstain": abstain,
+        "calibration": {"error_before": errors[0], "error_after": errors[1], "samples": len(labels)},
+    }
+
+
+def _promise(abstain: dict[str, float] | None, precision: float) -> str:
+    if abstain:
+        return (
+            f"below a confidence of {abstain['threshold']:.4f} it answers 'none of these': on validation it answers "
+            f"{abstain['coverage']:.1%}, of which {abstain['precision']:.1%} are right"
+        )
+    if precision:
+        return f"no threshold makes {precision:.1%} of the answers right on validation: every image is answered"
+    return "every image is answered"
+
+
+def _trained_on(job: Job, seconds: float) -> dict[str, Any]:
+    resources = read_config(job.paths, "resourceconfig")
+    return {
+        "instance_type": resources.get("current_instance_type", ""),
+        "instances": len(resources.get("hosts", ())) or 1,
+        "workers": job.peers.world,
+        "device": job.device.type,
+        "precision": str(job.precision).removeprefix("torch."),
+        "seconds": round(seconds, 1),
     }

@@ -1,4 +1,4 @@
-"""Scores of known answers, and the job on a model whose answers are known."""
+"""The Evaluate job on models whose answers are known."""
 
 import io
 import json
@@ -13,70 +13,9 @@ import openvino  # type: ignore[import-untyped]
 import pytest
 from openvino import opset13 as ops
 from PIL import Image
-from sklearn.metrics import (  # type: ignore[import-untyped]
-    f1_score,
-    precision_recall_fscore_support,
-    top_k_accuracy_score,
-)
-
 from training.__main__ import main
-from training.evaluate import scores
 from training.paths import Paths
 from training.transform import Preprocessing
-
-CLASSES = ("a", "b", "c")
-
-
-def _answers() -> scores.Answers:
-    confident = {0: [0.8, 0.12, 0.08], 1: [0.15, 0.8, 0.05], 2: [0.05, 0.15, 0.8]}
-    told = [(0, 0), (0, 0), (0, 1), (0, 1), (1, 1), (1, 2), (2, 2), (2, 2), (2, 2), (2, 0)]
-    probabilities = np.array([confident[predicted] for _, predicted in told])
-    return scores.Answers(probabilities, np.array([true for true, _ in told], np.int64))
-
-
-def test_the_confusion_matrix_has_truth_in_rows() -> None:
-    assert scores.confusion(_answers()).tolist() == [[2, 2, 0], [0, 1, 1], [1, 0, 3]]
-
-
-def test_scores_agree_with_scikit_learn() -> None:
-    answers = _answers()
-    rows = scores.per_class(scores.confusion(answers), CLASSES)
-    theirs = precision_recall_fscore_support(answers.labels, answers.predicted)
-    for name, values in zip(("precision", "recall", "f1", "support"), theirs, strict=True):
-        assert [row[name] for row in rows] == pytest.approx(list(values))
-    assert scores.macro_f1(scores.confusion(answers)) == pytest.approx(
-        f1_score(answers.labels, answers.predicted, average="macro")
-    )
-    assert scores.top_accuracy(answers, 2) == pytest.approx(
-        top_k_accuracy_score(answers.labels, answers.probabilities, k=2)
-    )
-
-
-def test_a_class_that_never_occurs_counts_for_nothing() -> None:
-    matrix = np.array([[3, 0, 0], [1, 2, 0], [0, 0, 0]], np.int64)
-    assert scores.per_class(matrix, CLASSES)[2] == {
-        "class": "c",
-        "precision": 0,
-        "recall": 0,
-        "f1": 0,
-        "support": 0,
-    }
-    assert scores.macro_f1(matrix) == pytest.approx((6 / 7 + 4 / 5) / 2)
-
-
-def test_the_calibration_error_is_the_gap_between_confidence_and_truth() -> None:
-    bins = scores.calibration(_answers())
-    assert len(bins) == 1
-    assert (bins[0].share, bins[0].confidence, bins[0].accuracy) == pytest.approx((1, 0.8, 0.6))
-    assert scores.expected_calibration_error(bins) == pytest.approx(0.2)
-
-
-def test_mistakes_are_listed_by_frequency() -> None:
-    assert scores.confusion_pairs(scores.confusion(_answers()), CLASSES) == [
-        {"true": "a", "predicted": "b", "count": 2},
-        {"true": "b", "predicted": "c", "count": 1},
-        {"true": "c", "predicted": "a", "count": 1},
-    ]
 
 
 def _solid(red: int, green: int) -> bytes:

@@ -1,8 +1,7 @@
 """The exported model, as the server will run it."""
 
 import json
-import shutil
-import tarfile
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,34 +17,18 @@ from training.evaluate.scores import Answers
 from training.split import Split
 from training.transform import Preprocessing, open_rgb, to_array
 
-FILES = ("model.json", "model.xml", "model.bin")
 BATCH = 16
+_NAMED = 3  # classes in an error's text
 
 
 @dataclass(frozen=True)
 class Network:
     classes: tuple[str, ...]
     how: Preprocessing
+    temperature: float
+    threshold: float | None  # confidence below which the answer is "none of these"
     record: dict[str, Any]
     compiled: Any  # openvino.CompiledModel
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Write the three files that are needed of model.tar.gz into `folder`; raises TrainingError for a broken one."""
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
-                name = member.name.removeprefix("./")
-                source = tar.extractfile(member) if name in FILES and member.isfile() else None
-                if source is not None:
-                    with source, (folder / name).open("wb") as target:
-                        shutil.copyfileobj(source, target)
-    except FileNotFoundError:
-        raise TrainingError(f"{archive} is missing; the input `model` must be a training job's artifact.") from None
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise TrainingError(f"{archive} cannot be unpacked ({error}).") from None
-    if missing := [name for name in FILES if not (folder / name).is_file()]:
-        raise TrainingError(f"{archive} holds no {', '.join(missing)}; it is no model of this training program.")
 
 
 def load(folder: Path) -> Network:
@@ -55,25 +38,47 @@ def load(folder: Path) -> Network:
         if record["format"] != 1:
             raise TrainingError(f"model.json has format {record['format']}, but this program reads format 1.")
         classes, how = tuple(record["classes"]), Preprocessing.from_dict(record["preprocessing"])
-    except (ValueError, KeyError, TypeError) as error:
+        temperature = float(record.get("temperature", 1.0))
+        threshold = float(record["abstain"]["threshold"]) if record.get("abstain") else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TrainingError(f"model.json of the model is broken ({error!r}).") from None
+    if not 0 < temperature < math.inf:
+        raise TrainingError(f"model.json of the model is broken: a temperature must be above 0, not {temperature}.")
     try:
         compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except RuntimeError as error:
         raise TrainingError(f"OpenVINO cannot load model.xml: {error}.") from None
-    return Network(classes, how, record, compiled)
+    return Network(classes, how, temperature, threshold, record, compiled)
 
 
 def answer(network: Network, split: Split) -> Answers:
-    """Return the network's probabilities for every image of `split`."""
+    """Return the network's answers for every image of `split`; the logits are looked at batch by batch."""
     if split.classes != network.classes:
-        raise TrainingError("The model and the test split have different classes; both must come from one Prepare.")
-    logits = np.concatenate([network.compiled(batch)[0] for batch in _batches(network.how, split)])  # [N, classes]
-    if not np.isfinite(logits).all():
-        raise TrainingError("The model answers with infinite or undefined numbers; it cannot be used.")
-    powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+        raise TrainingError(_difference(network.classes, split.classes))
     labels = np.array([sample.label for sample in split.samples], np.int64)
-    return Answers(powers / powers.sum(1, keepdims=True), labels)
+    parts, start = [], 0
+    for batch in _batches(network.how, split):
+        logits = network.compiled(batch)[0]  # [batch, classes]
+        if logits.shape != (len(batch), len(network.classes)):
+            raise TrainingError(
+                f"The model answers {list(logits.shape)} for {len(batch)} images of {len(network.classes)} classes."
+            )
+        if not np.isfinite(logits).all():
+            raise TrainingError("The model answers with infinite or undefined numbers; it cannot be used.")
+        parts.append(Answers.from_logits(logits, labels[start : start + len(batch)], network.temperature))
+        start += len(batch)
+    return Answers.join(parts)
+
+
+def _difference(known: tuple[str, ...], tested: tuple[str, ...]) -> str:
+    unknown, absent = (sorted(set(one) - set(other)) for one, other in ((tested, known), (known, tested)))
+    named = [
+        f"{what} {', '.join(repr(name) for name in names[:_NAMED])}{' ...' if len(names) > _NAMED else ''}"
+        for what, names in (("the model does not know", unknown), ("the test split lacks", absent))
+        if names
+    ]
+    which = "; ".join(named) or "the same ones in another order"
+    return f"The model and the test split have different classes ({which}); both must come from one Prepare."
 
 
 def _batches(how: Preprocessing, split: Split) -> Iterator[NDArray[np.float32]]:

@@ -2,57 +2,86 @@
 
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from training.calibration import coverage_and_precision, expected_calibration_error
 from training.evaluate import network, scores
+from training.evaluate.artifact import Passport, unpack
 from training.evaluate.figures import draw
+from training.evaluate.page import render
 from training.paths import Paths
 from training.split import Split, load_split
 
 SAMPLES = 24  # predictions shown
+PAIRS = 20  # confusions listed
+_OF_MODEL = ("architecture", "hyperparameters", "data", "seed", "trained_on", "history", "trials")
 
 
 def evaluate(paths: Paths) -> None:
-    """Measure `model.tar.gz` on the test split; write evaluation.json and figures.
+    """Measure `model.tar.gz` on the test split; write evaluation.json, report.html and figures.
 
     Raises TrainingError with one sentence when either input is unusable.
     """
     split = load_split(paths.processing_input("test"))
     with tempfile.TemporaryDirectory() as folder:
-        network.unpack(paths.processing_input("model") / "model.tar.gz", Path(folder))
+        passport = unpack(paths.processing_input("model") / "model.tar.gz", Path(folder))
         loaded = network.load(Path(folder))
         answers = network.answer(loaded, split)
     output = paths.processing_output("evaluation")
     output.mkdir(parents=True, exist_ok=True)
-    report = summarize(answers, split)
-    report["model"] = {key: loaded.record.get(key) for key in ("architecture", "hyperparameters", "data", "seed")}
-    draw(output / "figures", scores.confusion(answers), report["per_class"], scores.calibration(answers))
+    report = summarize(answers, split, loaded, passport)
+    draw(output / "figures", answers, report["per_class"])
+    page = render(report, answers, split, loaded.record, output / "figures" / "confusion.png")
+    (output / "report.html").write_text(page, encoding="utf-8", errors="replace")  # names may hold what UTF-8 cannot
     # Last: whoever sees evaluation.json sees everything.
     (output / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(" ".join(f"test_{name}={metric['value']:.6f}" for name, metric in report["metrics"].items()), flush=True)
 
 
-def summarize(answers: scores.Answers, split: Split) -> dict[str, Any]:
+def summarize(answers: scores.Answers, split: Split, loaded: network.Network, passport: Passport) -> dict[str, Any]:
     """Return the content of evaluation.json."""
-    matrix = scores.confusion(answers)
-    metrics = {
-        "accuracy": float(answers.right.mean()),
-        "top5_accuracy": scores.top_accuracy(answers, 5),
-        "macro_f1": scores.macro_f1(matrix),
-        "expected_calibration_error": scores.expected_calibration_error(scores.calibration(answers)),
-    }
+    rows = scores.per_class(answers, split.classes)
+    pairs = scores.confusions(answers)[:PAIRS]
     return {
         "format": 1,
-        "metrics": {name: {"value": value} for name, value in metrics.items()},
+        "metrics": {name: {"value": value} for name, value in _metrics(answers, rows).items()},
         "test_samples": len(split),
         "classes": list(split.classes),
-        "per_class": scores.per_class(matrix, split.classes),
-        "confusion_pairs": scores.confusion_pairs(matrix, split.classes),
+        "per_class": rows,
+        "confusion_pairs": [
+            {"true": split.classes[true], "predicted": split.classes[predicted], "count": count}
+            for true, predicted, count in pairs
+        ],
+        "abstain": _abstain(answers, loaded.threshold),
         "samples": _samples(answers, split),
+        "model": {key: loaded.record.get(key) for key in _OF_MODEL},
+        "passport": asdict(passport),
     }
+
+
+def _metrics(answers: scores.Answers, rows: list[dict[str, Any]]) -> dict[str, float]:
+    right = answers.right
+    return {
+        "accuracy": float(right.mean()),
+        "accuracy_lower": scores.interval(int(right.sum()), len(right))[0],
+        "top5_accuracy": scores.top_accuracy(answers, 5),
+        "macro_f1": scores.macro_f1(answers, rows),
+        "worst_classes_recall": scores.worst_classes_recall(rows),
+        "expected_calibration_error": expected_calibration_error(answers.confidence, right),
+        "uncalibrated_error": expected_calibration_error(answers.uncalibrated, right),
+    }
+
+
+def _abstain(answers: scores.Answers, threshold: float | None) -> dict[str, float | None] | None:
+    """Return what the model's threshold does on the test split; `precision` is None where nothing is answered."""
+    if threshold is None:
+        return None
+    coverage, precision = coverage_and_precision(answers.confidence, answers.right, threshold)
+    return {"threshold": threshold, "coverage": coverage, "precision": precision}
 
 
 def _samples(answers: scores.Answers, split: Split) -> list[dict[str, Any]]:

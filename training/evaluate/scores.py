@@ -1,96 +1,103 @@
-"""Numbers that say how good a classifier is, from probabilities and labels."""
+"""Numbers that say how good a classifier is. Nothing here grows with the square of the classes."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-BINS = 15  # of the calibration error, as in Guo et al. 2017
-Counts = NDArray[np.int64]
+from training.calibration import Flags, Floats, Labels, softmax
+
+WORST = 10  # classes whose recall the gate looks at
+_Z = 1.959964  # standard deviations that hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said of a split: probabilities float64 [N, classes] and true labels int64 [N]."""
+    """What a model said of a split, one entry an image."""
 
-    probabilities: NDArray[np.float64]
-    labels: Counts
+    labels: Labels
+    predicted: Labels
+    confidence: Floats  # of the predicted class, after the temperature
+    uncalibrated: Floats  # the same before it
+    rank: Labels  # of the true class among the model's answers; 0 is the first
+
+    @classmethod
+    def from_logits(cls, logits: NDArray[Any], labels: Labels, temperature: float = 1.0) -> "Answers":
+        """Read finite logits [N, classes]; classes of the same logit keep their order."""
+        rows, classes = np.arange(len(labels)), np.arange(logits.shape[1])
+        true = logits[rows, labels][:, None]
+        ahead = (logits > true) | ((logits == true) & (classes < labels[:, None]))  # [N, classes]
+        predicted = logits.argmax(1)
+        confidence, uncalibrated = (softmax(logits, one)[rows, predicted] for one in (temperature, 1.0))
+        return cls(labels, np.asarray(predicted, np.int64), confidence, uncalibrated, ahead.sum(1, dtype=np.int64))
+
+    @classmethod
+    def join(cls, parts: Sequence["Answers"]) -> "Answers":
+        return cls(*(np.concatenate([getattr(part, spec.name) for part in parts]) for spec in fields(cls)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     @property
-    def predicted(self) -> Counts:
-        return np.asarray(self.probabilities.argmax(1), np.int64)
-
-    @property
-    def confidence(self) -> NDArray[np.float64]:
-        return np.asarray(self.probabilities.max(1), np.float64)
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
+    def right(self) -> Flags:
         return np.asarray(self.predicted == self.labels)
 
 
-@dataclass(frozen=True)
-class CalibrationBin:
-    """Answers of similar confidence: their share of all, mean confidence and accuracy."""
-
-    share: float
-    confidence: float
-    accuracy: float
-
-
-def confusion(answers: Answers) -> Counts:
-    """Return counts [true class, predicted class]."""
-    classes = answers.probabilities.shape[1]
-    flat = np.bincount(answers.labels * classes + answers.predicted, minlength=classes * classes)
-    return flat.reshape(classes, classes).astype(np.int64)
+def interval(hits: int, of: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share (Wilson 1927): honest for few images and near 0 and 1."""
+    if not of:
+        return 0.0, 1.0
+    share, weight = hits / of, _Z * _Z / of
+    middle = (share + weight / 2) / (1 + weight)
+    reach = _Z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def per_class(matrix: Counts, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+def per_class(answers: Answers, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Return precision, recall, F1 and support of each class; 0 where a ratio has no denominator."""
-    rows = []
-    for number, name in enumerate(classes):
-        hits, support, claimed = matrix[number, number], matrix[number].sum(), matrix[:, number].sum()
-        scores = {"precision": _ratio(hits, claimed), "recall": _ratio(hits, support)}
-        rows.append({"class": name, **scores, "f1": _ratio(2 * hits, support + claimed), "support": int(support)})
-    return rows
+    count = len(classes)
+    supports, claims = (np.bincount(of, minlength=count) for of in (answers.labels, answers.predicted))
+    hits = np.bincount(answers.labels[answers.right], minlength=count)
+    return [
+        {
+            "class": name,
+            "precision": _ratio(hit, claimed),
+            "recall": _ratio(hit, support),
+            "f1": _ratio(2 * hit, support + claimed),
+            "support": int(support),
+        }
+        for name, hit, support, claimed in zip(classes, hits, supports, claims, strict=True)
+    ]
 
 
-def macro_f1(matrix: Counts) -> float:
+def worst_classes_recall(rows: Sequence[dict[str, Any]], worst: int = WORST) -> float:
+    """Return the mean recall of the `worst` classes that have test images at all (of all, where there are fewer)."""
+    recalls = sorted(row["recall"] for row in rows if row["support"])
+    return float(np.mean(recalls[:worst]))
+
+
+def macro_f1(answers: Answers, rows: Sequence[dict[str, Any]]) -> float:
     """Return the mean F1 of the classes that occur as truth or as an answer (as scikit-learn has it)."""
-    denominators = matrix.sum(0) + matrix.sum(1)
-    occurs = denominators > 0
-    return float((2 * np.diagonal(matrix)[occurs] / denominators[occurs]).mean())
+    occurs = np.union1d(answers.labels, answers.predicted)
+    return float(np.mean([rows[number]["f1"] for number in occurs]))
 
 
 def top_accuracy(answers: Answers, count: int) -> float:
     """Return the share of images whose class is among the `count` likeliest."""
-    best = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, :count]
-    return float((best == answers.labels[:, None]).any(1).mean())
+    return float((answers.rank < count).mean())
 
 
-def calibration(answers: Answers) -> list[CalibrationBin]:
-    """Return the bins of equal width in confidence that hold any answers."""
-    which = np.minimum((answers.confidence * BINS).astype(int), BINS - 1)
-    bins = []
-    for number in np.unique(which):
-        inside = which == number
-        confidence, accuracy = answers.confidence[inside].mean(), answers.right[inside].mean()
-        bins.append(CalibrationBin(float(inside.mean()), float(confidence), float(accuracy)))
-    return bins
-
-
-def expected_calibration_error(bins: list[CalibrationBin]) -> float:
-    return sum(one.share * abs(one.confidence - one.accuracy) for one in bins)
-
-
-def confusion_pairs(matrix: Counts, classes: tuple[str, ...], most: int = 20) -> list[dict[str, Any]]:
-    """Return the most frequent mistakes, most frequent first, then in class order."""
-    mistakes = matrix.copy()
-    np.fill_diagonal(mistakes, 0)
-    pairs = [(int(mistakes[i, j]), int(i), int(j)) for i, j in np.argwhere(mistakes)]
-    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
-    return [{"true": classes[i], "predicted": classes[j], "count": count} for count, i, j in pairs[:most]]
+def confusions(answers: Answers) -> list[tuple[int, int, int]]:
+    """Return (true class, predicted class, images) of the mistakes, most frequent first, then in class order."""
+    wrong = ~answers.right
+    pairs, counts = np.unique(
+        np.stack([answers.labels[wrong], answers.predicted[wrong]]), axis=1, return_counts=True
+    )  # [2, pairs], in class order
+    order = np.argsort(-counts, kind="stable")
+    return [(int(pairs[0, i]), int(pairs[1, i]), int(counts[i])) for i in order]
 
 
 def _ratio(part: np.int64, whole: np.int64) -> float:
