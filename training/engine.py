@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 Parameters = list[dict[str, object]]
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class NotFinite(ArithmeticError):
@@ -41,9 +42,10 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     its first weights.
     """
 
-    def update(kept: list[Tensor], now: list[Tensor], steps: Tensor) -> None:
+    def update(kept: Tensors, now: Tensors, steps: Tensor | int) -> None:
         count = int(steps)
-        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(kept, now, steps)
+        mean = get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))  # type: ignore[no-untyped-call]
+        mean(kept, now, steps)
 
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 

@@ -1,169 +1,128 @@
 """Whole-network mode: every weight learns, from images that are decoded and augmented anew in each epoch."""
 
+import os
 import time
-from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
-from training import checkpoint, engine
-from training import model as networks
-from training.data import Images, Share, batches, mix, steps_per_epoch, train_plan, valid_plan
+from training import engine
+from training.data import Images, Item, Share, batches, mix, step_size, train_plan
 from training.errors import TrainingError
 from training.job import Flag, Job, Trained
 from training.metrics import format_epoch
+from training.whole import keep
+from training.whole.learner import Learner
+from training.whole.validate import measures, named, validate
 
 CHECKPOINT_SECONDS = 300.0  # spot instances may vanish without the signal; an epoch can be longer than that
 
 
 def train_whole(job: Job, stop: Flag) -> Trained | None:
-    """Train to the last epoch; None when `stop` was set: the checkpoint is written."""
-    run = Run(job)
-    run.resume()
-    return run.train(stop)
+    """Train to the last epoch; None when `stop` was set: the checkpoint is written.
 
-
-@dataclass
-class Progress:
-    """How far the run is: `step` steps of `epoch` (both from 0) are done, with this sum of losses over images."""
-
-    epoch: int = 0
-    step: int = 0
-    loss: float = 0.0
-    images: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    Checkpoints are written after each epoch and every CHECKPOINT_SECONDS (the environment variable of that name comes
+    first). A finished run leaves its last: started again it validates and exports once more, and trains nothing.
+    """
+    return Run(job, stop).train()
 
 
 class Run:
     """A training run's parts, made once; `train` moves `progress` to the end or stops at the flag."""
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.settings, self.peers = job, job.settings, job.peers
-        self.model = job.network()
-        if job.mode == "head":
-            networks.freeze_backbone(self.model)
-        self.model.to(job.device)
-        self.optimizer = engine.optimizer_for(self.model, weight_decay=self.settings.weight_decay)
-        self.progress = Progress()
+    def __init__(self, job: Job, stop: Flag) -> None:
+        self.job, self.settings, self.peers, self.stop = job, job.settings, job.peers, stop
+        self.share = Share(self.peers.rank, self.peers.world)
+        self.interval = _interval()
+        if job.mode == "whole":
+            _refuse_single_images(job)
+        self.learner = Learner(job)
+        self.progress = keep.resume(job, self.learner)
 
-    def resume(self) -> None:
-        """Take up the newest whole checkpoint of this very run; worker 0 reads it for all."""
-        found, damaged = checkpoint.newest(self.job.paths.checkpoints) if self.peers.first else (None, [])
-        for name in damaged:
-            print(f"checkpoint {name} is damaged and passed over", flush=True)
-        if found and found["identity"] != self.job.identity():
-            print("the checkpoints belong to another run (data or settings differ): starting anew", flush=True)
-            found = None
-        state = self.peers.from_first(found)
-        if state:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.progress = Progress(**state["progress"])
-            self.job.say(f"resuming at epoch={self.progress.epoch + 1} step={self.progress.step}")
-
-    def save(self) -> None:
-        """Write a checkpoint. Random numbers need none: each step's seed follows from epoch, step and worker."""
-        if self.peers.first:
-            steps = steps_per_epoch(len(self.job.train_split), self.settings.batch_size, self.peers.world)
-            state = {
-                "identity": self.job.identity(),
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "progress": vars(self.progress),
-            }
-            checkpoint.save(self.job.paths.checkpoints, self.progress.epoch * steps + self.progress.step, state)
-
-    def train(self, stop: Flag) -> Trained | None:
+    def train(self) -> Trained | None:
         """Train to the last epoch, or save and return None once any worker was told to stop."""
-        learner = self._learner()
         logits = None
         while self.progress.epoch < self.settings.epochs:
             started, before = time.monotonic(), self.progress.images
-            if not self._train_epoch(learner, stop):
+            if not self._train_epoch():
                 return None
             seconds, images = time.monotonic() - started, self.progress.images - before
-            logits = self._validate(stop)
+            logits = self._validate()
             if logits is None:
                 return None
             self._finish_epoch(logits, images / max(seconds, 1e-9))
         if logits is None:  # resumed behind the last epoch
-            logits = self._validate(stop)
+            logits = self._validate()
         if logits is None:
             return None
-        return Trained(self.model, self.settings, logits, self.progress.history)
+        model = self.learner.kept.to(memory_format=torch.contiguous_format)
+        return Trained(model, self.settings, logits, self.progress.history)
 
-    def _train_epoch(self, learner: nn.Module, stop: Flag) -> bool:
-        share, seed, now = Share(self.peers.rank, self.peers.world), self.settings.seed, self.progress
-        plan = train_plan(len(self.job.train_split), self.settings.batch_size, share, seed=seed, epoch=now.epoch)
+    def _train_epoch(self) -> bool:
+        now, size = self.progress, self.settings.batch_size
+        plan = train_plan(len(self.job.train_split), size, self.share, seed=self.settings.seed, epoch=now.epoch)
         data = Images(self.job.train_split, self.job.how, augment=True)
         saved = time.monotonic()
-        networks.set_training(self.model, self.job.mode)
+        self.learner.train()
         for images, labels in batches(data, plan[now.step :], self.job.device):
-            torch.manual_seed(mix(seed, now.epoch, now.step, share.rank))  # dropout
-            loss = self._step(learner, images, labels, now, steps=len(plan))
-            total, count, stops = self.peers.sum(loss * len(labels), len(labels), stop.is_set)
+            loss = self._step(images, labels, plan)
+            total, count, stops = self.peers.sum(loss * len(labels), len(labels), self.stop.is_set)
             now.step, now.loss, now.images = now.step + 1, now.loss + total, now.images + count
             if stops:
-                self.save()
-                self.job.say(f"stopped by SIGTERM after epoch={now.epoch + 1} step={now.step}; checkpoint written")
+                self._leave(f"after epoch={now.epoch + 1} step={now.step}")
                 return False
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self.save()
+            if time.monotonic() - saved > self.interval:
+                keep.save(self.job, self.learner, now)
                 saved = time.monotonic()
         return True
 
-    def _step(self, learner: nn.Module, images: torch.Tensor, labels: torch.Tensor, now: Progress, steps: int) -> float:
-        rate = engine.learning_rate(
-            now.epoch * steps + now.step, self.settings.epochs * steps, self.settings.learning_rate
-        )
+    def _step(self, images: Tensor, labels: Tensor, plan: list[list[Item]]) -> float:
+        now, peak, seed = self.progress, self.settings.learning_rate, self.settings.seed
+        rate = engine.learning_rate(now.epoch * len(plan) + now.step, self.settings.epochs * len(plan), peak)
+        share = engine.mixup_share(self.settings.mixup, mix(seed, now.epoch, now.step))
+        torch.manual_seed(mix(seed, now.epoch, now.step, self.share.rank))  # dropout
         try:
-            return engine.train_step(
-                learner,
-                self.optimizer,
-                images,
-                labels,
-                rate=rate,
-                label_smoothing=self.settings.label_smoothing,
-                precision=self.job.precision,
-            )
+            return self.learner.step(images, labels, rate=rate, share=share)
         except engine.NotFinite as error:
+            names = named([self.job.train_split.samples[index].name for index, _ in plan[now.step]])
             raise TrainingError(
-                f"Training stopped at epoch {now.epoch + 1}, batch {now.step + 1} of {steps}: {error}; "
-                f"try a learning_rate below {self.settings.learning_rate:g}."
+                f"Training stopped at epoch {now.epoch + 1}, batch {now.step + 1} of {len(plan)}: {error}. "
+                f"Try a learning_rate below {peak:g}; the batch is {names}."
             ) from None
 
-    def _validate(self, stop: Flag) -> Tensor | None:
-        """Return float32 [validation images, classes], the same on each worker; None when stopped."""
-        plan = valid_plan(len(self.job.valid_split), self.settings.batch_size, Share(self.peers.rank, self.peers.world))
-        data = Images(self.job.valid_split, self.job.how, augment=False)
-        pending = batches(data, plan, self.job.device)
-        unless_stopped = (images for images, _ in pending if not stop.is_set)
-        logits = engine.answer(self.model, unless_stopped, self.job.precision)
-        if self.peers.sum(stop.is_set)[0]:  # the epoch's last step is kept; validation starts over
-            self.save()
-            self.job.say(f"stopped by SIGTERM while validating epoch={self.progress.epoch + 1}; checkpoint written")
-            return None
-        return self.peers.interleave(logits, len(self.job.valid_split))
+    def _validate(self) -> Tensor | None:
+        logits = validate(self.job, self.learner, self.stop)
+        if logits is None:  # the epoch's last step is kept; validation starts over
+            self._leave(f"while validating epoch={self.progress.epoch + 1}")
+        return logits
+
+    def _leave(self, where: str) -> None:
+        keep.save(self.job, self.learner, self.progress)
+        self.job.say(f"stopped by SIGTERM {where}; checkpoint written")
 
     def _finish_epoch(self, logits: Tensor, speed: float) -> None:
         now = self.progress
-        labels = torch.tensor([sample.label for sample in self.job.valid_split.samples])
-        metrics = {
-            "train_loss": now.loss / max(1.0, now.images),
-            "valid_loss": functional.cross_entropy(logits, labels).item(),
-            "valid_accuracy": (logits.argmax(1) == labels).float().mean().item(),
-            "images_per_second": speed,
-        }
+        loss = now.loss / max(1.0, now.images)
+        metrics = {"train_loss": loss, **measures(logits, self.job), "images_per_second": speed}
         self.job.say(format_epoch(now.epoch + 1, **metrics))
         history = [*now.history, {"epoch": now.epoch + 1, **metrics}]
-        self.progress = Progress(epoch=now.epoch + 1, history=history)
-        self.save()
+        self.progress = keep.Progress(epoch=now.epoch + 1, history=history)
+        keep.save(self.job, self.learner, self.progress)
 
-    def _learner(self) -> nn.Module:
-        if self.peers.world == 1:
-            return self.model
-        return DistributedDataParallel(
-            self.model, device_ids=[self.job.device] if self.job.device.type == "cuda" else None
+
+def _refuse_single_images(job: Job) -> None:
+    """Batch normalization compares a batch's images with each other: of a single one it makes zeros."""
+    images, batch, world = len(job.train_split), job.settings.batch_size, job.peers.world
+    if step_size(images, batch, world) == world:
+        raise TrainingError(
+            f"Whole-network training needs two images a worker and step, but {images} images in batches of {batch} "
+            f"leave one for each of the {world} workers; raise batch_size, or give more images."
         )
+
+
+def _interval() -> float:
+    text = os.environ.get("CHECKPOINT_SECONDS", "")
+    try:
+        return float(text) if text else CHECKPOINT_SECONDS
+    except ValueError:
+        raise TrainingError(f"CHECKPOINT_SECONDS must be a number of seconds, not {text!r}.") from None
