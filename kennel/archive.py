@@ -1,0 +1,90 @@
+"""Reads a model.tar.gz that may be hostile: nothing is written, and whatever is read has a bound."""
+
+import gzip
+import hashlib
+import tarfile
+import zlib
+from dataclasses import dataclass
+from typing import IO
+
+from kennel.errors import KennelError
+
+LARGEST = 8 << 30  # bytes unpacked
+_MEMBERS = 64
+_KEPT = 32 << 20  # bytes of a JSON file, which is read into memory
+_CHUNK = 1 << 20
+_HEADER = 4 << 20  # bytes that tarfile may ask for in one piece: its extended headers are read whole
+
+
+@dataclass(frozen=True)
+class Member:
+    """`content` is the file itself for `.json`, else empty."""
+
+    sha256: str
+    content: bytes
+
+
+class _Bounded:
+    """What tarfile needs of a file, with an end to it."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        if size > _HEADER:
+            raise KennelError("The archive is refused: one of its headers is as large as a file.")
+        self._check(self._stream.tell() + size)
+        return self._stream.read(size)
+
+    def seek(self, place: int) -> int:
+        self._check(place)
+        return self._stream.seek(place)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def _check(self, place: int) -> None:
+        if place > LARGEST:
+            raise KennelError(f"The archive is refused: it unpacks to more than {LARGEST >> 30} GiB.")
+
+
+def read_members(file: IO[bytes], name: str) -> dict[str, Member]:
+    """Return the files of the flat archive `file` by their names; raises KennelError for anything but that."""
+    found: dict[str, Member] = {}
+    try:
+        with gzip.GzipFile(fileobj=file) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:  # type: ignore[call-overload]
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # tarfile would keep each header of an endless archive
+                if member.isdir() and member.name == ".":
+                    continue
+                plain = _plain_name(member, found)
+                found[plain] = _read(tar, member, keep=plain.endswith(".json"))
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
+        raise KennelError(f"{name} is no whole model.tar.gz ({error}).") from None
+    return found
+
+
+def _plain_name(member: tarfile.TarInfo, found: dict[str, Member]) -> str:
+    name = member.name.removeprefix("./")
+    if not name or "/" in name or "\\" in name or name == "..":
+        raise KennelError(f"The archive is refused: the name {member.name[:200]!r} leads into a folder.")
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
+        raise KennelError(f"The archive is refused: {name[:200]!r} is no plain file.")
+    if name in found:
+        raise KennelError(f"The archive is refused: it holds {name[:200]!r} twice, and readers differ in which counts.")
+    if len(found) == _MEMBERS:
+        raise KennelError(f"The archive is refused: it holds more than {_MEMBERS} files.")
+    if name.endswith(".json") and member.size > _KEPT:
+        raise KennelError(f"The archive is refused: {name[:200]!r} is larger than {_KEPT >> 20} MiB.")
+    return name
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, *, keep: bool) -> Member:
+    whole, parts = hashlib.sha256(), []
+    source = tar.extractfile(member)
+    assert source is not None  # a plain file
+    with source:
+        while data := source.read(_CHUNK):
+            whole.update(data)
+            parts += [data] if keep else []
+    return Member(whole.hexdigest(), b"".join(parts))
