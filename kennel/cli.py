@@ -2,6 +2,7 @@
 
 import typer
 
+from kennel.commands.compare import compare
 from kennel.commands.invoke import invoke
 from kennel.commands.rehearse import rehearse
 from kennel.commands.status import status
@@ -19,5 +20,5 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (rehearse, upload, train, verify, invoke, status):
+for command in (rehearse, upload, train, compare, verify, invoke, status):
     app.command()(command)

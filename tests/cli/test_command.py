@@ -107,7 +107,7 @@ def test_what_the_environment_lacks_is_said(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["upload", "invoke", "status", "rehearse"])
+@pytest.mark.parametrize("command", ["upload", "invoke", "status", "rehearse", "train", "compare", "verify"])
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     done = kennel(command, "--help", TERM="dumb")
     assert done.exit_code == 0

@@ -1,0 +1,94 @@
+"""One past run in the numbers that can be compared, and how they are read from evaluation.json."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kennel.errors import KennelError
+
+_Z = 1.959964  # of a 95 % interval
+_WORST = 3  # classes shown
+Evaluation = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """`seconds` of all steps together; `billable_seconds` summed over instances; `cost` in dollars, None: unknown.
+
+    `instance_type` is empty on the operator's own machine. `accuracy`, `low` and `high` are fractions.
+    """
+
+    run: str
+    launcher: str  # SageMaker, SageMaker spot, EC2 or local
+    instance_type: str
+    instances: int
+    started: str  # ISO 8601, UTC
+    images: int
+    epochs: int
+    mode: str
+    seconds: float
+    billable_seconds: float
+    cost: float | None
+    accuracy: float
+    low: float
+    high: float
+    worst: tuple[tuple[str, float], ...]  # class and recall, the worst first
+    fingerprint: str
+
+    @property
+    def place(self) -> str:
+        """`2 x ml.m5.xlarge`, or `this machine`."""
+        on = self.instance_type or ("this machine" if self.launcher == "local" else "unknown type")
+        return f"{self.instances} x {on}" if self.instance_type or self.instances > 1 else on
+
+
+def read_evaluation(file: Path) -> Evaluation:
+    """evaluation.json; raises KennelError where it is missing or broken."""
+    try:
+        content: Evaluation = json.loads(file.read_text(encoding="utf-8"))
+        return content
+    except (OSError, ValueError) as error:
+        raise KennelError(f"{file} cannot be read ({error}).") from error
+
+
+def learned(evaluation: Evaluation) -> dict[str, Any]:
+    """The fields of Run that evaluation.json knows; raises KeyError, TypeError or ValueError for a broken one."""
+    model, count = evaluation["model"], int(evaluation["test_samples"])
+    settings, data = model.get("hyperparameters") or {}, model.get("data") or {}
+    accuracy = float(evaluation["metrics"]["accuracy"]["value"])
+    low, high = interval(accuracy, count)
+    recalls = sorted((float(one["recall"]), str(one["class"])) for one in evaluation["per_class"] if one["support"])
+    return {
+        "images": int(data.get("train_images") or 0) + int(data.get("valid_images") or 0) + count,
+        "epochs": int(settings.get("epochs") or 0),
+        "mode": _mode(model, settings),
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "worst": tuple((name, recall) for recall, name in recalls[:_WORST]),
+        "fingerprint": str(data.get("fingerprint") or ""),
+    }
+
+
+def trained_on(evaluation: Evaluation) -> tuple[str, int, float]:
+    """Instance type, instances and seconds of the training itself, as the model remembers them."""
+    about = evaluation["model"].get("trained_on") or {}
+    return str(about.get("instance_type") or ""), int(about.get("instances") or 1), float(about.get("seconds") or 0)
+
+
+def interval(share: float, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share seen on `count` images (Wilson 1927)."""
+    if count <= 0:
+        return 0.0, 1.0
+    z2 = _Z**2
+    middle, room = share + z2 / (2 * count), _Z * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    return max(0.0, (middle - room) / (1 + z2 / count)), min(1.0, (middle + room) / (1 + z2 / count))
+
+
+def _mode(model: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    if model.get("trials"):
+        return "head"  # only head mode tries settings within one job
+    return str(settings.get("mode") or "auto")

@@ -1,0 +1,62 @@
+"""The table of past runs, narrow enough for 80 columns."""
+
+import dataclasses
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kennel.commands.common import print_json
+from kennel.compare.advice import advise, spoken
+from kennel.compare.gather import Found
+from kennel.compare.records import Run
+from kennel.prices import Prices, dollars
+
+
+def show(found: Found, images: int, prices: Prices, *, as_json: bool) -> None:
+    advice = advise(found.runs, images or found.newest_images)
+    if as_json:
+        return print_json(
+            {
+                "runs": [dataclasses.asdict(run) for run in found.runs],
+                "unread": found.unread,
+                "without_aws": found.without_aws,
+                "advice": advice,
+            }
+        )
+    console = Console(highlight=False)
+    if found.runs:
+        console.print(_table(found.runs))
+        _say(console, prices.note)
+    if found.without_aws:
+        _say(console, f"Only runs on this machine are compared: {found.without_aws}")
+    for where in found.unread:
+        _say(console, f"Not read, since it is incomplete or of another version: {where}")
+    _say(console, advice)
+
+
+def _table(runs: list[Run]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("run", "on", "images", "time", "cost", "test accuracy", "worst classes"):
+        table.add_column(title, justify="left" if title in ("run", "on", "worst classes") else "right", overflow="fold")
+    for run in runs:
+        table.add_row(*(Text(cell) for cell in _cells(run)))
+    return table
+
+
+def _cells(run: Run) -> tuple[str, ...]:
+    billed = f"\n{spoken(run.billable_seconds)} billed" if run.launcher != "local" else ""
+    return (
+        f"{run.launcher}\n{run.started[:16].replace('T', ' ')}",
+        run.place,
+        f"{run.images:,}\n{run.epochs} epochs\n{run.mode}",
+        spoken(run.seconds) + billed,
+        "none" if run.launcher == "local" else dollars(run.cost),
+        f"{run.accuracy:.1%}\n{run.low:.1%} to {run.high:.1%}",
+        "\n".join(f"{name} {recall:.0%}" for name, recall in run.worst),
+    )
+
+
+def _say(console: Console, text: Any) -> None:
+    console.print(text, markup=False, soft_wrap=True)

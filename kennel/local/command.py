@@ -1,0 +1,80 @@
+"""`kennel train --local`, from the options to the last word."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from kennel.board import Board
+from kennel.commands.common import print_json
+from kennel.compare.records import interval, read_evaluation
+from kennel.errors import KennelError
+from kennel.folder import look_at
+from kennel.local.record import RunFolder, new_run, read_run
+from kennel.local.run import Interrupted, LocalRun
+from kennel.local.signals import asked_to_stop
+from kennel.rehearsal.containers import pick_engine
+from kennel.train.request import Request
+
+
+def on_this_machine(request: Request) -> None:
+    """Train here, or go on with an interrupted run; raises KennelError when it fails."""
+    run = read_run(request.runs, request.resume) if request.resume else _new(request)
+    if run.record.status == "done":
+        raise KennelError(f"Run {run.record.run} is complete; there is nothing to go on with.")
+    console = Console(highlight=False, stderr=request.as_json)
+    with run.locked(), Board(console) as board, asked_to_stop(board.say) as stopped:
+        board.say(f"Run {run.record.run}")
+        engine = pick_engine()
+        if engine.notice:
+            board.say(engine.notice)
+        try:
+            LocalRun(run, engine, board, stopped).go()
+        except Interrupted as error:
+            typer.echo(f"kennel: {error}", err=True)
+            raise typer.Exit(130) from None
+        finally:
+            engine.close()
+    _last_word(run, request, console)
+
+
+def _new(request: Request) -> RunFolder:
+    assert request.local is not None
+    look_at(request.local)  # what is wrong with the folder is said before anything is made
+    if request.weights and not request.weights.is_file():
+        raise KennelError(f"{request.weights} does not exist; --weights wants a torchvision state_dict (.pth).")
+    hyperparameters = dict(request.hyperparameters)
+    if request.tune is not None:
+        hyperparameters["trials"] = str(request.tune)
+    return new_run(
+        request.runs,
+        data=request.local,
+        weights=request.weights,
+        hyperparameters=hyperparameters,
+        duplicates=request.duplicates or "",
+        instances=request.instances or 1,
+    )
+
+
+def _last_word(run: RunFolder, request: Request, console: Console) -> None:
+    evaluation = read_evaluation(run.path / "evaluation" / "evaluation.json")
+    if request.as_json:
+        metrics = {name: one["value"] for name, one in evaluation["metrics"].items()}
+        return print_json({**dataclasses.asdict(run.record), "folder": str(run.path), "metrics": metrics})
+    console.print(accuracy_line(evaluation))
+    for title, file in (("Model ", "output/model.tar.gz"), ("Report", "evaluation/report.html")):
+        if (run.path / file).is_file():
+            console.print(f"{title}: {_shown(run.path / file)}", markup=False, soft_wrap=True)
+
+
+def accuracy_line(evaluation: Mapping[str, Any]) -> str:
+    accuracy, count = evaluation["metrics"]["accuracy"]["value"], evaluation["test_samples"]
+    low, high = interval(accuracy, count)
+    return f"Test accuracy {accuracy:.1%}, with 95 % confidence {low:.1%} to {high:.1%} ({count:,} images)."
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
