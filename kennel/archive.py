@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from kennel.errors import KennelError
 LARGEST = 8 << 30  # bytes unpacked
 _MEMBERS = 64
 _KEPT = 32 << 20  # bytes of a JSON file, which is read into memory
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _CHUNK = 1 << 20
 _HEADER = 4 << 20  # bytes that tarfile may ask for in one piece: its extended headers are read whole
 
@@ -53,29 +55,28 @@ def read_members(file: IO[bytes], name: str) -> dict[str, Member]:
     found: dict[str, Member] = {}
     try:
         with gzip.GzipFile(fileobj=file) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:  # type: ignore[call-overload]
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # tarfile would keep each header of an endless archive
+            for count, member in enumerate(tar):
+                if count == _MEMBERS:
+                    raise KennelError(f"The archive is refused: it holds more than {_MEMBERS} entries.")
                 if member.isdir() and member.name == ".":
                     continue
                 plain = _plain_name(member, found)
                 found[plain] = _read(tar, member, keep=plain.endswith(".json"))
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, RecursionError) as error:
         raise KennelError(f"{name} is no whole model.tar.gz ({error}).") from None
     return found
 
 
 def _plain_name(member: tarfile.TarInfo, found: dict[str, Member]) -> str:
     name = member.name.removeprefix("./")
-    if not name or "/" in name or "\\" in name or name == "..":
-        raise KennelError(f"The archive is refused: the name {member.name[:200]!r} leads into a folder.")
+    if not _NAME.fullmatch(name):
+        raise KennelError(f"The archive is refused: {ascii(member.name[:100])} is no plain file name.")
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
-        raise KennelError(f"The archive is refused: {name[:200]!r} is no plain file.")
+        raise KennelError(f"The archive is refused: {name} is no plain file.")
     if name in found:
-        raise KennelError(f"The archive is refused: it holds {name[:200]!r} twice, and readers differ in which counts.")
-    if len(found) == _MEMBERS:
-        raise KennelError(f"The archive is refused: it holds more than {_MEMBERS} files.")
+        raise KennelError(f"The archive is refused: it holds {name} twice, and readers differ in which counts.")
     if name.endswith(".json") and member.size > _KEPT:
-        raise KennelError(f"The archive is refused: {name[:200]!r} is larger than {_KEPT >> 20} MiB.")
+        raise KennelError(f"The archive is refused: {name} is larger than {_KEPT >> 20} MiB.")
     return name
 
 
