@@ -13,6 +13,7 @@ from kennel.errors import KennelError
 from kennel.rehearsal.jobs.events import StepEvent
 
 _POLL_S = 0.1
+_SHOWN = ("The spot instance", "trial=", "features ", "resuming ", "stopped by SIGTERM")
 
 
 class Follower:
@@ -35,10 +36,19 @@ class Follower:
         elif event.kind == "trial":
             self.trials.append({"trial": event.job, **event.metrics, "chosen": event.detail})
         elif event.kind == "log":
-            if event.detail.startswith("The spot instance"):
-                self.display.log(event.detail)
+            self._log(event.detail)
         elif event.step in self._open:
             self._close(event)
+
+    def _log(self, line: str) -> None:
+        """Show the few lines that say what a job does; a trial of head mode, which is no job, ends with such a line."""
+        if line.startswith("trial="):
+            said = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            number, accuracy = f"{said.pop('trial')}/{said.pop('of', '?')}", float(said.pop("trial_accuracy", "nan"))
+            chosen = ", ".join(f"{name} {value}" for name, value in said.items())
+            self.trials.append({"trial": number, "valid_accuracy": accuracy, "chosen": chosen})
+        if line.startswith(_SHOWN):
+            self.display.log(line)
 
     def _epoch(self, event: StepEvent) -> None:
         """Number the metric lines: the pipeline's metrics are what CloudWatch shall draw, which the epoch is not."""
@@ -90,6 +100,17 @@ def finished(sagemaker: Any, execution: str) -> dict[str, Any]:
             break
         time.sleep(_POLL_S)
     if about["PipelineExecutionStatus"] != "Succeeded":
-        reason = about.get("FailureReason") or about["PipelineExecutionStatus"]
-        raise KennelError(f"The pipeline ended as {about['PipelineExecutionStatus']}: {reason}")
+        raise KennelError(_rejection(sagemaker, execution) or _failure(about))
     return about
+
+
+def _failure(about: dict[str, Any]) -> str:
+    reason = about.get("FailureReason") or about["PipelineExecutionStatus"]
+    return f"The pipeline ended as {about['PipelineExecutionStatus']}: {reason}"
+
+
+def _rejection(sagemaker: Any, execution: str) -> str:
+    """What a Fail step says for itself: that a model was not good enough is a result, no accident."""
+    steps = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=execution)["PipelineExecutionSteps"]
+    said = (step.get("Metadata", {}).get("Fail", {}).get("ErrorMessage", "") for step in steps)
+    return next(filter(None, said), "")

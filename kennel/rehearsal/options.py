@@ -17,7 +17,7 @@ _RANGES = {
     "batch_size": (1, 65_536),
     "learning_rate": (1e-9, 10),
     "instances": (1, 8),
-    "tune": (0, 100),
+    "tune": (0, 500),
     "port": (0, 65_535),
     "seed": (0, 2**31 - 1),
     "threshold": (0, 1),
@@ -37,7 +37,7 @@ class Options:
     batch_size: int = 64
     learning_rate: float = 0.0029
     instances: int = 1
-    tune: int = 0  # trials; 0 = no tuning
+    tune: int = 0  # trials: of the head within one job, of the whole network a job each; 0 = no tuning
     spot: bool = False
     images: bool = False
     keep: bool = False
@@ -49,8 +49,8 @@ class Options:
     photos: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.model not in MODELS:
-            raise KennelError(f"--model must be one of {', '.join(MODELS)}, not {self.model!r}.")
+        _check_choice("model", self.model, MODELS)
+        _check_choice("duplicates", self.duplicates, DUPLICATES)
         stack_name(self.stage, "")
         for field in fields(self):
             _check_range(field.name, getattr(self, field.name))
@@ -58,13 +58,16 @@ class Options:
             raise KennelError(f"--data must be a folder of class folders, but {self.data} is none.")
         if self.weights is not None and not self.weights.is_file():
             raise KennelError(f"--weights must be a torchvision state_dict (.pth), but {self.weights} is no file.")
-        if self.duplicates not in DUPLICATES:
-            raise KennelError(f"--duplicates must be one of {', '.join(DUPLICATES)}, not {self.duplicates!r}.")
         for photo in self.photos:
             if not photo.exists():
                 raise KennelError(f"--photos names {photo}, which does not exist.")
         if self.out.exists() and not self.out.is_dir():
             raise KennelError(f"--out must be a folder, but {self.out} is a file.")
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise KennelError(f"--{name} must be one of {', '.join(known)}, not {value!r}.")
 
 
 def _check_range(name: str, value: object) -> None:

@@ -24,6 +24,7 @@ class Record:
     prepare: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     figures: list[Path] = field(default_factory=list)
+    model_page: Path | None = None
     predictions: list[Prediction] = field(default_factory=list)
     coverage: list[CoverageRow] = field(default_factory=list)
     denied: list[str] = field(default_factory=list)
@@ -33,7 +34,19 @@ class Record:
 
     def write(self) -> Path:
         """Write rehearsal.json and report.html into `--out`; return the latter's path."""
-        report = RehearsalReport(
+        return write(self._report(), self.options.out)
+
+    def accuracy(self) -> str:
+        """How good the model is, in a few words; empty where nothing was measured."""
+        report = self._report()
+        if report.test_accuracy is None or report.test_interval is None:
+            return ""
+        low, high = report.test_interval
+        images = self.evaluation["test_samples"]
+        return f"accuracy {report.test_accuracy:.1%} on {images:,} test images (95 % interval {low:.1%} to {high:.1%})"
+
+    def _report(self) -> RehearsalReport:
+        return RehearsalReport(
             stage=self.options.stage,
             started=self.started,
             data=str(self.options.data or "handwritten digits (scikit-learn)"),
@@ -45,6 +58,7 @@ class Record:
             prepare=self.prepare,
             evaluation=self.evaluation,
             figures=self.figures,
+            model_page=self.model_page,
             predictions=self.predictions,
             coverage=self.coverage,
             denied=self.denied,
@@ -52,7 +66,6 @@ class Record:
             environment=self.environment,
             failure=self.failure,
         )
-        return write(report, self.options.out)
 
     def _metrics(self) -> dict[str, float]:
         measured = self.evaluation.get("metrics", {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from kennel.rehearsal.pictures import Picture
 from kennel.rehearsal.record import Record
 from kennel.rehearsal.release import approve, registered, wait_until_served
 from kennel.rehearsal.report import Prediction
+from kennel.rehearsal.results import Results
 from kennel.upload import Upload, upload_dataset
 
 _PICTURES = 12
@@ -28,6 +28,7 @@ class Session:
     assembly: Path
     deployed: Deployed
     upload: Upload
+    results: Results
     package: dict[str, Any]
 
     def __init__(self, options: Options, work: Path, record: Record, cloud: Cloud) -> None:
@@ -47,15 +48,18 @@ class Session:
         sagemaker = self.cloud.client("sagemaker")
         self.cloud.pipeline_overrides.update(self.record.overrides)
         with self.display.step("Upload the data") as step:
-            self.upload = upload_dataset(data, bucket=self._bucket, s3=self.cloud.client("s3"), name="rehearsal")
+            s3, weights = self.cloud.client("s3"), self.options.weights
+            self.upload = upload_dataset(data, bucket=self._bucket, s3=s3, name="rehearsal", weights=weights)
             step.detail = f"{self.upload.images:,} images, {self.upload.bytes / 1e6:.1f} MB"
-        with self.display.step("Run the pipeline"):
+        with self.display.step("Run the pipeline") as step:
+            execution = execution_of(sagemaker, self._output("Pipeline", "PipelineName"), self.waiting)
             try:
-                finished(sagemaker, execution_of(sagemaker, self._output("Pipeline", "PipelineName"), self.waiting))
+                finished(sagemaker, execution)
             finally:
-                self.record.prepare = self._json(f"prepared/{self.upload.manifest_key}/report/prepare.json")
+                self.results = Results(s3, sagemaker, execution)
+                self.results.fill(self.record, self.work)
+            step.detail = self.record.accuracy()
         self.package = registered(sagemaker, self._output("Data", "ModelPackageGroupName"))
-        self._keep_evaluation()
 
     def release(self) -> None:
         with self.display.step("Release the model") as step:
@@ -75,8 +79,9 @@ class Session:
 
     def classify(self) -> None:
         with self.display.step("Ask the Lambda") as step:
-            prefix = f"prepared/{self.upload.manifest_key}/data/test"
-            shown = pictures.held_out(self.cloud.client("s3"), self._bucket, prefix, self.work / "pictures", _PICTURES)
+            bucket, data = self.results.place("data")
+            folder = self.work / "pictures"
+            shown = pictures.held_out(self.cloud.client("s3"), bucket, f"{data}/test", folder, _PICTURES)
             shown += pictures.given(self.options.photos)
             for number, picture in enumerate(shown):
                 self.record.predictions.append(self._ask(picture))
@@ -98,27 +103,8 @@ class Session:
                 return Prediction(picture.name, "", 0.0, truth=picture.truth, image=body, error=str(error))
             raise
         top = [(one["label"], one["probability"]) for one in answer["predictions"]]
-        return Prediction(picture.name, *top[0], top=top, truth=picture.truth, image=body)
-
-    def _keep_evaluation(self) -> None:
-        """Fetch evaluation.json from where the model package says it lies, and the figures beside it."""
-        uri = self.package["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
-        bucket, key = uri.removeprefix("s3://").split("/", 1)
-        self.record.evaluation = self._json(key)
-        folder = key.rsplit("/", 1)[0]
-        s3 = self.cloud.client("s3")
-        for one in s3.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/figures/").get("Contents", []):
-            figure = self.work / Path(one["Key"]).name
-            s3.download_file(bucket, one["Key"], str(figure))
-            self.record.figures.append(figure)
-
-    def _json(self, key: str) -> dict[str, Any]:
-        s3 = self.cloud.client("s3")
-        try:
-            read: dict[str, Any] = json.loads(s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
-        except s3.exceptions.NoSuchKey:
-            return {}
-        return read
+        unsure = answer["label"] is None
+        return Prediction(picture.name, *top[0], top=top, truth=picture.truth, image=body, unsure=unsure)
 
     @property
     def _bucket(self) -> str:
@@ -138,6 +124,7 @@ class Session:
 def _line(one: Prediction) -> str:
     if one.error:
         return f"{one.file}: {one.error}"
+    none = "none of these, at best " if one.unsure else ""
     judged = {True: " ✓", False: f" ✗ it is {one.truth}", None: ""}[one.right]
     runners_up = ", ".join(f"{label} {probability:.1%}" for label, probability in one.top[1:3])
-    return f"{one.file}: {one.label} {one.probability:.1%}{judged}  ({runners_up})"
+    return f"{one.file}: {none}{one.label} {one.probability:.1%}{judged}  ({runners_up})"

@@ -2,9 +2,11 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -47,7 +49,9 @@ def test_the_digits_must_reach_ninety_percent_and_unknown_data_no_less_than_gues
 
 
 def test_every_option_of_training_reaches_the_pipeline_as_a_string(tmp_path: Path) -> None:
-    options = Options(epochs=3, instances=2, tune=4, spot=True, seed=7, learning_rate=0.01, image_size=48)
+    options = Options(
+        epochs=3, instances=2, tune=4, spot=True, seed=7, learning_rate=0.01, image_size=48, duplicates="remove"
+    )
     assert overrides(options, tmp_path, 10) == {
         "Model": "resnet18",
         "ImageSize": "48",
@@ -58,8 +62,29 @@ def test_every_option_of_training_reaches_the_pipeline_as_a_string(tmp_path: Pat
         "InstanceCount": "2",
         "TuneTrials": "4",
         "Spot": "true",
+        "Duplicates": "remove",
         "AccuracyThreshold": "0.9",
     }
+
+
+@pytest.mark.parametrize("given", [{"data": Path("/")}, {"threshold": 0.5}])
+def test_the_worst_classes_of_unknown_data_or_of_a_lowered_gate_stop_no_rehearsal(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    assert overrides(Options(**given), tmp_path, 10)["WorstClassesThreshold"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"weights": Path("/nowhere.pth")}, "--weights must be a torchvision state_dict (.pth), but /nowhere.pth is"),
+        ({"duplicates": "keep"}, "--duplicates must be one of fail, remove, report, not 'keep'."),
+        ({"tune": 501}, "--tune must lie between 0 and 500"),
+    ],
+)
+def test_what_cannot_be_rehearsed_is_said_before_anything_starts(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(KennelError, match=re.escape(said)):
+        Options(**given)
 
 
 def test_nothing_of_the_workspace_is_left_behind(tmp_path: Path) -> None:
@@ -102,19 +127,31 @@ def test_waiting_ends_with_the_reason_when_an_event_was_refused() -> None:
 
 
 class _Described:
-    """The one call of the SageMaker client that is used, in the service's shape."""
+    """The calls of the SageMaker client that are used, in the service's shape."""
 
-    def __init__(self, *statuses: str) -> None:
+    def __init__(self, *statuses: str, metadata: dict[str, Any]) -> None:
         self.statuses = iter(statuses)
+        self.metadata = metadata
 
     def describe_pipeline_execution(self, PipelineExecutionArn: str) -> dict[str, str]:
-        return {"PipelineExecutionStatus": next(self.statuses), "FailureReason": "Reject: accuracy is 0.2"}
+        return {"PipelineExecutionStatus": next(self.statuses), "FailureReason": "Last: it went wrong"}
+
+    def list_pipeline_execution_steps(self, PipelineExecutionArn: str) -> dict[str, Any]:
+        steps = [{"StepName": "Gate", "Metadata": {"Condition": {"Outcome": "False"}}}, {"StepName": "Early"}]
+        return {"PipelineExecutionSteps": [*steps, {"StepName": "Last", "Metadata": self.metadata}]}
 
 
-def test_a_rejected_model_ends_the_rehearsal_with_the_reason() -> None:
-    assert finished(_Described("Executing", "Succeeded"), "arn")["PipelineExecutionStatus"] == "Succeeded"
-    with pytest.raises(KennelError, match=r"Failed: Reject: accuracy is 0\.2"):
-        finished(_Described("Executing", "Failed"), "arn")
+def test_a_failed_pipeline_ends_the_rehearsal_with_the_reason() -> None:
+    job = {"TrainingJob": {"Arn": "arn"}}
+    assert finished(_Described("Executing", "Succeeded", metadata=job), "a")["PipelineExecutionStatus"] == "Succeeded"
+    with pytest.raises(KennelError, match="The pipeline ended as Failed: Last: it went wrong"):
+        finished(_Described("Executing", "Failed", metadata=job), "arn")
+
+
+def test_a_rejected_model_ends_the_rehearsal_with_the_gates_own_sentence() -> None:
+    fail = {"Fail": {"ErrorMessage": "Not registered: 0.2 is below 0.9."}}
+    with pytest.raises(KennelError, match=r"^Not registered: 0\.2 is below 0\.9\.$"):
+        finished(_Described("Failed", metadata=fail), "arn")
 
 
 def test_pipeline_steps_become_steps_of_the_display_with_their_end() -> None:
@@ -140,3 +177,18 @@ def test_each_trial_of_a_tuning_job_becomes_a_row_of_the_report() -> None:
         follow(StepEvent("Tune", "finished"))
     assert follow.trials == [{"trial": "1/2", "valid_accuracy": 0.4, "chosen": "rate 0.1"}]
     assert [step.status for step in display.steps] == ["done"]
+
+
+def test_a_trial_within_one_job_becomes_a_row_of_the_report_too(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "trial=3 of=50 trial_accuracy=0.97 trial_loss=0.1 learning_rate=0.003"
+    with Display() as display:
+        follow = Follower(display, 2)
+        follow(StepEvent("Train", "started"))
+        follow(StepEvent("Train", "log", line))
+        follow(StepEvent("Train", "log", "something else"))
+        follow(StepEvent("Train", "finished"))
+    chosen = "trial_loss 0.1, learning_rate 0.003"
+    assert follow.trials == [{"trial": "3/50", "valid_accuracy": 0.97, "chosen": chosen}]
+    said = capsys.readouterr().out
+    assert line in said
+    assert "something else" not in said

@@ -29,6 +29,7 @@ def evaluation(*classes: str) -> dict[str, Any]:
     scores = {"precision": 0.5, "recall": 0.5, "support": 9}
     return {
         "metrics": {"accuracy": {"value": 0.9987}, "macro_f1": {"value": 1.0}},
+        "test_samples": 1500,
         "classes": list(classes),
         "per_class": [{"class": name, "f1": 1 - number / 100, **scores} for number, name in enumerate(classes)],
         "confusion_pairs": [{"true": classes[0], "predicted": classes[1], "count": 4}],
@@ -91,6 +92,7 @@ def written(report: RehearsalReport, out: Path) -> tuple[dict[str, Any], Page]:
 def test_the_json_has_accuracy_steps_and_predictions(tmp_path: Path) -> None:
     data, _ = written(full(), tmp_path)
     assert data["test_accuracy"] == 0.9987
+    assert data["test_interval"] == pytest.approx([0.9951, 0.9996], abs=1e-3)
     assert data["seconds"] == 92.5
     assert [(step["name"], step["seconds"]) for step in data["steps"]] == [("Deploy", 2.0), ("dog", 90.5)]
     first = data["predictions"][0]
@@ -110,6 +112,7 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     _, page = written(full(), tmp_path)
     for said in (
         "99.9 %",
+        "99.5 % to 99.9 %",
         "1 min 32 s",
         "1,259",
         "Every step of the deployed system ran",
@@ -157,11 +160,12 @@ def test_a_name_that_utf_8_cannot_say_does_not_lose_the_report(tmp_path: Path) -
 
 
 def test_the_page_asks_nobody_for_anything(tmp_path: Path) -> None:
-    _, page = written(full(), tmp_path)
+    _, page = written(replace(full(), model_page=model_page(tmp_path)), tmp_path)
     assert {"default-src 'none'; img-src data:; style-src 'unsafe-inline'"} <= {
         attributes.get("content") for attributes in page.all("meta")
     }
-    assert not page.all("link") + page.all("iframe") + page.all("a")
+    assert not page.all("link") + page.all("iframe")
+    assert [anchor["href"] for anchor in page.all("a")] == ["model.html"]  # and that lies beside it
     assert all((image["src"] or "").startswith("data:image/") for image in page.all("img"))
     assert not re.search(r"url\(|@import", page.source)
 
@@ -218,6 +222,28 @@ def test_a_figure_is_inside_the_page_and_a_missing_one_does_no_harm(tmp_path: Pa
     report = replace(full(), figures=[tmp_path / "confusion.png", tmp_path / "gone.png"])
     _, page = written(report, tmp_path / "out" / "deeper")
     assert [image["alt"] for image in page.all("img") if "Confusion" in (image["alt"] or "")]
+
+
+def model_page(folder: Path) -> Path:
+    (folder / "fetched.html").write_text("the model's own report")
+    return folder / "fetched.html"
+
+
+def test_the_models_own_report_stands_beside_the_rehearsals_and_goes_with_the_next_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    written(replace(full(), model_page=model_page(tmp_path)), out)
+    assert (out / "model.html").read_text() == "the model's own report"
+    _, page = written(full(), out)
+    assert not (out / "model.html").exists()
+    assert not page.all("a")
+
+
+def test_an_answer_below_the_models_threshold_is_none_of_the_classes(tmp_path: Path) -> None:
+    shown = [Prediction("x.png", "dog", 0.2, unsure=True), Prediction("y.png", "cat", 0.9)]
+    data, page = written(replace(NOTHING, predictions=shown), tmp_path)
+    assert [one["unsure"] for one in data["predictions"]] == [True, False]
+    assert "None of these, at best dog" in page.text
+    assert "at best cat" not in page.text
 
 
 def test_writing_again_replaces_both_files_and_leaves_nothing_beside(tmp_path: Path) -> None:

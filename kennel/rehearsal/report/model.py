@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kennel.compare.records import interval
 from kennel.console import Step
 from kennel.rehearsal.seams import CoverageRow
 
@@ -14,7 +15,8 @@ from kennel.rehearsal.seams import CoverageRow
 class Prediction:
     """One answer of the Lambda. `top` are (label, probability), best first; `truth` is None where nobody knows it.
 
-    `image` is the picture itself, of any size and kind, or empty; `error` is what was answered in place of a label.
+    `image` is the picture itself, of any size and kind, or empty; `error` is what was answered in place of a label;
+    `unsure`: the model is less sure than its threshold asks for, so the answer was "none of these".
     """
 
     file: str
@@ -24,6 +26,7 @@ class Prediction:
     truth: str | None = None
     image: bytes = b""
     error: str = ""
+    unsure: bool = False
 
     @property
     def right(self) -> bool | None:
@@ -36,9 +39,9 @@ class RehearsalReport:
 
     `evaluation` and `prepare` are evaluation.json and prepare.json; `epochs` are the metric lines, one mapping each
     (`epoch`, `train_loss`, `valid_loss`, `valid_accuracy`, `images_per_second`); `figures` are PNG files;
-    `trials` are the tuning job's, one mapping each (`trial`, the objective, `chosen`); `overrides` are pipeline
-    parameters that were laid over the deployed ones; `environment` are the variables under which other clients reach
-    what was kept up.
+    `model_page` is the model's own report; `trials` are one mapping each (`trial`, the objective, `chosen`), of the
+    tuning job or of the one job that tries many heads; `overrides` are pipeline parameters that were laid over the
+    deployed ones; `environment` are the variables under which other clients reach what was kept up.
     """
 
     stage: str
@@ -52,6 +55,7 @@ class RehearsalReport:
     prepare: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     figures: Sequence[Path] = ()
+    model_page: Path | None = None
     predictions: Sequence[Prediction] = ()
     coverage: Sequence[CoverageRow] = ()
     denied: Sequence[str] = ()
@@ -64,6 +68,11 @@ class RehearsalReport:
         """The share of the test split that the exported model gets right, from 0 to 1."""
         value = self.evaluation.get("metrics", {}).get("accuracy", {}).get("value")
         return None if value is None else float(value)
+
+    @property
+    def test_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of that share."""
+        return None if self.test_accuracy is None else interval(self.test_accuracy, self.evaluation["test_samples"])
 
     @property
     def seconds(self) -> float:

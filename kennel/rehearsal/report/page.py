@@ -15,6 +15,9 @@ from kennel.rehearsal.seams import CoverageRow
 
 _NAMES = {
     "accuracy": "Accuracy",
+    "accuracy_lower": "Lower end of its 95 % interval",
+    "worst_classes_recall": "Mean recall of the ten worst classes",
+    "uncalibrated_error": "The same before calibration",
     "top5_accuracy": "Right class among the best five",
     "macro_f1": "Macro F1",
     "expected_calibration_error": "Expected calibration error",

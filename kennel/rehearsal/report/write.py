@@ -1,7 +1,8 @@
-"""Writes the two files, each whole or not at all."""
+"""Writes the files, each whole or not at all."""
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,12 +10,17 @@ from typing import Any
 
 from kennel.rehearsal.report.model import Prediction, RehearsalReport
 
+MODEL_PAGE = "model.html"
+
 
 def write(report: RehearsalReport, out: Path) -> Path:
-    """Write `out`/rehearsal.json and `out`/report.html; return the latter's path."""
+    """Write `out`/rehearsal.json, `out`/report.html and, if there is a model, `out`/model.html; return report.html."""
     from kennel.rehearsal.report.page import render  # Jinja2 and Pillow are wanted at the end only
 
     out.mkdir(parents=True, exist_ok=True)
+    (out / MODEL_PAGE).unlink(missing_ok=True)  # of the model of an earlier rehearsal
+    if report.model_page:
+        shutil.copyfile(report.model_page, out / MODEL_PAGE)
     _replace(out / "rehearsal.json", json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return _replace(out / "report.html", render(report))
 
@@ -29,6 +35,7 @@ def as_json(report: RehearsalReport) -> dict[str, Any]:
         "seconds": report.seconds,
         "failure": report.failure or None,
         "test_accuracy": report.test_accuracy,
+        "test_interval": report.test_interval,
         "machine": report.machine,
         "overrides": report.overrides,
         "steps": [asdict(step) for step in report.steps],
@@ -48,6 +55,7 @@ def as_json(report: RehearsalReport) -> dict[str, Any]:
 def _prediction(one: Prediction) -> dict[str, Any]:
     top = [{"label": label, "probability": probability} for label, probability in one.top]
     row = {"file": one.file, "label": one.label, "probability": one.probability, "truth": one.truth, "top": top}
+    row["unsure"] = one.unsure
     return {**row, "error": one.error} if one.error else row
 
 
