@@ -70,7 +70,7 @@ def read_members(file: IO[bytes], name: str) -> dict[str, Member]:
 def _plain_name(member: tarfile.TarInfo, found: dict[str, Member]) -> str:
     name = member.name.removeprefix("./")
     if not _NAME.fullmatch(name):
-        raise KennelError(f"The archive is refused: {ascii(member.name[:100])} is no plain file name.")
+        raise KennelError(f"The archive is refused: {member.name[:100]!a} is no plain file name.")
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
         raise KennelError(f"The archive is refused: {name} is no plain file.")
     if name in found:
