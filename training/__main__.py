@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "prepare":
         from training.prepare.run import Options, prepare
 
-        options = Options(arguments.valid_share, arguments.test_share, arguments.seed, arguments.duplicates == "remove")
+        given = arguments
+        options = Options(given.valid_share, given.test_share, given.seed, given.duplicates, given.mode)
         return _report_failure(paths, lambda: prepare(paths, options))
     from training.evaluate.run import evaluate
 
@@ -41,9 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--seed", type=int, default=0, help="seed of the splits that are made")
     prepare.add_argument(
         "--duplicates",
-        choices=("remove", "report"),
-        default="remove",
-        help="what happens to a training image that is byte for byte in valid/ or test/ too",
+        choices=("fail", "remove", "report"),
+        default="fail",
+        help="what happens to an image that is byte for byte in two splits: the job fails, the copy in train/ "
+        "(of valid/ and test/: in valid/) goes, or both stay and are named",
+    )
+    prepare.add_argument(
+        "--mode",
+        choices=("auto", "head", "whole"),
+        default="auto",
+        help="what training will learn: head needs weights, and auto means head if there are weights, else whole",
     )
     commands.add_parser("evaluate", help="measure a trained model on the test split")
     return parser

@@ -67,7 +67,7 @@ def test_splits_and_classes_side_by_side_are_refused(two_classes: None, add: Add
 def test_a_test_split_without_training_images_is_refused(add: Add, png: Any, refused: Refused) -> None:
     add("test/cat/1.png", png(1))
     add("test/dog/2.png", png(2))
-    assert "no train folder" in refused()
+    assert "no readable image in a train folder" in refused()
 
 
 def test_two_images_a_class_are_too_few_and_it_says_so(add: Add, png: Any, refused: Refused) -> None:

@@ -106,7 +106,7 @@ def test_an_image_in_train_and_test_is_removed_from_train(add: Add, png: Any, pr
     add("train/cat/leak.png", png(60))
     add("valid/cat/leak.png", png(62))
     add("train/dog/leak.png", png(41))
-    report = prepared()
+    report = prepared("--duplicates", "remove")
     assert _sizes(report) == [10, 10, 10]
     assert (report["identical"]["count"], report["identical"]["removed"]) == (3, True)
     assert {"name": "train/cat/leak.png", "split": "train", "as": "test/cat/60.png", "in": "test"} in report[
@@ -122,23 +122,6 @@ def test_identical_images_can_be_kept_and_are_still_reported(add: Add, png: Any,
     add("train/cat/leak.png", png(60))
     report = prepared("--duplicates", "report")
     assert (_sizes(report), report["identical"]["count"], report["identical"]["removed"]) == ([5, 4, 4], 1, False)
-
-
-def test_copies_stay_together_when_splits_are_made(two_classes: None, add: Add, png: Any, prepared: Prepare) -> None:
-    for number in range(10):
-        add(f"cat/copy-{number}.png", png(number))
-    report = prepared()
-    assert report["identical"]["count"] == 0
-    assert [report["splits"][name]["per_class"]["cat"] for name in SPLITS] == [16, 2, 2]
-
-
-def test_the_same_bytes_in_two_classes_are_reported(two_classes: None, add: Add, png: Any, prepared: Prepare) -> None:
-    add("dog/really-a-cat.png", png(3))
-    contradictory = prepared()["contradictory"]
-    assert contradictory == {"count": 1, "pairs": [["cat/3.png", "dog/really-a-cat.png"]]} or contradictory == {
-        "count": 1,
-        "pairs": [["dog/really-a-cat.png", "cat/3.png"]],
-    }
 
 
 def _photo(seed: int) -> Image.Image:

@@ -1,21 +1,75 @@
-"""Finds what a split should not share with another: the same bytes, and nearly the same picture."""
+"""Finds what two splits or two classes should not share: the same bytes, or nearly the same picture."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.errors import TrainingError
 from training.prepare.splits import NAMES, Splits
 from training.prepare.verify import Verified
 
 HASH_BITS = 4  # of 64 bits that may differ
 GREY_LEVELS = 2.5  # of 255, mean difference of the thumbnails
 DETAIL = 4.0  # grey levels of deviation; flatter pictures all look alike to a hash
-_CHUNK = 512
+_CHUNK = 2048  # squared, the pairs that are compared at a time
+_NAMED = 12
 
 Pair = tuple[Verified, str, Verified, str]  # an image and its split, a better protected one and its split
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Images that each show once what they are, and those that do not.
+
+    `copies` are images with the one that is kept in their place; a group of `contradictory` has the same bytes under
+    several classes, so that at least one label is wrong, and none of it is kept.
+    """
+
+    kept: list[Verified]
+    copies: list[tuple[Verified, Verified]]
+    contradictory: list[list[Verified]]
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """Names and reasons."""
+        entries = [(image.name, f"has the same bytes as {kept.name}, which is kept") for image, kept in self.copies]
+        for group in self.contradictory:
+            labels = ", ".join(sorted({image.found.label for image in group}))
+            entries += [(image.name, f"is there with the same bytes in several classes ({labels})") for image in group]
+        return entries
+
+
+def sort_out(images: Sequence[Verified]) -> Sorted:
+    """Keep one of the images with the same bytes in a split, and none if they are in several classes."""
+    groups: dict[str, list[Verified]] = defaultdict(list)
+    for image in images:
+        groups[image.sha256].append(image)
+    contradictory = [group for group in groups.values() if len({image.found.label for image in group}) > 1]
+    first: dict[tuple[str, str], Verified] = {}
+    for image in images:
+        first.setdefault((image.sha256, image.found.split), image)
+    twins = [(image, first[image.sha256, image.found.split]) for image in images]
+    wrong = {group[0].sha256 for group in contradictory}
+    return Sorted(
+        kept=[image for image, twin in twins if image is twin and image.sha256 not in wrong],
+        copies=[(image, twin) for image, twin in twins if image is not twin and image.sha256 not in wrong],
+        contradictory=contradictory,
+    )
+
+
+def refuse_same_names(images: Sequence[Verified]) -> None:
+    """Raise TrainingError for different pictures of one name: unpacking would keep only one of them."""
+    seen: dict[str, Verified] = {}
+    for image in images:
+        other = seen.setdefault(image.name, image)
+        if other.sha256 != image.sha256:
+            shards = " and ".join(sorted({other.found.source.file.name, image.found.source.file.name}))
+            raise TrainingError(
+                f"{image.name} is there twice with different bytes ({shards}); give each picture a name of its own."
+            )
 
 
 def identical(splits: Splits) -> list[Pair]:
@@ -33,13 +87,15 @@ def without(splits: Splits, pairs: Sequence[Pair]) -> Splits:
     return {name: [image for image in images if id(image) not in losing] for name, images in splits.items()}
 
 
-def contradictory(splits: Splits) -> list[tuple[Verified, Verified]]:
-    """Return neighbours with the same bytes but different classes: at least one label is wrong."""
-    same = defaultdict(list)
-    for images in splits.values():
-        for image in images:
-            same[image.sha256].append(image)
-    return [(a, b) for group in same.values() for a, b in pairwise(group) if a.found.label != b.found.label]
+def failure(pairs: Sequence[Pair]) -> TrainingError:
+    """Say what to do first: the list may be longer than a job's message."""
+    named = "; ".join(f"{image.name} ({split}) = {other.name} ({its})" for image, split, other, its in pairs[:_NAMED])
+    more = f"; and {len(pairs) - _NAMED:,} more" if len(pairs) > _NAMED else ""
+    return TrainingError(
+        f"Images are byte for byte in two splits ({len(pairs):,}), so the measured accuracy would be too good. Delete "
+        "one of each, or go on without the copies in train (of valid and test: in valid) by the pipeline parameter "
+        f"Duplicates=remove (--duplicates remove). All are in prepare.json and in the job's log: {named}{more}."
+    )
 
 
 def near(splits: Splits) -> list[Pair]:
@@ -62,14 +118,18 @@ def _detailed(images: Sequence[Verified]) -> list[Verified]:
 
 
 def _close(left: Sequence[Verified], right: Sequence[Verified]) -> Iterator[tuple[int, int]]:
-    hashes = _hashes(right)
-    for start in range(0, len(left), _CHUNK):
-        distance = np.bitwise_count(_hashes(left[start : start + _CHUNK])[:, None] ^ hashes[None, :])  # [chunk, right]
-        for row, column in np.argwhere(distance <= HASH_BITS).tolist():
-            one, other = left[start + row], right[column]
-            difference = np.abs(one.thumbnail.astype(np.int16) - other.thumbnail).mean()
-            if difference <= GREY_LEVELS and one.sha256 != other.sha256:
-                yield start + row, column
+    mine, theirs = _hashes(left), _hashes(right)
+    for row in range(0, len(left), _CHUNK):
+        for column in range(0, len(right), _CHUNK):
+            distance = np.bitwise_count(mine[row : row + _CHUNK, None] ^ theirs[None, column : column + _CHUNK])
+            for i, j in np.argwhere(distance <= HASH_BITS).tolist():
+                if _alike(left[row + i], right[column + j]):
+                    yield row + i, column + j
+
+
+def _alike(one: Verified, other: Verified) -> bool:
+    difference = np.abs(one.thumbnail.astype(np.int16) - other.thumbnail).mean()
+    return bool(difference <= GREY_LEVELS) and one.sha256 != other.sha256
 
 
 def _hashes(images: Sequence[Verified]) -> NDArray[np.uint64]:

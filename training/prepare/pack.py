@@ -14,6 +14,7 @@ SHARD_BYTES = 64 * 2**20  # few enough objects for S3, small enough to fetch sid
 def pack(folder: Path, split: str, images: Sequence[Verified], classes: Sequence[str], fingerprint: str) -> Split:
     """Write `images` to `folder` in the order of class and name; the encoded bytes are copied as they are."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.json").unlink(missing_ok=True)  # an older one would point into the middle of new shards
     ordered = sorted(images, key=lambda image: (image.found.label, image.found.name))
     labels = {name: label for label, name in enumerate(classes)}
     samples: list[Sample] = []

@@ -1,106 +1,100 @@
 """The Prepare job: from uploaded images to packed splits and a report of what was found."""
 
 import hashlib
-import json
+import os
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from PIL import Image
 
+from training.errors import TrainingError
 from training.paths import Paths
-from training.prepare import duplicates, weights
+from training.prepare import duplicates, report, weights
 from training.prepare.pack import pack
-from training.prepare.source import Listing, list_images
-from training.prepare.splits import Splits, absent, assign, check_classes
-from training.prepare.verify import Broken, Verified, verify
-
-SHOWN = 200  # entries of a list in the report; the counts are always whole
+from training.prepare.report import Findings
+from training.prepare.source import list_images
+from training.prepare.splits import assign, check_classes, doubts, few
+from training.prepare.verify import Verified, verify
 
 
 @dataclass(frozen=True)
 class Options:
+    """`duplicates`: fail, remove or report; `mode`: auto, head or whole."""
+
     valid_share: float = 0.1
     test_share: float = 0.1
     seed: int = 0
-    remove_duplicates: bool = True
+    duplicates: str = "fail"
+    mode: str = "auto"
 
 
 def prepare(paths: Paths, options: Options) -> None:
     """Read `processing/input/dataset`, write data, weights and report below `processing/output`.
 
-    Raises TrainingError with one sentence for the uploader when no classifier can be trained on the data.
+    Raises TrainingError with one sentence for the uploader when no classifier can be trained on the data, or when
+    images are in two splits and nobody said what to do with them; the report is then written all the same.
     """
-    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    _quiet_pillow()
     folder = paths.processing_input("dataset")
+    data, weights_to, report_to = (_writable(paths.processing_output(name)) for name in ("data", "weights", "report"))
     record = weights.read_dataset_record(folder)
+    passed_on = weights.pass_on(folder, weights_to, record)
+    mode = weights.choose_mode(options.mode, passed_on)
     listing = list_images(folder)
     whole, broken = verify(listing.images)
-    splits = assign(whole, valid_share=options.valid_share, test_share=options.test_share, seed=options.seed)
+    duplicates.refuse_same_names(whole)
+    sorted_out = duplicates.sort_out(whole)
+    splits = assign(sorted_out.kept, valid_share=options.valid_share, test_share=options.test_share, seed=options.seed)
     leaks = duplicates.identical(splits)
-    if options.remove_duplicates:
+    if options.duplicates == "remove":
         splits = duplicates.without(splits, leaks)
     classes = check_classes(splits)
+    left_out = [*listing.left_out, *((one.name, one.reason) for one in broken)]
+    doubtful = [*doubts(splits, classes, listing.labels), *_animations(whole)]
+    found = Findings(left_out, listing.ignored, sorted_out, leaks, options.duplicates, doubtful)
     fingerprint = str(record.get("fingerprint") or _fingerprint(whole))
-    passed_on = weights.pass_on(folder, paths.processing_output("weights"), record)
-    for name, images in splits.items():
-        pack(paths.processing_output("data") / name, name, images, classes, fingerprint)
-    report = {
+    content = {
         "format": 1,
         "fingerprint": fingerprint,
         "seed": options.seed,
+        "mode": mode,
         "classes": classes,
         "weights": passed_on,
-        "splits": {name: _counts(images) for name, images in splits.items()},
-        **_findings(splits, listing, broken),
-        "identical": _pairs(leaks, removed=options.remove_duplicates),
-        "warnings": absent(splits, classes),
+        **report.describe(splits, found),
     }
-    output = paths.processing_output("report")
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "prepare.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    print(_summary(report), flush=True)
+    report.write(report_to, content)
+    print(report.summary(content), flush=True)
+    if found.fails:
+        print(report.leaks(content), flush=True)
+        raise duplicates.failure(leaks)
+    for name, images in splits.items():
+        pack(data / name, name, images, classes, fingerprint)
 
 
-def _findings(splits: Splits, listing: Listing, broken: Sequence[Broken]) -> dict[str, Any]:
-    left_out = sorted([*listing.left_out, *((one.name, one.reason) for one in broken)])
-    near = duplicates.near(splits)
-    contradictory = duplicates.contradictory(splits)
-    return {
-        "left_out": {"count": len(left_out), "files": [{"name": n, "reason": r} for n, r in left_out[:SHOWN]]},
-        "ignored_files": listing.ignored,
-        "near_identical": _pairs(near, removed=False),
-        "contradictory": {
-            "count": len(contradictory),
-            "pairs": [[a.found.source.name, b.found.source.name] for a, b in contradictory[:SHOWN]],
-        },
-    }
+def _quiet_pillow() -> None:
+    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    # A picture with broken EXIF data is taken as it lies; thousands of warnings would hide everything else.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-def _pairs(pairs: Sequence[duplicates.Pair], *, removed: bool) -> dict[str, Any]:
-    shown = [{"name": a.found.source.name, "split": s, "as": b.found.source.name, "in": t} for a, s, b, t in pairs]
-    return {"count": len(pairs), "removed": removed, "pairs": shown[:SHOWN]}
+def _writable(folder: Path) -> Path:
+    """Make `folder`; raises TrainingError now rather than when hours of decoding are to be written down."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK):
+        raise TrainingError(f"The folder {folder} cannot be written; mount it for writing.")
+    return folder
 
 
-def _counts(images: Sequence[Verified]) -> dict[str, Any]:
-    return {"images": len(images), "per_class": dict(sorted(Counter(image.found.label for image in images).items()))}
+def _animations(images: Sequence[Verified]) -> list[str]:
+    names = [image.name for image in images if image.animated]
+    return [f"{len(names)} images hold several pictures, of which the first counts: {few(names)}"] if names else []
 
 
 def _fingerprint(images: Sequence[Verified]) -> str:
-    lines = "".join(sorted(f"{image.found.source.name} {image.sha256}\n" for image in images))
+    lines = "".join(sorted(f"{image.name} {image.sha256}\n" for image in images))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
-
-
-def _summary(report: dict[str, Any]) -> str:
-    sizes = ", ".join(f"{split['images']} {name}" for name, split in report["splits"].items())
-    lines = [f"{len(report['classes'])} classes; images: {sizes}"]
-    lines += [f"left out: {file['name']} {file['reason']}" for file in report["left_out"]["files"][:20]]
-    lines.append(
-        f"{report['left_out']['count']} left out, {report['identical']['count']} identical across splits "
-        f"({'removed' if report['identical']['removed'] else 'kept'}), "
-        f"{report['near_identical']['count']} nearly identical (kept), "
-        f"{report['contradictory']['count']} with contradictory classes"
-    )
-    return "\n".join(lines + [f"warning: {text}" for text in report["warnings"]])

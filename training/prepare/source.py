@@ -1,30 +1,18 @@
-"""Finds the images of a data set, in tar shards or as plain files. Nothing is ever extracted, so no name can harm."""
+"""Reads what the paths of a data set say: its images, each with class and split."""
 
-import os
-import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from training.errors import TrainingError
+from training.prepare.files import Source as Source
+from training.prepare.files import contents
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".ico", ".dng", ".cr2", ".nef", ".arw"}
 SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 
-
-@dataclass(frozen=True)
-class Source:
-    """Where an image's bytes lie; `name` is its path in the class-folder tree."""
-
-    file: Path
-    offset: int
-    size: int
-    name: str
-
-    def read(self) -> bytes:
-        with self.file.open("rb") as stream:
-            stream.seek(self.offset)
-            return stream.read(self.size)
+Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,6 +28,7 @@ class Found:
 @dataclass(frozen=True)
 class Listing:
     images: tuple[Found, ...]
+    labels: frozenset[str]  # of all class folders, those without images too
     left_out: tuple[tuple[str, str], ...]  # (name, reason)
     ignored: int  # files that do not claim to be images
 
@@ -48,68 +37,56 @@ def list_images(folder: Path) -> Listing:
     """List the images below `folder`; raises TrainingError for a broken tar or a tree without class folders."""
     if not folder.is_dir():
         raise TrainingError(f"{folder} is missing; give the job a data set as the input `dataset`.")
-    left_out: list[tuple[str, str]] = []
-    entries = sorted(_entries(folder, left_out), key=lambda source: source.name)
-    images = [source for source in entries if PurePosixPath(source.name).suffix.lower() in SUFFIXES]
+    inside = contents(folder)
+    left_out = [*inside.left_out, *_unread(inside.files)]
+    images = [source for source in inside.files if _suffix(source) in SUFFIXES]
+    others = [source for source in inside.files if _suffix(source) not in SUFFIXES]
+    names = [PurePosixPath(image.name).parts for image in images]
+    root = _common_root(names)
     found = []
-    for source, parts in zip(images, _without_common_root([_parts(image.name) for image in images]), strict=True):
-        split = SPLITS.get(parts[0].lower(), "") if len(parts) > 2 else ""
-        if len(parts) < 2 or (not split and parts[0].lower() in SPLITS):
+    for source, parts in zip(images, names, strict=True):
+        split, path = _split(parts[len(root) :])
+        if len(path) < 2 or (not split and path[0].lower() in SPLITS):
             left_out.append((source.name, "lies in no class folder"))
         else:
-            inside = parts[1:] if split else parts
-            found.append(Found(source, split, inside[0], "/".join(inside)))
+            found.append(Found(source, split, path[0], "/".join(path)))
     _refuse_mixed_trees(found)
-    return Listing(tuple(found), tuple(left_out), len(entries) - len(images))
+    folders = [PurePosixPath(name).parts for name in inside.folders]
+    folders += [PurePosixPath(other.name).parts[:-1] for other in others]
+    labels = _labels(folders, root) | {image.label for image in found}
+    return Listing(tuple(found), frozenset(labels), tuple(left_out), len(others))
 
 
-def _entries(folder: Path, left_out: list[tuple[str, str]]) -> Iterator[Source]:
-    for root, folders, files in os.walk(folder):  # does not follow links to folders
-        folders[:] = [name for name in folders if not _hidden(name)]
-        for name in files:
-            path = Path(root, name)
-            relative = _printable(str(path.relative_to(folder)))
-            if _hidden(name):
-                continue
-            if path.is_symlink() or not path.is_file():
-                left_out.append((relative, "is a link or a special file"))
-            elif name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")):
-                raise TrainingError(f"{relative} is compressed; pack the images as an uncompressed .tar.")
-            elif name.lower().endswith(".tar"):
-                yield from _members(path, relative, left_out)
-            else:
-                yield Source(path, 0, path.stat().st_size, relative)
+def _suffix(source: Source) -> str:
+    return PurePosixPath(source.name).suffix.lower()
 
 
-def _members(path: Path, relative: str, left_out: list[tuple[str, str]]) -> Iterator[Source]:
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                name = _printable(member.name).removeprefix("./")
-                if member.isdir() or any(_hidden(part) for part in PurePosixPath(name).parts if part != ".."):
-                    continue
-                if not member.isfile() or member.issparse():
-                    left_out.append((name, "is a link or a special file"))
-                elif name.startswith("/") or ".." in PurePosixPath(name).parts:
-                    left_out.append((name, "has a path that leads out of the archive"))
-                else:
-                    yield Source(path, member.offset_data, member.size, name)
-    # Beside its own errors tarfile lets some of int(), bytes.decode() and struct through for hostile headers.
-    except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
-        raise TrainingError(f"{relative} is no whole tar archive ({error}); upload the data set again.") from None
+def _unread(files: Iterable[Source]) -> list[tuple[str, str]]:
+    reason = "is a picture of a kind that is not read; convert it to JPEG or PNG"
+    return [(file.name, reason) for file in files if _suffix(file) in OTHER_SUFFIXES]
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    return PurePosixPath(name).parts
+def _split(parts: Parts) -> tuple[str, Parts]:
+    """Return the split that a path names, perhaps none, and the path inside it."""
+    split = SPLITS.get(parts[0].lower(), "") if len(parts) > 2 else ""
+    return split, parts[1:] if split else parts
 
 
-def _without_common_root(names: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Drop a folder around the whole tree (`dogs/train/...`); one lone class folder is no such root."""
+def _common_root(names: Sequence[Parts]) -> Parts:
+    """Return the folders around the whole tree (`dogs/train/...`); one lone class folder is no such root."""
+    root: Parts = ()
     while names and len({parts[0] for parts in names}) == 1:
         if names[0][0].lower() in SPLITS or min(len(parts) for parts in names) < 3:
             break
+        root = (*root, names[0][0])
         names = [parts[1:] for parts in names]
-    return names
+    return root
+
+
+def _labels(folders: Iterable[Parts], root: Parts) -> set[str]:
+    inside = {parts[len(root) :] for parts in folders if parts[: len(root)] == root} - {()}
+    paths = {parts[1:] if parts[0].lower() in SPLITS else parts for parts in inside} - {(), ("weights",)}
+    return {path[0] for path in paths}
 
 
 def _refuse_mixed_trees(found: Iterable[Found]) -> None:
@@ -120,12 +97,3 @@ def _refuse_mixed_trees(found: Iterable[Found]) -> None:
             f"The data set holds {', '.join(splits)} and beside them the class folders {', '.join(without[:5])}: "
             "put every class folder into a split, or use no splits at all."
         )
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _printable(name: str) -> str:
-    """Names that are not UTF-8 arrive with surrogates, which JSON files and terminals refuse."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,27 +1,32 @@
 """Gives every image a split: the tree's own, or a seeded, stratified one where the tree has none."""
 
 import random
+import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from training.errors import TrainingError
 from training.prepare.verify import Verified
 
 NAMES = ("train", "valid", "test")
 Splits = dict[str, list[Verified]]
+_NAMED = 5
 
 
 def assign(images: Sequence[Verified], *, valid_share: float, test_share: float, seed: int) -> Splits:
     """Return the images by split. A missing valid or test is cut from train: the given share of each class.
 
-    Byte-identical images stay together, so a split that is made here leaks nothing. A class of two images gives none
-    away, a larger one gives at least one. Raises TrainingError if there is nothing to train on.
+    No two of `images` have the same bytes in the same split, so a split that is made here leaks nothing. A class of
+    two images gives none away, a larger one gives at least one. Raises TrainingError if there is nothing to train on.
     """
     splits: Splits = {name: [] for name in NAMES}
     for image in images:
         splits[image.found.split or "train"].append(image)
     if images and not splits["train"]:
-        raise TrainingError("The data set has no train folder; add one, or use class folders without any splits.")
+        raise TrainingError(
+            "The data set has splits, but no readable image in a train folder; add some, or use class folders alone."
+        )
     shares = {"test": test_share, "valid": valid_share}
     shares = {name: share for name, share in shares.items() if not splits[name]}
     if shares:
@@ -47,35 +52,54 @@ def check_classes(splits: Mapping[str, Sequence[Verified]]) -> list[str]:
         if unlearned := sorted(classes[name] - classes["train"]):
             raise TrainingError(
                 f"{len(unlearned)} classes are in {name} but have no readable image in train "
-                f"({', '.join(unlearned[:5])}); add images of them to train or remove them."
+                f"({few(unlearned)}); add images of them to train or remove them."
             )
         if not splits[name]:
             raise TrainingError(f"No image is left for {name}: give each class at least three different images.")
+    if twins := _alike(every, lambda name: unicodedata.normalize("NFC", " ".join(name.split()))):
+        raise TrainingError(f"Class folders look the same, but are not ({few(twins)}); give one class one name.")
     return every
 
 
-def absent(splits: Mapping[str, Sequence[Verified]], classes: Iterable[str]) -> list[str]:
-    """Return a warning for each split that knows nothing of some classes."""
+def doubts(splits: Mapping[str, Sequence[Verified]], classes: Sequence[str], folders: Iterable[str]) -> list[str]:
+    """Return warnings: classes that are not learned or not measured, and names that may be a mistake."""
     warnings = []
+    if lost := sorted(set(folders) - set(classes)):
+        warnings.append(
+            f"{len(lost)} class folders have no usable image, so the model knows nothing of them: {few(lost)}"
+        )
     for name in ("valid", "test"):
         if missing := sorted(set(classes) - {image.found.label for image in splits[name]}):
-            shown = ", ".join(missing[:5])
-            warnings.append(f"{len(missing)} classes have no image in {name} and are not measured there: {shown}")
+            warnings.append(
+                f"{len(missing)} classes have no image in {name} and are not measured there: {few(missing)}"
+            )
+    if twins := _alike(classes, str.casefold):
+        warnings.append(f"classes differ only in capital letters: {few(twins)}")
+    if odd := [name for name in classes if re.search(r"\\(x[0-9a-f]{2}|[nrt]|u[0-9a-f]{4})", name)]:
+        warnings.append(f"class folders have names that are not UTF-8 or not one line; rename them: {few(odd)}")
     return warnings
 
 
-def _cut(members: Sequence[Verified], shares: Mapping[str, float], rng: random.Random) -> Splits:
+def few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+
+
+def _alike(names: Iterable[str], key: Callable[[str], str]) -> list[str]:
+    """Return the names that share their key with another."""
     groups = defaultdict(list)
-    for image in members:
-        groups[image.sha256].append(image)
-    order = sorted(groups)  # by content, so that names and shard order do not move images
+    for name in names:
+        groups[key(name)].append(name)
+    return [name for group in groups.values() if len(group) > 1 for name in group]
+
+
+def _cut(members: Sequence[Verified], shares: Mapping[str, float], rng: random.Random) -> Splits:
+    order = sorted(members, key=lambda image: image.sha256)  # so that names and shard order do not move images
     rng.shuffle(order)
-    given: Splits = {"train": []}
+    given: Splits = {}
     for name, share in shares.items():
-        count = max(1, round(share * len(groups))) if len(groups) > 2 else 0
-        given[name] = [image for key in order[:count] for image in groups[key]]
-        order = order[count:]
-    given["train"] = [image for key in order for image in groups[key]]
+        count = max(1, round(share * len(members))) if len(members) > 2 else 0
+        given[name], order = order[:count], order[count:]
+    given["train"] = order
     return given
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from training.prepare.source import Found, Source
+from training.prepare.source import Found
 from training.transform import open_rgb
 
 MAX_PIXELS = 50_000_000  # 150 MB decoded; more is a mistake or an attack
@@ -27,6 +27,11 @@ class Verified:
     sha256: str
     dhash: int
     thumbnail: NDArray[np.uint8]
+    animated: bool
+
+    @property
+    def name(self) -> str:
+        return self.found.source.name
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,13 @@ def _verify(found: Found) -> Verified | Broken:
     reason = ""
     try:
         data = found.source.read()
-        reason = _refusal(found.source, data)
+        reason = "is empty" if not data else "is cut short" if len(data) != found.source.size else ""
         if not reason:
-            picture = open_rgb(data)
-            return Verified(found, hashlib.sha256(data).hexdigest(), *_fingerprints(picture))
+            with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+                reason = _refusal(header)
+                animated = _holds_several(header)
+        if not reason:
+            return Verified(found, hashlib.sha256(data).hexdigest(), *_fingerprints(open_rgb(data)), animated)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         reason = f"has more than {MAX_PIXELS} pixels"
     except UnidentifiedImageError:
@@ -62,16 +70,18 @@ def _verify(found: Found) -> Verified | Broken:
     return Broken(found.source.name, reason)
 
 
-def _refusal(source: Source, data: bytes) -> str:
+def _refusal(header: Image.Image) -> str:
     """Say why an image must not even be decoded, or nothing."""
-    if not data:
-        return "is empty"
-    if len(data) != source.size:
-        return "is cut short"
-    with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-        if header.width * header.height > MAX_PIXELS:
-            return f"has more than {MAX_PIXELS} pixels ({header.width} x {header.height})"
+    if header.width * header.height > MAX_PIXELS:
+        return f"has more than {MAX_PIXELS} pixels ({header.width} x {header.height})"
+    if header.mode in ("I", "F"):
+        return "has 32 bits a pixel, and nothing says which of them is white; convert it to 8 bits"
     return ""
+
+
+def _holds_several(header: Image.Image) -> bool:
+    """Cameras put a second picture behind a JPEG (MPO) that no viewer shows: that is no animation."""
+    return header.format != "MPO" and bool(getattr(header, "is_animated", False))
 
 
 def _fingerprints(picture: Image.Image) -> tuple[int, NDArray[np.uint8]]:

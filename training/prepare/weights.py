@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
+from training.prepare.files import printable
 
 
 def read_dataset_record(folder: Path) -> dict[str, Any]:
@@ -24,26 +25,55 @@ def read_dataset_record(folder: Path) -> dict[str, Any]:
 
 
 def pass_on(folder: Path, output: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Copy the weights that dataset.json names; always write weights.json, so that the channel is never empty."""
-    output.mkdir(parents=True, exist_ok=True)
+    """Copy the weights that dataset.json names, or those that lie in weights/ where it names none.
+
+    Always writes weights.json, so that the channel is never empty, and returns what it says. Raises TrainingError.
+    """
     named = record.get("weights")
+    name = _named(named) if named else _lying_there(folder / "weights")
     said: dict[str, Any] = {"file": None}
-    if named:
-        said = _checked(folder, named)
-        shutil.copyfile(folder / "weights" / said["file"], output / said["file"])
+    if name:
+        said = {"file": name, "sha256": _sha256(folder / "weights" / name)}
+        if named and said["sha256"] != named.get("sha256"):
+            raise TrainingError(
+                f"weights/{name} has SHA-256 {said['sha256']}, but dataset.json says {named.get('sha256')}."
+            )
+        shutil.copyfile(folder / "weights" / name, output / name)
     (output / "weights.json").write_text(json.dumps(said), encoding="utf-8")
     return said
 
 
-def _checked(folder: Path, named: Any) -> dict[str, Any]:
+def choose_mode(wanted: str, weights: dict[str, Any]) -> str:
+    """Return what training will learn, "head" or "whole"; raises TrainingError for a head on top of nothing."""
+    if wanted == "head" and not weights["file"]:
+        raise TrainingError(
+            "Mode head needs pretrained weights and the data set has none: upload it with --weights, or train in mode "
+            "whole."
+        )
+    if wanted != "auto":
+        return wanted
+    return "head" if weights["file"] else "whole"
+
+
+def _named(named: Any) -> str:
     name = named.get("file") if isinstance(named, dict) else None
     if not isinstance(name, str) or Path(name).name != name or name == "weights.json":
         raise TrainingError(f"dataset.json names weights as {named!r}; expected the file's name and its sha256.")
-    path = folder / "weights" / name
+    return name
+
+
+def _lying_there(folder: Path) -> str | None:
+    files = sorted(file for file in folder.glob("*") if file.suffix in (".pth", ".pt"))
+    if len(files) > 1:
+        names = ", ".join(printable(file.name) for file in files[:5])
+        raise TrainingError(f"The folder weights holds {len(files)} files ({names}); leave the one to start from.")
+    return files[0].name if files else None
+
+
+def _sha256(path: Path) -> str:
     if path.is_symlink() or not path.is_file():
-        raise TrainingError(f"The weights file weights/{name} is missing; upload the data set with its weights again.")
+        raise TrainingError(f"The weights file weights/{path.name} is missing; upload the data set with it again.")
+    if path.stat().st_size == 0:
+        raise TrainingError(f"The weights file weights/{path.name} is empty; upload the data set with a whole one.")
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != named.get("sha256"):
-        raise TrainingError(f"weights/{name} has SHA-256 {found}, but dataset.json says {named.get('sha256')}.")
-    return {"file": name, "sha256": found}
+        return hashlib.file_digest(stream, "sha256").hexdigest()
