@@ -34,6 +34,9 @@ class Answers(Protocol):
     def classes(self) -> tuple[str, ...]: ...
 
     @property
+    def threshold(self) -> float | None: ...
+
+    @property
     def healthy(self) -> bool: ...
 
     def classify(self, body: bytes) -> list[float]: ...
@@ -56,8 +59,14 @@ class _Routes:
             return Response(status_code=400)  # for the log; nobody is there to read it
         with self._work:
             probabilities = await self._classify(body)
-        answer = {"probabilities": probabilities, "classes": self._classifier.classes}
-        return JSONResponse(answer | {"model": self._settings.model_package_arn})
+        return JSONResponse(
+            {
+                "probabilities": probabilities,
+                "classes": self._classifier.classes,
+                "threshold": self._classifier.threshold,
+                "model": self._settings.model_package_arn,
+            }
+        )
 
     async def _read(self, request: Request) -> bytes:
         with self._uploads:

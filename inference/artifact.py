@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ class Artifact:
     classes: tuple[str, ...]  # in the order of the network's outputs
     preprocessing: Preprocessing
     network: Path  # model.xml; model.bin lies beside it
+    temperature: float = 1.0  # divides the logits before the softmax
+    threshold: float | None = None  # the best probability below which a picture shows none of the classes
 
 
 def load(folder: Path) -> Artifact:
@@ -41,7 +44,13 @@ def load(folder: Path) -> Artifact:
     facts = _read(folder / "model.json")
     if facts.get("format") != _FORMAT:
         raise StartError(f"model.json has format {facts.get('format')!r}; this server reads format {_FORMAT}.")
-    return Artifact(_classes(facts.get("classes")), _preprocessing(facts.get("preprocessing")), network)
+    return Artifact(
+        _classes(facts.get("classes")),
+        _preprocessing(facts.get("preprocessing")),
+        network,
+        _temperature(facts.get("temperature", 1.0)),
+        _threshold(facts.get("abstain")),
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -93,3 +102,19 @@ def _triple(facts: dict[str, Any], name: str, above: float = -math.inf) -> tuple
         least = "" if math.isinf(above) else f" above {above:g}"
         raise StartError(f"model.json: preprocessing.{name} must be three finite numbers{least}, not {value!r}.")
     return (good[0], good[1], good[2])
+
+
+def _temperature(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
+        raise StartError(f"model.json: temperature must be a finite number above 0, not {value!r}.")
+    return float(value)
+
+
+def _threshold(abstain: Any) -> float | None:
+    """Of no `abstain` none: the model then answers for every picture."""
+    if abstain is None:
+        return None
+    value = abstain.get("threshold") if isinstance(abstain, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise StartError(f"model.json: abstain must be null or hold a threshold from 0 to 1, not {abstain!r}.")
+    return float(value)

@@ -14,7 +14,7 @@ from inference.network import Network
 class Classifier:
     def __init__(self, artifact: Artifact, max_pixels: int) -> None:
         """Loads the network; raises StartError when it does not fit the artifact."""
-        self.classes = artifact.classes
+        self.classes, self.threshold = artifact.classes, artifact.threshold
         self._preprocessing = artifact.preprocessing
         self._network = Network(artifact)
         self._max_pixels = max_pixels

@@ -29,6 +29,7 @@ class Network:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise StartError(f"{artifact.network} cannot be loaded by OpenVINO: {reason}.") from error
+        self._temperature = artifact.temperature
         self._lock = threading.Lock()
         self._failures = 0
         self._began: float | None = None  # time.monotonic() of the inference that runs
@@ -50,7 +51,7 @@ class Network:
             finally:
                 self._began = None
             self._failures = 0
-        odds = np.exp(logits - logits.max())
+        odds = np.exp((logits - logits.max()) / self._temperature)  # in this order no temperature overflows the best
         return np.asarray(odds / odds.sum())
 
     def _logits(self, image: NDArray[np.float32]) -> NDArray[np.float64]:

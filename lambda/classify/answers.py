@@ -11,11 +11,22 @@ _SLACK = 0.01  # by which float32 probabilities, perhaps rounded, may miss a sum
 
 @dataclass(frozen=True)
 class Answer:
-    """`probabilities[i]` belongs to `classes[i]`; `model` is the package's ARN, or empty where nobody named it."""
+    """`probabilities[i]` belongs to `classes[i]`; `model` is the package's ARN, or empty where nobody named it.
+
+    `threshold` is the best probability below which the picture shows none of the classes; None: there is none.
+    """
 
     probabilities: list[float]
     classes: list[str]
     model: str
+    threshold: float | None
+
+    @property
+    def label(self) -> str | None:
+        """The likeliest class (of equals, the earlier one), or None for none of them."""
+        best = max(self.probabilities)
+        sure = self.threshold is None or best >= self.threshold
+        return self.classes[self.probabilities.index(best)] if sure else None
 
     def predictions(self, top_k: int) -> list[dict[str, Any]]:
         """The likeliest first; of equals, the earlier class."""
@@ -40,7 +51,10 @@ def parse(body: bytes) -> Answer:
         raise _bad(f"does not have {len(classes)} probabilities that sum to one")
     if not isinstance(model, str | None):
         raise _bad("names its model by something other than text")
-    return Answer(probabilities, classes, model or "")
+    threshold: Any = answer.get("threshold")  # absent where the endpoint still runs an older image
+    if threshold is not None and not _is_share(threshold):
+        raise _bad("has a threshold that is no number from 0 to 1")
+    return Answer(probabilities, classes, model or "", threshold)
 
 
 def _are_classes(value: Any) -> bool:
@@ -53,13 +67,14 @@ def _are_classes(value: Any) -> bool:
 
 
 def _are_probabilities(value: Any, count: int) -> bool:
-    """The comparison is false for NaN, and needs no conversion that a huge integer would break."""
     return (
-        isinstance(value, list)
-        and len(value) == count
-        and all(isinstance(p, int | float) and not isinstance(p, bool) and 0 <= p <= 1 for p in value)
-        and abs(sum(value) - 1) <= _SLACK
+        isinstance(value, list) and len(value) == count and all(map(_is_share, value)) and abs(sum(value) - 1) <= _SLACK
     )
+
+
+def _is_share(value: Any) -> bool:
+    """The comparison is false for NaN, and needs no conversion that a huge integer would break."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _bad(what: str) -> BadAnswer:

@@ -40,6 +40,8 @@ def _classify(event: Any, deadline: Deadline, fetcher: Fetcher) -> dict[str, Any
     return {
         "probabilities": answer.probabilities,
         "predictions": answer.predictions(request.top_k or settings.top_k),
+        "label": answer.label,
+        "threshold": answer.threshold,
         "model": answer.model,
     }
 

@@ -64,6 +64,8 @@ def test_a_picture_in_the_event_is_classified(runtime: Runtime) -> None:
             {"label": "owl", "probability": 0.2},
             {"label": "cat", "probability": 0.1},
         ],
+        "label": "dog",
+        "threshold": None,
         "model": "arn:kennel/7",
         "request_id": Context().aws_request_id,
     }

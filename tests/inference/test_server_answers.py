@@ -25,7 +25,7 @@ def test_a_picture_of_each_kind_is_classified(server: Server, kind: str, index: 
     answer = server.classify(picture(kind, COLOURS[index]), Content_Type=f"image/{kind.lower()}")
     assert answer.status == 200, answer.body
     assert answer.headers["content-type"] == "application/json"
-    assert sorted(answer.json) == ["classes", "model", "probabilities"]
+    assert sorted(answer.json) == ["classes", "model", "probabilities", "threshold"]
     probabilities = answer.json["probabilities"]
     assert answer.json["classes"] == ["red", "green", "blue"]
     assert probabilities.index(max(probabilities)) == index

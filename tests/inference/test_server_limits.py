@@ -21,6 +21,7 @@ class Patient:
     """Answers when `go` is set."""
 
     classes = ("a", "b")
+    threshold = None
     healthy = True
 
     def __init__(self) -> None:
