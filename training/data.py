@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -85,7 +85,7 @@ def valid_plan(images: int, batch_size: int, share: Share) -> list[list[Item]]:
     return [[(index, 0) for index in mine[start : start + size]] for start in range(0, len(mine), size)]
 
 
-def batches(images: Images, plan: Sequence[list[Item]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(images: Images, plan: Sequence[list[Item]], device: torch.device) -> Generator[tuple[Tensor, Tensor]]:
     """Yield images [batch, 3, side, side] (in memory [batch, side, side, 3]) and labels [batch] on `device`.
 
     A GPU is fed by processes. On a CPU threads decode ahead: they need neither the shared memory, of which a container
