@@ -1,106 +1,176 @@
 """The Evaluate job on models whose answers are known."""
 
-import io
 import json
-import shutil
-import tarfile
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino  # type: ignore[import-untyped]
 import pytest
-from openvino import opset13 as ops
 from PIL import Image
+
+from tests.training.small import CLASSES, Labelled, pack, solid, write_model, write_split
 from training.__main__ import main
+from training.evaluate import network
+from training.evaluate.scores import interval
+from training.passport import code_sha256, file_sha256
 from training.paths import Paths
-from training.transform import Preprocessing
 
-
-def _solid(red: int, green: int) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (20, 20), (red, green, 0)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def _model(folder: Path, classes: tuple[str, ...] = ("green", "red")) -> None:
-    """A network that answers by the stronger of the mean green and the mean red."""
-    image = ops.parameter([-1, 3, 32, 32], np.float32, name="image")
-    means = ops.reduce_mean(image, np.array([2, 3]), keep_dims=False)
-    logits = ops.gather(means, np.array([1, 0]), np.array(1))
-    model = openvino.Model([logits], [image], "means")
-    openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
-    how = Preprocessing(32, 32, mean=(0.5, 0.5, 0.5), std=(0.1, 0.1, 0.1)).to_dict()
-    record = {"format": 1, "architecture": "means", "classes": classes, "preprocessing": how}
-    (folder / "model.json").write_text(json.dumps(record), "utf-8")
+GREEN, RED = 0, 1
+EIGHT: list[Labelled] = [
+    *((GREEN, solid(number, 250)) for number in range(3)),
+    *((RED, solid(250, number)) for number in range(4)),
+    (RED, solid(7, 250)),  # lies in the wrong class
+]
 
 
 @pytest.fixture
-def inputs(
-    add: Callable[[str, bytes], None], prepared: Callable[..., dict[str, Any]], opt_ml: Paths, tmp_path: Path
-) -> Callable[..., None]:
-    """Eight test images, one of them lying in the wrong class folder; a model that is made to order."""
-    for number in range(8):
-        wrong = number == 7
-        red = number % 2 == 0
-        name = "red" if red != wrong else "green"
-        add(f"test/{name}/{number}.png", _solid(250, number) if red else _solid(number, 250))
-    for number in range(8):
-        add(f"{('train', 'valid')[number // 4]}/{('red', 'green')[number % 2]}/{number}.png", _solid(100, number))
-    prepared()
-    shutil.copytree(opt_ml.processing_output("data") / "test", opt_ml.processing_input("test"))
+def evaluated(opt_ml: Paths, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Run Evaluate, which must succeed, and return evaluation.json."""
 
-    def make(make_model: Callable[[Path], None] = _model) -> None:
-        folder, target = tmp_path / "model", opt_ml.processing_input("model")
-        folder.mkdir()
-        target.mkdir()
-        make_model(folder)
-        with tarfile.open(target / "model.tar.gz", "w:gz") as archive:
-            archive.add(folder, ".")
+    def run(images: list[Labelled] = EIGHT, **record: Any) -> dict[str, Any]:
+        write_split(opt_ml.processing_input("test"), images)
+        write_model(tmp_path / "model", **record)
+        pack(tmp_path / "model", opt_ml.processing_input("model") / "model.tar.gz")
+        assert main(["evaluate"]) == 0
+        report: dict[str, Any] = json.loads(
+            (opt_ml.processing_output("evaluation") / "evaluation.json").read_text("utf-8")
+        )
+        return report
 
-    return make
+    return run
 
 
-def test_the_job_measures_the_exported_model(inputs: Callable[..., None], opt_ml: Paths) -> None:
-    inputs()
-    assert main(["evaluate"]) == 0
-    output = opt_ml.processing_output("evaluation")
-    report = json.loads((output / "evaluation.json").read_text("utf-8"))
-    assert report["metrics"]["accuracy"] == {"value": 7 / 8}
-    assert report["metrics"]["top5_accuracy"] == {"value": 1.0}
-    assert set(report["metrics"]) == {"accuracy", "top5_accuracy", "macro_f1", "expected_calibration_error"}
+def test_the_job_measures_the_exported_model(evaluated: Callable[..., dict[str, Any]], opt_ml: Paths) -> None:
+    report = evaluated()
+    metrics = {name: metric["value"] for name, metric in report["metrics"].items()}
+    assert metrics["accuracy"] == 7 / 8
+    assert metrics["accuracy_lower"] == pytest.approx(interval(7, 8)[0])
+    assert metrics["top5_accuracy"] == 1.0
+    assert metrics["worst_classes_recall"] == pytest.approx((1 + 4 / 5) / 2)
     assert (report["format"], report["test_samples"], report["classes"]) == (1, 8, ["green", "red"])
     assert report["confusion_pairs"] == [{"true": "red", "predicted": "green", "count": 1}]
     assert [row["support"] for row in report["per_class"]] == [3, 5]
     assert {"name": "red/7.png", "label": "red", "predicted": "green"}.items() <= report["samples"][-1].items()
     for name in ("confusion", "per_class", "calibration"):
-        with Image.open(output / "figures" / f"{name}.png") as figure:
+        with Image.open(opt_ml.processing_output("evaluation") / "figures" / f"{name}.png") as figure:
             assert min(figure.size) > 200
 
 
-def test_a_model_of_other_classes_is_refused(inputs: Callable[..., None], refused: Callable[..., str]) -> None:
-    inputs(lambda folder: _model(folder, ("green", "blue")))
-    assert "different classes" in refused("evaluate")
+def test_the_temperature_makes_the_answers_less_sure_and_no_other(evaluated: Callable[..., dict[str, Any]]) -> None:
+    report = evaluated([(GREEN, solid(0, 255)), (RED, solid(0, 255))], temperature=10.0)
+    confidence = 1 / (1 + math.exp(-1))  # logits 10 and 0, divided by 10
+    assert report["samples"][0]["probability"] == pytest.approx(confidence)
+    assert report["metrics"]["expected_calibration_error"]["value"] == pytest.approx(confidence - 0.5)
+    assert report["metrics"]["uncalibrated_error"]["value"] == pytest.approx(1 / (1 + math.exp(-10)) - 0.5)
+    assert report["metrics"]["accuracy"]["value"] == 0.5
 
 
-def test_an_archive_without_a_model_is_refused(inputs: Callable[..., None], refused: Callable[..., str]) -> None:
-    inputs(lambda folder: None)
-    assert "holds no model.json, model.xml, model.bin" in refused("evaluate")
-
-
-@pytest.mark.parametrize("data", [b"", b"no archive", b"\x1f\x8b\x08 cut"])
-def test_a_broken_archive_is_refused(
-    data: bytes, inputs: Callable[..., None], opt_ml: Paths, refused: Callable[..., str]
+def test_an_artifact_without_temperature_and_threshold_is_taken_as_it_is(
+    evaluated: Callable[..., dict[str, Any]],
 ) -> None:
-    inputs()
-    (opt_ml.processing_input("model") / "model.tar.gz").write_bytes(data)
-    assert "model.tar.gz cannot be unpacked" in refused("evaluate")
+    report = evaluated()
+    assert report["abstain"] is None
+    assert report["metrics"]["uncalibrated_error"] == report["metrics"]["expected_calibration_error"]
 
 
-def test_a_missing_model_is_refused(inputs: Callable[..., None], refused: Callable[..., str]) -> None:
-    assert "model.tar.gz is missing" in refused("evaluate")
+def test_the_threshold_is_measured_on_the_test_split(evaluated: Callable[..., dict[str, Any]]) -> None:
+    unsure = (RED, solid(120, 125))  # taken for green, logits 0.2 apart
+    report = evaluated([*EIGHT[:7], unsure], abstain={"threshold": 0.7, "coverage": 1.0, "precision": 0.99})
+    assert report["abstain"] == {"threshold": 0.7, "coverage": 7 / 8, "precision": 1.0}
 
 
-def test_a_missing_test_split_is_refused(opt_ml: Paths, refused: Callable[..., str]) -> None:
-    assert "index.json is missing" in refused("evaluate")
+def test_a_threshold_that_lets_nothing_through_has_no_precision(evaluated: Callable[..., dict[str, Any]]) -> None:
+    report = evaluated([(RED, solid(120, 125))], abstain={"threshold": 0.7, "coverage": 1.0, "precision": 0.99})
+    assert report["abstain"] == {"threshold": 0.7, "coverage": 0.0, "precision": None}
+
+
+def test_one_image_is_enough(evaluated: Callable[..., dict[str, Any]]) -> None:
+    report = evaluated(EIGHT[:1])
+    assert report["metrics"]["accuracy"] == {"value": 1.0}
+    assert report["metrics"]["accuracy_lower"]["value"] == pytest.approx(0.2065, abs=1e-4)
+    assert report["metrics"]["worst_classes_recall"] == {"value": 1.0}
+
+
+def test_what_the_model_says_of_itself_is_handed_on(evaluated: Callable[..., dict[str, Any]]) -> None:
+    record = {"history": [{"epoch": 1}], "trials": [], "trained_on": {"instance_type": "ml.m5.xlarge"}}
+    report = evaluated(**record)
+    assert record.items() <= report["model"].items()
+    assert report["model"]["data"] == {"fingerprint": "ab12"}
+
+
+def test_the_passport_is_named_by_its_hash(evaluated: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    assert evaluated()["passport"] == {
+        "sha256": file_sha256(tmp_path / "model" / "passport.json"),
+        "data_fingerprint": "ab12",
+        "code_sha256": code_sha256(),
+        "image": "registry/image:1",
+    }
+
+
+def test_an_artifact_from_before_passports_is_evaluated_without(evaluated: Callable[..., dict[str, Any]]) -> None:
+    assert set(evaluated(passport=False)["passport"].values()) == {None}
+
+
+def test_a_model_that_answers_nan_is_refused(opt_ml: Paths, tmp_path: Path, refused: Callable[..., str]) -> None:
+    write_split(opt_ml.processing_input("test"), EIGHT)
+    write_model(tmp_path / "model", scale=math.nan)
+    pack(tmp_path / "model", opt_ml.processing_input("model") / "model.tar.gz")
+    assert "infinite or undefined" in refused("evaluate")
+    assert not (opt_ml.processing_output("evaluation") / "evaluation.json").exists()
+
+
+def test_a_class_that_the_model_does_not_know_is_named(
+    opt_ml: Paths, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    write_split(opt_ml.processing_input("test"), [(0, solid(1, 2))], ("blue", "green", "red"))
+    write_model(tmp_path / "model")
+    pack(tmp_path / "model", opt_ml.processing_input("model") / "model.tar.gz")
+    assert "different classes (the model does not know 'blue')" in refused("evaluate")
+
+
+def test_classes_in_another_order_are_refused(opt_ml: Paths, tmp_path: Path, refused: Callable[..., str]) -> None:
+    write_split(opt_ml.processing_input("test"), EIGHT, CLASSES[::-1])
+    write_model(tmp_path / "model")
+    pack(tmp_path / "model", opt_ml.processing_input("model") / "model.tar.gz")
+    assert "in another order" in refused("evaluate")
+
+
+def test_more_answers_than_classes_are_refused(opt_ml: Paths, tmp_path: Path, refused: Callable[..., str]) -> None:
+    classes = ("blue", "green", "red")
+    write_split(opt_ml.processing_input("test"), [(0, solid(1, 2))], classes)
+    write_model(tmp_path / "model", classes=classes)
+    pack(tmp_path / "model", opt_ml.processing_input("model") / "model.tar.gz")
+    assert "answers [1, 2] for 1 images of 3 classes" in refused("evaluate")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"temperature": 0},
+        {"temperature": -1.0},
+        {"temperature": math.nan},
+        {"temperature": "warm"},
+        {"abstain": {"coverage": 1}},
+        {"abstain": [1]},
+        {"classes": 5},
+    ],
+)
+def test_a_record_with_impossible_numbers_is_refused(
+    opt_ml: Paths, tmp_path: Path, refused: Callable[..., str], record: dict[str, Any]
+) -> None:
+    write_split(opt_ml.processing_input("test"), EIGHT)
+    write_model(tmp_path / "model", **record)
+    pack(tmp_path / "model", opt_ml.processing_input("model") / "model.tar.gz")
+    assert "model.json of the model is broken" in refused("evaluate")
+
+
+def test_images_are_answered_in_batches_in_the_splits_order(tmp_path: Path) -> None:
+    images = [(number % 2, solid(250, 0) if number % 2 else solid(0, 250)) for number in range(2 * network.BATCH + 3)]
+    split = write_split(tmp_path / "split", images)
+    write_model(tmp_path / "model")
+    answers = network.answer(network.load(tmp_path / "model"), split)
+    assert len(answers) == len(images)
+    assert answers.right.all()
+    assert np.array_equal(answers.labels, [label for label, _ in images])
