@@ -24,6 +24,7 @@ class PipelineExecution:
     status: str = "Executing"
     failure_reason: str = ""
     steps: list[dict[str, Any]] = field(default_factory=list)
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)  # by ARN: what Describe answers beyond the request
 
     @property
     def id(self) -> str:

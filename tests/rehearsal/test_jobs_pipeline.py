@@ -181,7 +181,7 @@ inp, out = ml / "processing/input/data", ml / "processing/output/made"
     execution = world.run(processing("Prepare", script, {"data": "s3://data/in"}, {"made": "s3://data/out"}))
     assert execution.status == "Succeeded", execution.failure_reason
     assert world.get("out/sub/list.txt") == b"a.txt deep/b.txt"
-    assert world.asked == [("sagemaker", PIPELINE), ("s3", JOB)]
+    assert world.asked == [("sagemaker", PIPELINE), ("s3", JOB), ("logs", JOB)]
 
 
 def test_a_manifest_brings_just_the_files_that_it_lists(world: World) -> None:

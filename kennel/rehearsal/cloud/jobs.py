@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kennel.rehearsal.cloud.answers import Answer, ApiError, json_answer
 from kennel.rehearsal.cloud.call import Call
-from kennel.rehearsal.cloud.ledger import Kind, Record
+from kennel.rehearsal.cloud.ledger import Kind, Record, page
 from kennel.rehearsal.cloud.pipelines import Executions
 
 _STATUS = {"Succeeded": "Completed", "Failed": "Failed", "Stopped": "Stopped"}
@@ -26,7 +26,13 @@ class Jobs(Kind):
         step = self.executions.step_of(record[f"{self.noun}Arn"])
         reason = {"FailureReason": step["FailureReason"]} if "FailureReason" in step else {}
         status = _STATUS.get(step.get("StepStatus", ""), "InProgress")
-        return json_answer({**record, f"{self.noun}Status": status, **reason})
+        facts = self.executions.facts_of(record[f"{self.noun}Arn"])
+        return json_answer({**record, **facts, f"{self.noun}Status": status, **reason})
+
+    def trials(self, call: Call) -> Answer:
+        """ListTrainingJobsForHyperParameterTuningJob."""
+        facts = self.executions.facts_of(self.get(self._asked(call))[f"{self.noun}Arn"])
+        return page(call, list(facts.get("TrainingJobSummaries", [])))
 
 
 def _check_spot(request: Record) -> None:

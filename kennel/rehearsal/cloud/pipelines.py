@@ -79,12 +79,17 @@ class Executions:
         return json_answer({"PipelineExecutionArn": execution.arn})
 
     def step_of(self, arn: str) -> Record:
-        """The step whose metadata names the job `arn`, or nothing."""
+        """The step whose metadata names the job `arn` (in small letters), or nothing."""
         for execution, _ in list(self.held.values()):
             for step in list(execution.steps):
-                if any(about.get("Arn") == arn for about in step.get("Metadata", {}).values()):
+                if any(about.get("Arn", "").lower() == arn for about in step.get("Metadata", {}).values()):
                     return step
         return {}
+
+    def facts_of(self, arn: str) -> Record:
+        """What the data plane has told of the job `arn`: times, final metrics, trials."""
+        told = (execution.jobs.get(arn.lower()) for execution, _ in list(self.held.values()))
+        return next((dict(facts) for facts in told if facts), {})
 
     def _run(self, execution: PipelineExecution) -> None:
         try:

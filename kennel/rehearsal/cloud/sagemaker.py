@@ -56,6 +56,7 @@ class SageMaker:
             "ListPipelineExecutionSteps": self.executions.steps,
             "ListPipelineParametersForExecution": self.executions.parameters,
             "DescribePipelineDefinitionForExecution": self.executions.definition,
+            "ListTrainingJobsForHyperParameterTuningJob": self.jobs[-1].trials,
         }
         found |= {("sagemaker", name): handler for name, handler in named.items()}
         found["sagemaker-runtime", "InvokeEndpoint"] = self.endpoints.invoke

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.containers import ContainerEngine
 from kennel.rehearsal.jobs.events import Closed, OnEvent, StepEvent
+from kennel.rehearsal.jobs.logs import Log, log_of
 from kennel.rehearsal.jobs.store import Store
 from kennel.rehearsal.seams import PipelineExecution
 
@@ -56,6 +59,28 @@ class Context:
             raise Closed("The rehearsal ended while the pipeline ran.")
         return self.execution.status == "Stopping"
 
+    def logs(self, kind: str, job: str, role_arn: str) -> AbstractContextManager[Log]:
+        """The job's CloudWatch log (`kind`: TrainingJobs or ProcessingJobs), written as its role."""
+        return log_of(self.client("logs", role_arn), kind, job)
+
+    def note(self, arn: str, **facts: Any) -> None:
+        """Let the control plane's Describe of the job answer `facts`."""
+        self.execution.jobs.setdefault(arn.lower(), {}).update(facts)
+
+    @contextmanager
+    def timed(self, kind: str, arn: str) -> Iterator[None]:
+        """Note when the job (`kind`: Training or Processing) began and ended, and what of it would be billed."""
+        began = datetime.now(UTC)
+        self.note(arn, **{f"{kind}StartTime": began})
+        try:
+            yield
+        finally:
+            ended = datetime.now(UTC)
+            seconds = max(1, round((ended - began).total_seconds()))
+            self.note(arn, **{f"{kind}EndTime": ended})
+            if kind == "Training":
+                self.note(arn, TrainingTimeInSeconds=seconds, BillableTimeInSeconds=seconds)
+
     def watch(self, step: str, definitions: Sequence[Mapping[str, str]] = (), label: str = "") -> Watch:
         return Watch(self.on_event, step, [(item["Name"], re.compile(item["Regex"])) for item in definitions], label)
 
@@ -69,9 +94,11 @@ class Watch:
     metrics: Sequence[tuple[str, re.Pattern[str]]]
     label: str = ""
     final: dict[str, float] = field(default_factory=dict)
+    log: Callable[[str, str], object] = field(default=lambda host, line: None)
 
     def line(self, text: str, host: str = "") -> bool:
         """Report one line of `host`'s log; return whether it held a metric."""
+        self.log(host or "algo-1", text)
         found = dict(self._values(text))
         self.final.update(found)
         label = " ".join(filter(None, (self.label, host)))

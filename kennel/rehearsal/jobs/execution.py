@@ -15,7 +15,7 @@ from kennel.rehearsal.jobs.events import DefinitionError, JobFailed, StepEvent
 from kennel.rehearsal.jobs.plan import Planned
 from kennel.rehearsal.jobs.processing import run_processing
 from kennel.rehearsal.jobs.training import TrainingJob
-from kennel.rehearsal.jobs.tuning import run_tuning
+from kennel.rehearsal.jobs.tuning import TUNING_NAME, run_tuning
 from kennel.rehearsal.jobs.values import Values
 
 
@@ -98,21 +98,26 @@ class Run:
     def _processing(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
         arn = self._context.arn("processing-job", self._context.job_name(step["Name"]))
         record["Metadata"] = {"ProcessingJob": {"Arn": arn}}
-        self._remember(step, run_processing(self._context, step, self._arguments(step)))
+        with self._context.timed("Processing", arn):
+            self._remember(step, run_processing(self._context, step, self._arguments(step)))
         return ""
 
     def _training(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
         name = self._context.job_name(step["Name"])
-        record["Metadata"] = {"TrainingJob": {"Arn": self._context.arn("training-job", name)}}
+        arn = self._context.arn("training-job", name)
+        record["Metadata"] = {"TrainingJob": {"Arn": arn}}
         request = self._arguments(step)
         self._context.create("create_training_job", {"TrainingJobName": name, **request})
-        done = TrainingJob(self._context, step["Name"], name, request).run()
+        with self._context.timed("Training", arn):
+            done = TrainingJob(self._context, step["Name"], name, request).run()
+        self._context.note(arn, FinalMetricDataList=done["FinalMetricDataList"], ModelArtifacts=done["ModelArtifacts"])
         self._remember(step, done)
         return ", ".join(f"{item['MetricName']} {item['Value']:g}" for item in done["FinalMetricDataList"])
 
     def _tuning(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
+        name = self._context.job_name(step["Name"], TUNING_NAME)
+        record["Metadata"] = {"TuningJob": {"Arn": self._context.arn("hyper-parameter-tuning-job", name)}}
         done = run_tuning(self._context, step, self._arguments(step))
-        record["Metadata"] = {"TuningJob": {"Arn": done["HyperParameterTuningJobArn"]}}
         self._remember(step, done)
         best = done["BestTrainingJob"]
         final = best["FinalHyperParameterTuningJobObjectiveMetric"]

@@ -60,7 +60,7 @@ def _run(context: Context, step: str, name: str, request: Mapping[str, Any], roo
     watch = context.watch(step)
     limit = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY_S)
     environment = {"PROCESSING_JOB_NAME": name, "AWS_REGION": context.region, **request.get("Environment", {})}
-    with context.engine.network() as network:
+    with context.logs("ProcessingJobs", name, request["RoleArn"]) as watch.log, context.engine.network() as network:
         containers = [
             Container(
                 program="training",

@@ -57,7 +57,8 @@ class TrainingJob:
         roots, checkpoints = [self._folder / host for host in self._hosts], self._checkpoints()
         saved = partial(checkpoints.grown, roots) if checkpoints else lambda: False
         seen = Interruption(self.context, bool(self.request.get("EnableManagedSpotTraining")), saved)
-        with self.context.engine.network() as network:
+        log = self.context.logs("TrainingJobs", self.name, self.request["RoleArn"])
+        with log as self._watch.log, self.context.engine.network() as network:
             for place, root in enumerate(roots):
                 self._prepare(place, root, network)
                 if checkpoints:

@@ -6,30 +6,36 @@ import hashlib
 import math
 import random
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from kennel.rehearsal.jobs.context import Context
 from kennel.rehearsal.jobs.events import DefinitionError, JobFailed, StepEvent
 from kennel.rehearsal.jobs.training import TrainingJob
 
-_TUNING_NAME = 32  # characters, SageMaker's limit
+TUNING_NAME = 32  # characters, SageMaker's limit
 
 
 def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     """Run every trial, one after the other; raises JobFailed when none gives a value of the objective."""
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
-    name = context.job_name(step["Name"], _TUNING_NAME)
+    name = context.job_name(step["Name"], TUNING_NAME)
     context.create("create_hyper_parameter_tuning_job", {"HyperParameterTuningJobName": name, **request})
     chance = random.Random(config.get("RandomSeed", context.seed))
     count = int(config["ResourceLimits"]["MaxNumberOfTrainingJobs"])
     objective = _objective(config, definition)
-    summaries = []
+    summaries: list[dict[str, Any]] = []
+    context.note(context.arn("hyper-parameter-tuning-job", name), TrainingJobSummaries=summaries)
     for number in range(1, count + 1):
         chosen = dict(sample(config.get("ParameterRanges", {}), chance))
         suffix = hashlib.sha256(f"{name}/{number}".encode()).hexdigest()[:8]
         trial = f"{name}-{number:03d}-{suffix}"
         label = f"{number}/{count}"
-        summaries.append(_trial(context, step["Name"], trial, definition, chosen, objective, label))
+        began = {"TrainingJobName": trial, "TrainingJobStatus": "InProgress", "TunedHyperParameters": chosen}
+        arn, now = context.arn("training-job", trial), datetime.now(UTC)
+        summaries.append({**began, "TrainingJobArn": arn, "CreationTime": now, "TrainingStartTime": now})
+        ended = _trial(context, step["Name"], trial, definition, chosen, objective, label)
+        summaries[-1] = {**summaries[-1], **ended, "TrainingEndTime": datetime.now(UTC)}
         metrics = {objective["MetricName"]: _value(summaries[-1])}
         context.on_event(StepEvent(step["Name"], "trial", _listed(chosen), metrics, label))
     best = _best(summaries, objective["Type"])
