@@ -4,6 +4,7 @@ import argparse
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from os import environ
 from types import FrameType
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         found = artifact.load(chosen.model_dir)
         # Our own limit is checked before any pixel is decoded; Pillow's would warn on standard error.
         Image.MAX_IMAGE_PIXELS = None
+        # Of each new kind of broken EXIF data, which callers make as they like.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         classifier = Classifier(found, chosen.max_pixels)
         classifier.warm_up()
         listener = _listen(chosen.host, chosen.port)

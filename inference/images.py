@@ -2,6 +2,8 @@
 
 import io
 
+import numpy as np
+
 # The plug-ins register themselves when imported; Pillow would otherwise load WebP's on the first request only.
 from PIL import GifImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
@@ -37,8 +39,8 @@ _OTHER_KINDS = (
 def decode(body: bytes, max_pixels: int) -> Image.Image:
     """An upright RGB picture; of an animation the first frame.
 
-    Colour follows Pillow's convert("RGB"), as in training: alpha is dropped, not blended. Raises Refused: 400 when the
-    bytes are no whole picture, 413 beyond `max_pixels`, 415 for kinds that are not taken.
+    As in training, alpha is dropped, not blended, and of 16 bits the upper 8 count. Raises Refused: 400 when the bytes
+    are no whole picture, 413 beyond `max_pixels`, 415 for kinds that are not taken.
     """
     if not body:
         raise Refused(400, "not_an_image", "The body is empty; send the bytes of a picture.")
@@ -60,6 +62,8 @@ def decode(body: bytes, max_pixels: int) -> Image.Image:
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Turned upright as EXIF says, then RGB; any size, 8 bits a channel."""
     upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I;16"):  # Pillow would cut at 255, which leaves white
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.mode == "P" and "transparency" in upright.info:
         # The same colours as straight to RGB, without Pillow's warning about transparent palettes.
         upright = upright.convert("RGBA")

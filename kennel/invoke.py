@@ -45,7 +45,7 @@ def classify(client: Any, function: str, payload: Mapping[str, Any]) -> dict[str
     if "error" in body:
         error = body["error"]
         raise Refused(str(error.get("code")), str(error.get("message")), str(body.get("request_id", "")))
-    if not isinstance(body.get("predictions"), list):
+    if not isinstance(body.get("predictions"), list) or not body["predictions"]:
         raise KennelError(f"The function's answer has no predictions: {json.dumps(body)[:200]}.")
     return body
 

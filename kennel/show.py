@@ -62,8 +62,18 @@ def show_answer(answer: Mapping[str, Any], *, as_json: bool) -> None:
         share = float(one["probability"])
         table.add_row(escape(str(one["label"])), f"{share:.1%}", f"[cyan]{'█' * round(share * _BAR)}[/]")
     console = _console()
+    if answer.get("label", "") is None:  # a function of an older release names no label
+        console.print(_none_of_these(answer["predictions"][0], answer["threshold"]), markup=False, style="bold")
     console.print(table)
     console.print(f"model {answer.get('model') or 'unnamed'}", markup=False, style="dim", soft_wrap=True)
+
+
+def _none_of_these(best: Mapping[str, Any], threshold: float) -> str:
+    share = best["probability"]
+    # As many digits as it takes to see that one is below the other.
+    shown = ((f"{100 * share:.{digits}f} %", f"{100 * threshold:.{digits}f} %") for digits in range(15))
+    mine, least = next((pair for pair in shown if pair[0] != pair[1]), (f"{share}", f"{threshold}"))
+    return f"None of these (best guess {best['label']} {mine}, below {least})"
 
 
 def show_status(status: Status, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,15 +15,18 @@ from PIL import Image, ImageOps
 from inference import artifact, images
 from inference import transform as serving
 from tests.inference.tiny import Server, listening, start
+from training import calibration
 from training import transform as training
 
 # OpenVINO converts by way of torch.jit, which torch calls deprecated.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")]
 
+TEMPERATURE = 0.4  # makes the server's answers surer than the bare network's
 SIZES = [(640, 427), (427, 640), (300, 300), (257, 256), (1001, 333), (91, 57), (224, 224), (40, 31), (3, 500), (1, 1)]
 NAMES = [f"{width}x{height}" for width, height in SIZES]
 NAMES += ["mode L", "mode 1", "mode P", "alpha", "alpha in WebP", "CMYK", "16 bits", "animation"]
-NAMES += [f"turned {orientation}" for orientation in range(1, 9)]
+NAMES += ["two pictures in a JPEG", "two pages"]
+NAMES += [f"turned {orientation}" for orientation in (*range(1, 9), "wrongly", "by a text")]
 HOW = [
     training.Preprocessing(256, 224),
     training.Preprocessing(32, 32),
@@ -56,15 +60,20 @@ def photographs() -> dict[str, bytes]:
 def special(small: Image.Image, other: Image.Image) -> dict[str, bytes]:
     see_through = small.copy()
     see_through.putalpha(other.convert("L"))
-    wide = Image.fromarray(np.asarray(small.convert("L"), np.uint16) * 3)
+    wide = Image.fromarray(np.asarray(small.convert("L"), np.uint16) * 257)
     found = {f"mode {mode}": encoded(small.convert(mode), "PNG") for mode in ("L", "1", "P")}
     found |= {"alpha": encoded(see_through, "PNG"), "alpha in WebP": encoded(see_through, "WEBP", lossless=True)}
     found |= {"CMYK": encoded(small.convert("CMYK"), "JPEG"), "16 bits": encoded(wide, "PNG")}
-    found["animation"] = encoded(small, "GIF", save_all=True, append_images=[other])
-    for orientation in range(1, 9):
+    kinds = {"animation": "GIF", "two pictures in a JPEG": "MPO", "two pages": "PNG"}
+    found |= {name: encoded(small, kind, save_all=True, append_images=[other]) for name, kind in kinds.items()}
+    for name, orientation in {**{str(number): number for number in range(1, 9)}, "wrongly": 9}.items():
         exif = Image.Exif()
         exif[0x0112] = orientation
-        found[f"turned {orientation}"] = encoded(small, "JPEG", exif=exif)
+        found[f"turned {name}"] = encoded(small, "JPEG", exif=exif)
+    text = struct.pack("<HHI4s", 0x0112, 2, 2, b"6")  # tag, type ASCII, length, value
+    found["turned by a text"] = encoded(
+        small, "JPEG", exif=b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + text + bytes(4)
+    )
     return found
 
 
@@ -81,14 +90,16 @@ def in_torchvision(photo: bytes, how: training.Preprocessing) -> NDArray[np.floa
     """What the same settings mean where they come from."""
     from torchvision import transforms  # type: ignore[import-untyped]
 
-    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(photo))).convert("RGB")
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(photo)))
+    if upright.mode == "I;16":  # which neither Pillow nor torchvision brings to 8 bits; here 257 is 1
+        upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
     steps = [
         transforms.Resize(how.resize, transforms.InterpolationMode(how.interpolation), antialias=True),
         transforms.CenterCrop(how.crop),
         transforms.ToTensor(),
         transforms.Normalize(how.mean, how.std),
     ]
-    tensor: NDArray[np.float32] = transforms.Compose(steps)(upright).numpy()
+    tensor: NDArray[np.float32] = transforms.Compose(steps)(upright.convert("RGB")).numpy()
     return tensor
 
 
@@ -125,7 +136,7 @@ def server(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     from training.export import export
 
     folder = tmp_path_factory.mktemp("opt_ml")
-    record = {"format": 1, "classes": list("abcde"), "preprocessing": HOW[1].to_dict()}
+    record = {"format": 1, "classes": list("abcde"), "preprocessing": HOW[1].to_dict(), "temperature": TEMPERATURE}
     export(network, torch.zeros(2, 3, HOW[1].crop, HOW[1].crop), folder / "model", record)
     process = start(folder)
     yield Server(process, listening(process))
@@ -143,4 +154,7 @@ def test_the_server_answers_as_the_network_does_in_torch(name: str, network: Any
     answer = server.classify(photo)
     assert answer.status == 200, answer.body
     # The same arithmetic in another order: 32-bit floats differ in their last bits.
-    assert answer.json["probabilities"] == pytest.approx(torch.softmax(logits.double(), 0).tolist(), abs=1e-5)
+    expected = torch.softmax(logits.double() / TEMPERATURE, 0).tolist()
+    assert answer.json["probabilities"] == pytest.approx(expected, abs=1e-5)
+    in_training = calibration.softmax(logits[None].numpy(), TEMPERATURE)[0]
+    assert answer.json["probabilities"] == pytest.approx(in_training.tolist(), abs=1e-5)

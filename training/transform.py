@@ -39,8 +39,13 @@ class Preprocessing:
 
 
 def open_rgb(data: bytes) -> Image.Image:
-    """Decode `data` upright (EXIF) in RGB; of an animation the first frame. Raises what Pillow raises."""
+    """Decode `data` upright (EXIF) in RGB; of an animation the first frame, of 16 bits the upper 8.
+
+    Raises what Pillow raises.
+    """
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if upright.mode.startswith("I;16"):  # Pillow would cut at 255, which leaves white
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.mode == "P" and "transparency" in upright.info:
         upright = upright.convert("RGBA")  # the same colours as straight to RGB, without Pillow's warning
     return upright.convert("RGB")

@@ -13,12 +13,15 @@ import pytest
 from kennel.aws import client
 from kennel.errors import KennelError
 from kennel.invoke import FILE_LIMIT, PAYLOAD_LIMIT, Refused, classify, payload
+from kennel.show import show_answer
 from tests.cli.trees import png
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:classify:live"
 GOOD = {
     "probabilities": [0.1, 0.9],
     "predictions": [{"label": "dog", "probability": 0.9}],
+    "label": "dog",
+    "threshold": 0.41,
     "model": "m",
     "request_id": "r",
 }
@@ -84,7 +87,7 @@ def test_a_crash_of_the_function_is_said_without_its_trace(ask: Callable[..., An
         ask({"errorMessage": "boom", "stackTrace": ["secret"]}, X_Amz_Function_Error="Unhandled")
 
 
-@pytest.mark.parametrize("body", [b"not json", b"[]", b"", b'{"odd": 1}'])
+@pytest.mark.parametrize("body", [b"not json", b"[]", b"", b'{"odd": 1}', b'{"predictions": []}'])
 def test_an_answer_of_another_shape_is_refused(ask: Callable[..., Any], body: bytes) -> None:
     with pytest.raises(KennelError, match=r"something else than a JSON object|has no predictions"):
         ask(body)
@@ -121,3 +124,55 @@ def test_what_is_no_picture_file_is_refused(tmp_path: Path, name: str, says: str
     (tmp_path / "e.jpg").touch()
     with pytest.raises(KennelError, match=says):
         payload(str(tmp_path / name))
+
+
+def shown(capsys: pytest.CaptureFixture[str], *, as_json: bool = False, **changes: Any) -> list[str]:
+    show_answer({**GOOD, **changes}, as_json=as_json)
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_an_answer_is_a_line_a_class_and_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    first, last = shown(capsys)
+    assert first.split() == ["dog", "90.0%", "█" * 22]
+    assert last == "model m"
+
+
+def unsure(share: float, threshold: float, label: str = "Beagle") -> dict[str, Any]:
+    predictions = [{"label": label, "probability": share}, {"label": "Pug", "probability": share / 2}]
+    return {"predictions": predictions, "label": None, "threshold": threshold}
+
+
+def test_a_picture_of_something_else_is_said_to_be_none_of_these(capsys: pytest.CaptureFixture[str]) -> None:
+    first, *classes, _ = shown(capsys, **unsure(0.2301, 0.41))
+    assert first == "None of these (best guess Beagle 23 %, below 41 %)"
+    assert [line.split()[0] for line in classes] == ["Beagle", "Pug"]
+
+
+@pytest.mark.parametrize(
+    ("share", "threshold", "says"),
+    [
+        (0.406, 0.4099, "40.6 %, below 41.0 %"),
+        (0.99, 1, "99 %, below 100 %"),
+        (0.4, 0.4 + 1e-9, "40.0000000 %, below 40.0000001 %"),
+        (0.4, 0.4000000000000001, "40.00000000000000 %, below 40.00000000000001 %"),
+    ],
+)
+def test_it_is_said_with_as_many_digits_as_tell_the_two_apart(
+    share: float, threshold: float, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert says in shown(capsys, **unsure(share, threshold))[0]
+
+
+def test_a_class_may_be_named_as_markup_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, *_ = shown(capsys, **unsure(0.2, 0.4, label="[bold]x[/]"))
+    assert "best guess [bold]x[/] 20 %" in first
+    assert second.startswith("[bold]x[/] ")
+
+
+def test_for_programs_the_answer_passes_through(capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads("\n".join(shown(capsys, as_json=True, **unsure(0.2, 0.4)))) == {**GOOD, **unsure(0.2, 0.4)}
+
+
+def test_an_answer_of_an_older_function_needs_no_label(capsys: pytest.CaptureFixture[str]) -> None:
+    show_answer({name: value for name, value in GOOD.items() if name not in ("label", "threshold")}, as_json=False)
+    assert capsys.readouterr().out.startswith("dog")

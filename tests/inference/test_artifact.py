@@ -61,6 +61,34 @@ def test_an_impossible_value_is_named(tmp_path: Path, changes: dict[str, Any], s
         load_with(tmp_path, **changes)
 
 
+def test_without_temperature_and_abstention_the_network_speaks_for_itself(tmp_path: Path) -> None:
+    found = load_with(tmp_path)
+    assert (found.temperature, found.threshold) == (1.0, None)
+
+
+def test_temperature_and_threshold_are_read(tmp_path: Path) -> None:
+    abstain = {"threshold": 0.41, "coverage": 0.95, "precision": 0.97}
+    found = load_with(tmp_path, temperature=2, abstain=abstain)
+    assert (found.temperature, found.threshold) == (2.0, 0.41)
+    assert load_with(tmp_path, abstain=None).threshold is None
+    assert [load_with(tmp_path, abstain={"threshold": edge}).threshold for edge in (0, 1)] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("value", [0, -1.3, True, "1", None, [1.0], float("nan"), float("inf"), 10**400])
+def test_an_impossible_temperature_is_named(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(StartError, match=r"^model\.json: temperature must be a finite number above 0, not "):
+        load_with(tmp_path, temperature=value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0.4, [], "no", {}, *({"threshold": bad} for bad in (None, True, "0.4", -0.1, 1.01, float("nan"), 10**400))],
+)
+def test_an_impossible_abstention_is_named(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(StartError, match=r"^model\.json: abstain must be null or hold a threshold from 0 to 1, not "):
+        load_with(tmp_path, abstain=value)
+
+
 @pytest.mark.parametrize("text", [b"", b'{"format": 1', b"\xff\xfe", b"[" * 100_000])
 def test_a_file_that_is_no_json_is_named(tmp_path: Path, text: bytes) -> None:
     write_model(tmp_path)

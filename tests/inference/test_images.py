@@ -77,8 +77,9 @@ def test_a_palette_with_transparency_keeps_its_colours() -> None:
     [
         (Image.new("1", (4, 4), 1), (255, 255, 255)),
         (Image.new("L", (4, 4), 99), (99, 99, 99)),
-        (Image.new("I;16", (4, 4), 200), (200, 200, 200)),
-        (Image.new("I;16", (4, 4), 40_000), (255, 255, 255)),  # Pillow cuts 16 bits at 255; so does training
+        (Image.new("I;16", (4, 4), 65_535), (255, 255, 255)),
+        (Image.new("I;16", (4, 4), 40_000), (156, 156, 156)),
+        (Image.new("I;16", (4, 4), 255), (0, 0, 0)),
     ],
 )
 def test_grey_becomes_three_equal_channels(image: Image.Image, expected: tuple[int, ...]) -> None:

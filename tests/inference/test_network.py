@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,18 @@ def test_logits_become_probabilities(tmp_path: Path) -> None:
     answer = network.Network(artifact.load(write_model(tmp_path))).infer(IMAGE)
     odds = np.exp([1.0, 2.0, 3.0])
     assert answer == pytest.approx(odds / odds.sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 1, 20])
+def test_the_temperature_divides_the_logits(tmp_path: Path, temperature: float) -> None:
+    found = replace(artifact.load(write_model(tmp_path)), temperature=temperature)
+    odds = np.exp(np.array([1.0, 2.0, 3.0]) / temperature)
+    assert network.Network(found).infer(IMAGE) == pytest.approx(odds / odds.sum(), rel=1e-5)
+
+
+def test_no_temperature_makes_probabilities_overflow(tmp_path: Path) -> None:
+    found = replace(artifact.load(write_model(tmp_path, weights=np.eye(3) * 1e30)), temperature=1e-200)
+    assert network.Network(found).infer(IMAGE).tolist() == [0.0, 0.0, 1.0]
 
 
 def test_large_logits_do_not_overflow(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ import io
 import json
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from tests.inference.tiny import Server, answer_on, picture, upload
+from tests.inference.tiny import FACTS, Server, answer_on, picture, upload, write_model
 
 COLOURS = ("red", "lime", "blue")  # of the classes red, green, blue
 
@@ -37,8 +40,25 @@ def test_an_answer_names_the_model_package(server: Server) -> None:
     assert server.classify(picture()).json["model"] == "arn:aws:sagemaker:::model-package/kennel-dev/7"
 
 
-def test_the_model_is_empty_when_nobody_named_it(launch: type[Server]) -> None:
-    assert launch().classify(picture()).json["model"] == ""  # type: ignore[call-arg]
+def test_without_an_abstention_there_is_no_threshold(server: Server) -> None:
+    assert server.classify(picture()).json["threshold"] is None
+
+
+def test_temperature_and_threshold_of_the_artifact_are_in_the_answer_and_a_passport_beside_it_is_not_read(
+    launch: Callable[..., Server], server: Server, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model")
+    more = {"temperature": 3.0, "abstain": {"threshold": 0.41, "coverage": 0.95}, "calibration": {}, "unheard of": [1]}
+    (folder / "model.json").write_text(json.dumps(FACTS | more))
+    (folder / "passport.json").write_text("no JSON")
+    cooled = launch(tmp_path).classify(picture()).json
+    plain = np.array(server.classify(picture()).json["probabilities"])
+    assert cooled["threshold"] == 0.41
+    assert cooled["probabilities"] == pytest.approx(plain ** (1 / 3) / (plain ** (1 / 3)).sum())
+
+
+def test_the_model_is_empty_when_nobody_named_it(launch: Callable[..., Server]) -> None:
+    assert launch().classify(picture()).json["model"] == ""
 
 
 @pytest.mark.parametrize(
@@ -171,13 +191,14 @@ def test_each_of_many_callers_at_once_gets_its_own_answer(server: Server) -> Non
     assert answers == [0, 1, 2] * 12
 
 
-def test_the_log_tells_each_request_in_one_json_line_and_no_payload(launch: type[Server]) -> None:
-    server: Server = launch()  # type: ignore[call-arg]
+def test_the_log_tells_each_request_in_one_json_line_and_no_payload(launch: Callable[..., Server]) -> None:
+    server = launch()
     server.ask("GET", "/ping")
     body = picture("GIF")
     server.classify(body)
     server.classify(b"a secret that is no picture\n")
     server.classify(picture("PNG", "white", (10_000, 10_000), "1"))  # of which Pillow warns on standard error
+    server.classify(picture("WEBP", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f"))  # and of this
     server.ask("GET", "/a%0Ab")
     status, lines = server.stop()
     requests = [line for line in lines if line["event"] == "request"]
@@ -186,6 +207,7 @@ def test_the_log_tells_each_request_in_one_json_line_and_no_payload(launch: type
         ("/invocations", 200),
         ("/invocations", 400),
         ("/invocations", 413),
+        ("/invocations", 200),
         ("/a\nb", 404),
     ]
     assert requests[0]["bytes"] == len(body)

@@ -1,0 +1,100 @@
+"""What the model's answer may be to be believed, and which label it comes to."""
+
+from typing import Any
+
+import pytest
+from classify.handler import handler
+
+from tests.functions.worlds import PNG, Context, Reply, Runtime, base64_of
+
+PICTURE = {"image": base64_of(PNG)}
+
+
+def good(**more: Any) -> dict[str, Any]:
+    return {"probabilities": [0.25, 0.75], "classes": ["cat", "dog"], "model": ""} | more
+
+
+@pytest.mark.parametrize("model", [{"model": ""}, {"model": None}])
+def test_a_model_without_a_name_is_empty(runtime: Runtime, model: dict[str, Any]) -> None:
+    runtime.replies = [Reply(200, good(**model))]
+    assert handler(PICTURE, Context())["model"] == ""
+
+
+@pytest.mark.parametrize(
+    ("threshold", "label"), [(None, "dog"), (0, "dog"), (0.5, "dog"), (0.75, "dog"), (0.750001, None), (1, None)]
+)
+def test_below_the_threshold_it_is_none_of_the_classes(
+    runtime: Runtime, threshold: float | None, label: str | None
+) -> None:
+    runtime.replies = [Reply(200, good(threshold=threshold))]
+    answer = handler(PICTURE | {"top_k": 1}, Context())
+    assert (answer["label"], answer["threshold"]) == (label, threshold)
+    assert answer["predictions"] == [{"label": "dog", "probability": 0.75}]
+
+
+def test_of_two_best_classes_the_label_is_the_one_that_is_listed_first(runtime: Runtime) -> None:
+    runtime.replies = [Reply(200, good(probabilities=[0.5, 0.5], threshold=0.5))]
+    answer = handler(PICTURE, Context())
+    assert answer["label"] == answer["predictions"][0]["label"] == "cat"
+
+
+def test_an_endpoint_of_an_older_release_has_no_threshold(runtime: Runtime) -> None:
+    assert "threshold" not in good()
+    runtime.replies = [Reply(200, good())]
+    answer = handler(PICTURE, Context())
+    assert (answer["label"], answer["threshold"]) == ("dog", None)
+
+
+@pytest.mark.parametrize("values", [[0.2501, 0.75], [1.0, 0.0], [1, 0], [0.249, 0.75]])
+def test_probabilities_may_be_rounded(runtime: Runtime, values: list[float]) -> None:
+    runtime.replies = [Reply(200, good(probabilities=values))]
+    assert handler(PICTURE, Context())["probabilities"] == values
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        [],
+        {},
+        "text",
+        good(probabilities=None),
+        good(probabilities=[]),
+        good(probabilities=[1.0]),
+        good(probabilities=[0.2, 0.3, 0.5]),
+        good(probabilities=[0.5, float("nan")]),
+        good(probabilities=[0.5, float("inf")]),
+        good(probabilities=[-0.5, 1.5]),
+        good(probabilities=[0.5, 0.6]),
+        good(probabilities=[0.0, 0.0]),
+        good(probabilities=[10**400, 0]),
+        good(probabilities=["0.5", "0.5"]),
+        good(probabilities=[True, False]),
+        good(probabilities={"cat": 0.5, "dog": 0.5}),
+        good(classes=None),
+        good(classes=[]),
+        good(classes=["cat"]),
+        good(classes=["cat", "cat"]),
+        good(classes=["cat", 7]),
+        good(classes=["cat", []]),
+        good(classes="ab"),
+        good(model=7),
+        good(threshold="0.5"),
+        good(threshold=True),
+        good(threshold=-0.1),
+        good(threshold=1.01),
+        good(threshold=10**400),
+        good(threshold=float("nan")),
+        good(threshold=[0.5]),
+        good(threshold={"threshold": 0.5}),
+    ],
+    ids=lambda body: str(body)[:40],
+)
+def test_an_answer_that_cannot_be_true_is_not_passed_on(runtime: Runtime, body: Any) -> None:
+    runtime.replies = [Reply(200, body)]
+    error = handler(PICTURE, Context())["error"]
+    assert (error["code"], error["status"]) == ("bad_answer", 502)
+    assert len(runtime.calls) == 1
