@@ -1,9 +1,7 @@
 """Networks from torchvision with a new head, an input stem that fits small images, and pretrained weights."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torchvision  # type: ignore[import-untyped]
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from training.errors import TrainingError
 from training.hyperparameters import MODELS, Hyperparameters
 from training.transform import SMALL
+from training.weights import read_weights as read_weights
 
 State = Mapping[str, Tensor]
 
@@ -31,9 +30,10 @@ class Architecture:
 
 
 def choose(settings: Hyperparameters, classes: int, weights: State | None) -> Architecture:
-    """Return the architecture; ResNet weights with a 7 x 7 stem keep it, whatever the image size."""
-    seven = weights is not None and "conv1.weight" in weights and weights["conv1.weight"].shape[-1] == 7
-    stem = "small" if settings.image_size <= SMALL and not seven else "standard"
+    """Return the architecture; ResNet weights keep the stem that they were trained with, whatever the image size."""
+    stem = "small" if settings.image_size <= SMALL else "standard"
+    if weights is not None and "conv1.weight" in weights:
+        stem = "small" if weights["conv1.weight"].shape[-1] == 3 else "standard"
     return Architecture(settings.model, stem, classes)
 
 
@@ -53,26 +53,6 @@ def head_of(model: nn.Module) -> nn.Linear:
     """Return the last linear layer, the one that knows the classes."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return linear[-1]
-
-
-def read_weights(folder: Path) -> tuple[str, State] | None:
-    """Return name and state of the weights channel, or None where weights.json says that there are none."""
-    record = folder / "weights.json"
-    if not record.is_file():
-        raise TrainingError(f"{record} is missing; the weights channel must come from Prepare.")
-    name = json.loads(record.read_text(encoding="utf-8")).get("file")
-    if not name:
-        return None
-    try:
-        state = torch.load(folder / Path(name).name, map_location="cpu", weights_only=True)
-    # Unpickling foreign bytes raises whatever they lead it into; weights_only keeps it from running them.
-    except Exception as error:
-        raise TrainingError(f"The weights {name} cannot be read: {type(error).__name__}; give a state_dict.") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise TrainingError(f"The weights {name} hold no state_dict (names and tensors).")
-    return name, {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def load_weights(model: nn.Module, architecture: Architecture, name: str, state: State) -> None:

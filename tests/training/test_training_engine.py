@@ -10,16 +10,10 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from training import checkpoint, engine  # noqa: E402
-from training.errors import TrainingError  # noqa: E402
-from training.hyperparameters import Hyperparameters  # noqa: E402
 from training.model import (  # noqa: E402
     Architecture,
     build,
-    choose,
     freeze_backbone,
-    head_of,
-    load_weights,
-    resolve_mode,
     set_training,
 )
 
@@ -124,43 +118,6 @@ def test_the_small_stem_keeps_four_times_the_pixels(name: str) -> None:
         shapes[stem] = first(torch.zeros(1, 3, 32, 32)).shape[-1]
         assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
     assert shapes == {"small": 32, "standard": 16}
-
-
-def test_weights_of_other_classes_keep_the_backbone_and_a_new_head() -> None:
-    source = build(Architecture("resnet18", "standard", 7)).state_dict()
-    model = build(Architecture("resnet18", "standard", 3))
-    head = head_of(model).weight.detach().clone()
-    load_weights(model, Architecture("resnet18", "standard", 3), "w.pth", source)
-    assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], source["layer4.1.conv2.weight"])
-    assert torch.equal(head_of(model).weight, head)
-
-
-def test_weights_of_the_same_classes_keep_their_head() -> None:
-    source = build(Architecture("resnet18", "standard", 3)).state_dict()
-    model = build(Architecture("resnet18", "standard", 3))
-    load_weights(model, Architecture("resnet18", "standard", 3), "w.pth", source)
-    assert torch.equal(head_of(model).weight, source["fc.weight"])
-
-
-def test_weights_of_another_architecture_are_refused_with_the_one_they_fit() -> None:
-    source = build(Architecture("resnet18", "standard", 7)).state_dict()
-    architecture = Architecture("resnet50", "standard", 3)
-    with pytest.raises(TrainingError, match=r"w\.pth do not fit resnet50 .*; they fit model=resnet18"):
-        load_weights(build(architecture), architecture, "w.pth", source)
-
-
-def test_weights_with_a_wide_stem_keep_it_for_small_images() -> None:
-    settings = Hyperparameters(model="resnet18", image_size=32)
-    assert choose(settings, 3, None).stem == "small"
-    assert choose(settings, 3, build(Architecture("resnet18", "standard", 3)).state_dict()).stem == "standard"
-    assert choose(settings, 3, build(Architecture("resnet18", "small", 3)).state_dict()).stem == "small"
-
-
-def test_auto_trains_the_head_where_there_are_weights() -> None:
-    assert resolve_mode(Hyperparameters(), True) == "head"
-    assert resolve_mode(Hyperparameters(), False) == "whole"
-    with pytest.raises(TrainingError, match="mode=head needs pretrained weights"):
-        resolve_mode(Hyperparameters(mode="head"), False)
 
 
 def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
