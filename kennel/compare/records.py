@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from kennel.errors import KennelError
 _Z = 1.959964  # of a 95 % interval
 _WORST = 3  # classes shown
 Evaluation = Mapping[str, Any]
+BROKEN = (KeyError, TypeError, ValueError, AttributeError)  # what a record of another shape raises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,22 @@ class Run:
         return f"{self.instances} x {on}" if self.instance_type or self.instances > 1 else on
 
 
+@dataclass
+class Found:
+    """`unread` names records that could not be read; `without_aws` says why the cloud's are missing, or is empty."""
+
+    runs: list[Run] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    without_aws: str = ""
+    newest_images: int = 0  # of the newest data set, 0: unknown
+
+    def add(self, where: str, make: Callable[[], Run]) -> None:
+        try:
+            self.runs.append(make())
+        except (*BROKEN, KennelError):
+            self.unread.append(where)
+
+
 def read_evaluation(file: Path) -> Evaluation:
     """evaluation.json; raises KennelError where it is missing or broken."""
     try:
@@ -64,7 +81,7 @@ def learned(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "images": int(data.get("train_images") or 0) + int(data.get("valid_images") or 0) + count,
         "epochs": int(settings.get("epochs") or 0),
-        "mode": _mode(model, settings),
+        "mode": str(settings.get("mode") or "unknown"),
         "accuracy": accuracy,
         "low": low,
         "high": high,
@@ -86,9 +103,3 @@ def interval(share: float, count: int) -> tuple[float, float]:
     z2 = _Z**2
     middle, room = share + z2 / (2 * count), _Z * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
     return max(0.0, (middle - room) / (1 + z2 / count)), min(1.0, (middle + room) / (1 + z2 / count))
-
-
-def _mode(model: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    if model.get("trials"):
-        return "head"  # only head mode tries settings within one job
-    return str(settings.get("mode") or "auto")

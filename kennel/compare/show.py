@@ -9,8 +9,7 @@ from rich.text import Text
 
 from kennel.commands.common import print_json
 from kennel.compare.advice import advise, spoken
-from kennel.compare.gather import Found
-from kennel.compare.records import Run
+from kennel.compare.records import Found, Run
 from kennel.prices import Prices, dollars
 
 
@@ -38,22 +37,22 @@ def show(found: Found, images: int, prices: Prices, *, as_json: bool) -> None:
 
 def _table(runs: list[Run]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("run", "on", "images", "time", "cost", "test accuracy", "worst classes"):
-        table.add_column(title, justify="left" if title in ("run", "on", "worst classes") else "right", overflow="fold")
+    for title in ("run", "images", "time\n(billed)", "cost", "accuracy\n(95 %)"):
+        table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True)
+    table.add_column("worst classes", overflow="fold")
     for run in runs:
         table.add_row(*(Text(cell) for cell in _cells(run)))
     return table
 
 
 def _cells(run: Run) -> tuple[str, ...]:
-    billed = f"\n{spoken(run.billable_seconds)} billed" if run.launcher != "local" else ""
+    billed = f"\n({spoken(run.billable_seconds)})" if run.launcher != "local" else ""
     return (
-        f"{run.launcher}\n{run.started[:16].replace('T', ' ')}",
-        run.place,
+        f"{run.launcher}\n{run.place}\n{run.started[:16].replace('T', ' ')}",
         f"{run.images:,}\n{run.epochs} epochs\n{run.mode}",
         spoken(run.seconds) + billed,
         "none" if run.launcher == "local" else dollars(run.cost),
-        f"{run.accuracy:.1%}\n{run.low:.1%} to {run.high:.1%}",
+        f"{run.accuracy:.1%}\n{100 * run.low:.1f} to {100 * run.high:.1f}",
         "\n".join(f"{name} {recall:.0%}" for name, recall in run.worst),
     )
 

@@ -11,6 +11,7 @@ from kennel.aws import client
 from kennel.commands.common import print_json
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, read_prices
+from kennel.train.estimate import estimate
 from kennel.train.follow import Ending
 from kennel.train.launch import Plan, attach_lines, cost_lines, follow, plan_run, start
 from kennel.train.request import Request
@@ -36,7 +37,7 @@ def on_aws(request: Request) -> None:
 
 
 def _ask(plan: Plan, request: Request, console: Console) -> None:
-    for line in cost_lines(plan):
+    for line in cost_lines(plan, estimate(client, plan)):
         _say(console, line)
     if request.yes:
         return

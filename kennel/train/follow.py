@@ -48,30 +48,22 @@ class _Job:
 class Follower:
     """Shows the run `execution` on `board`. `client` makes a boto3 client of a service."""
 
-    def __init__(
-        self,
-        client: Callable[[str], Any],
-        execution: str,
-        board: Board,
-        prices: Prices,
-        *,
-        poll_s: float = _POLL_S,
-    ) -> None:
+    def __init__(self, client: Callable[[str], Any], execution: str, board: Board, prices: Prices) -> None:
         self._sagemaker, self._logs = client("sagemaker"), client("logs")
-        self._execution, self._board, self._prices, self._poll_s = execution, board, prices, poll_s
+        self._execution, self._board, self._prices = execution, board, prices
         self._jobs: dict[str, _Job] = {}
         self._steps: list[Step] = []
 
     def run(self) -> Ending:
         """Follow to the end; raises KennelError when AWS refuses to tell."""
-        wait = self._poll_s
+        wait = _POLL_S
         while True:
             with plainly():
                 about = self._unless_throttled(self._look)
             if about is None:
                 wait = min(wait * 2, _LONGEST_WAIT_S)
             else:
-                wait = self._poll_s
+                wait = _POLL_S
                 if about["PipelineExecutionStatus"] not in ("Executing", "Stopping") and self._settled():
                     return self._ending(about)
             time.sleep(wait)

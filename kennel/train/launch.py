@@ -70,8 +70,8 @@ def follow(client: Client, execution: str, prices: Prices, console: Console) -> 
         return Follower(client, execution, board, prices).run()
 
 
-def cost_lines(plan: Plan) -> list[str]:
-    """What is said before the question: each job's limit, and the sum."""
+def cost_lines(plan: Plan, estimated: str) -> list[str]:
+    """What is said before the question: each job's limit, the sum, and what is to be expected (empty: unknown)."""
     lines = [f"Data: {plan.parameters['DataManifest']}"]
     for job in plan.jobs:
         copies = f"{job.copies} trials x " if job.copies > 1 else ""
@@ -84,6 +84,7 @@ def cost_lines(plan: Plan) -> list[str]:
         lines.append(f"The price of {', '.join(unknown)} is unknown here, so nobody can say what this costs at most.")
     else:
         lines.append(f"At most {dollars(plan.most)}, if every job runs into its time limit.")
+    lines += [estimated] if estimated else []
     lines.append(f"{plan.prices.note} Storage, and SageMaker's retries after faults of its own, come on top.")
     return lines
 

@@ -1,0 +1,111 @@
+"""The records of runs on AWS: evaluation.json in the data bucket, and what SageMaker remembers of the jobs."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from kennel.aws import plainly
+from kennel.compare.records import BROKEN, Evaluation, Found, Run, learned, trained_on
+from kennel.errors import KennelError
+from kennel.prices import Prices
+from kennel.train.steps import Usage, steps_of, usages
+
+_NEWEST = 30  # runs looked at; each costs a handful of calls
+Client = Callable[[str], Any]
+
+
+def aws_runs(client: Client, bucket: str, pipeline: str, prices: Prices, found: Found, newest: int = _NEWEST) -> None:
+    """The newest runs of the pipeline and of the EC2 launcher; raises KennelError."""
+    with plainly():
+        cloud = _Cloud(client, bucket, pipeline, prices)
+        for written, key in cloud.evaluations(newest):
+            found.add(f"s3://{bucket}/{key}", lambda written=written, key=key: cloud.run(written, key))  # type: ignore[misc]
+
+
+class _Cloud:
+    def __init__(self, client: Client, bucket: str, pipeline: str, prices: Prices) -> None:
+        self._s3, self._sagemaker = client("s3"), client("sagemaker")
+        self._bucket, self._prefix, self._prices = bucket, f"runs/{pipeline}/", prices
+        self._executions = dict(self._listed(pipeline))
+        self._written: dict[str, datetime] = {}
+
+    def evaluations(self, newest: int) -> list[tuple[datetime, str]]:
+        """(time, key) of the newest evaluation.json files, newest first."""
+        for kind in ("evaluate/", "ec2/"):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + kind)
+            for page in pages:
+                self._written |= {one["Key"]: one["LastModified"] for one in page.get("Contents", [])}
+        pattern = rf"{re.escape(self._prefix)}(evaluate/[^/]+|ec2/[^/]+/evaluation)/evaluation\.json"
+        keys = [(when, key) for key, when in self._written.items() if re.fullmatch(pattern, key)]
+        return sorted(keys, reverse=True)[:newest]
+
+    def run(self, written: datetime, key: str) -> Run:
+        evaluation = json.loads(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+        kind, run = key.removeprefix(self._prefix).split("/")[:2]
+        return self._ec2(run, written, evaluation) if kind == "ec2" else self._pipeline(run, written, evaluation)
+
+    def _pipeline(self, run: str, written: datetime, evaluation: Evaluation) -> Run:
+        steps = steps_of(self._sagemaker, self._executions[run]) if run in self._executions else []
+        learning = next((step for step in steps if step.name.startswith(("Train", "Tune"))), None)
+        used = [(step, usage) for step in steps for usage in usages(self._sagemaker, step)]
+        kind, instances, seconds = trained_on(evaluation)
+        own = [usage for step, usage in used if step is learning] or [Usage(kind, instances, seconds)]
+        all_ = [usage for _, usage in used] or own
+        return Run(
+            run=run,
+            launcher="SageMaker spot" if learning and learning.name.endswith("Spot") else "SageMaker",
+            instance_type=own[0].instance_type,
+            instances=own[0].instances,
+            started=_iso(written),
+            seconds=sum(step.seconds for step in steps) or seconds,
+            billable_seconds=sum(usage.seconds * usage.instances for usage in all_),
+            cost=_sum(usage.cost(self._prices) for usage in all_),
+            **learned(evaluation),
+        )
+
+    def _ec2(self, run: str, written: datetime, evaluation: Evaluation) -> Run:
+        """The run's name begins with the time it began; its log is written last."""
+        kind, instances, seconds = trained_on(evaluation)
+        end = self._written.get(f"{self._prefix}ec2/{run}/run.log", written)
+        if began := re.match(r"\d{8}T\d{6}Z", run):
+            start = datetime.strptime(began[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            seconds = max(seconds, (end - start).total_seconds())
+        return Run(
+            run=run,
+            launcher="EC2",
+            instance_type=kind,
+            instances=instances,
+            started=_iso(written),
+            seconds=seconds,
+            billable_seconds=seconds * instances,
+            cost=self._prices.cost(kind, instances, seconds),
+            **learned(evaluation),
+        )
+
+    def _listed(self, pipeline: str) -> Iterator[tuple[str, str]]:
+        pages = self._sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline)
+        for page in pages:
+            for one in page["PipelineExecutionSummaries"]:
+                arn = str(one["PipelineExecutionArn"])
+                yield arn.rpartition("/")[2], arn
+
+
+def images_of(s3: Any, bucket: str, manifest: str) -> int:
+    """How many images an uploaded data set has, or 0 where that cannot be read."""
+    key = f"{manifest.removesuffix('.manifest')}/dataset.json"
+    try:
+        with plainly():
+            return int(json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["images"])
+    except (*BROKEN, KennelError):
+        return 0
+
+
+def _sum(costs: Iterator[float | None]) -> float | None:
+    found = list(costs)
+    return None if None in found else sum(cost for cost in found if cost is not None)
+
+
+def _iso(when: datetime) -> str:
+    return when.astimezone(UTC).isoformat(timespec="seconds")
