@@ -30,7 +30,7 @@ class Album:
 
     split: Split
     budget: int = _BUDGET
-    _made: dict[int, Picture] = field(default_factory=dict)
+    _made: dict[int, Picture] = field(default_factory=dict, init=False)
 
     def picture(self, index: int) -> Picture:
         """Return a thumbnail of image `index`; without a picture for one that is too much or cannot be decoded."""

@@ -1,0 +1,235 @@
+"""The model's report: whole, escaped, bounded, and showing what is worth looking at."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.training.small import solid, write_split
+from training.evaluate import pictures, run
+from training.evaluate.artifact import Passport
+from training.evaluate.figures import draw
+from training.evaluate.money import cost
+from training.evaluate.network import Network
+from training.evaluate.page import render, share
+from training.evaluate.scores import Answers
+from training.transform import Preprocessing
+
+HISTORY = [
+    {"epoch": number, "train_loss": 1 / number, "valid_loss": 1.2 / number, "valid_accuracy": 1 - 0.5 / number}
+    for number in (1, 2, 3)
+]
+RECORD = {
+    "architecture": "resnet18",
+    "temperature": 2.0,
+    "calibration": {"error_before": 0.2, "error_after": 0.04, "samples": 77},
+    "hyperparameters": {"learning_rate": 0.0029},
+    "history": HISTORY,
+    "trained_on": {"instance_type": "ml.m5.xlarge", "instances": 1, "seconds": 90.0},
+    "data": {"fingerprint": "ab12"},
+}
+
+Report = Callable[..., str]
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    """The page on `images` solid pictures of `classes`, of which some are taken for the next class."""
+
+    def make(classes: tuple[str, ...], images: int, *, wrong: int = 3, data: bytes | None = None, **record: Any) -> str:
+        labels = np.arange(images) % len(classes)
+        split = write_split(
+            tmp_path / "split",
+            [(int(one), data or solid(int(one) % 256, n % 256)) for n, one in enumerate(labels)],
+            classes,
+        )
+        told = labels.copy()
+        told[:wrong] = (told[:wrong] + 1) % len(classes)
+        confidence = np.linspace(0.9, 0.6, images)
+        answers = Answers(labels, told, confidence, confidence**0.5, (told != labels).astype(np.int64))
+        whole = {**RECORD, **record}
+        threshold = whole["abstain"]["threshold"] if whole.get("abstain") else None
+        network = Network(classes, Preprocessing(32, 32), 2.0, threshold, whole, None)
+        summary = run.summarize(answers, split, network, Passport("5ea1", "ab12", "c0de", ""))
+        draw(tmp_path / "figures", answers, summary["per_class"])
+        return render(summary, answers, split, whole, tmp_path / "figures" / "confusion.png")
+
+    return make
+
+
+class _Page(HTMLParser):
+    """What the page loads, runs and says."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.bare: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(page)
+        assert self._open == [], "every element is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attrs)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset")]
+        if tag == "img" and not given.get("alt"):
+            self.bare.append(tag)
+        if tag not in ("meta", "img", "line", "polyline", "circle", "br"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += f" {data}" if self._open and self._open[-1] != "style" else ""
+
+
+def _said(page: str) -> str:
+    return " ".join(_Page(page).text.split())
+
+
+def test_the_page_asks_nobody_for_anything(report: Report) -> None:
+    page = report(("cat", "dog"), 12)
+    parsed = _Page(page)
+    assert "script" not in parsed.tags
+    assert "link" not in parsed.tags
+    assert parsed.sources
+    assert all(source.startswith("data:image/") for source in parsed.sources)
+    assert not re.search(r"url\(|@import|https?://", page)
+    assert parsed.bare == []  # every picture says what it is
+
+
+def test_the_numbers_are_there_with_their_interval(report: Report) -> None:
+    said = _said(report(("cat", "dog"), 12))
+    assert "Right on 75.0 % of 12 images that training never saw" in said
+    assert "lies between 46.8 % and 91.1 %" in said
+    assert "ab12" in said
+    assert "Learning rate 0.0029" in said
+    assert "5ea1" in said
+    assert "fell from 20.0 % to 4.0 %" in said
+
+
+def test_hostile_names_are_only_text(report: Report) -> None:
+    evil = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}", "</style><b>")
+    page = report(evil, 12)
+    parsed = _Page(page)
+    assert "script" not in parsed.tags
+    assert "x" not in parsed.sources
+    assert "onerror" not in [name for tag in re.findall(r"<[^>]*>", page) for name in re.findall(r'\s(\w+)="', tag)]
+    assert "<script>alert(1)</script>" in parsed.text
+    assert "{{ 7 * 7 }}" in parsed.text
+
+
+def test_the_surest_mistake_comes_first_with_its_picture(report: Report) -> None:
+    page = report(("cat", "dog", "fox"), 12, wrong=2)
+    card = page[page.index('class="card"') :]
+    assert card.index("<b>cat</b>") < card.index("taken for dog") < card.index("confidence 90.0 %")
+    assert 'alt="cat/0.png"' in card[: card.index("confidence")]
+
+
+def test_confused_classes_are_shown_with_pictures_of_both(report: Report) -> None:
+    page = report(("cat", "dog", "fox"), 12, wrong=1)
+    pair = page[page.index('class="pairs"') : page.index('id="classes"')]
+    left, right = pair.split("<figcaption>is <b>cat</b>")
+    assert 'alt="cat/0.png"' in left
+    assert 'alt="dog/1.png"' in right
+    assert "taken for <b>dog</b>" in right
+
+
+def test_a_model_without_mistakes_shows_none(report: Report) -> None:
+    page = report(("cat", "dog"), 4, wrong=0)
+    assert "Mistakes it is surest of" not in page
+    assert "Most often taken for each other" not in page
+    assert "100.0 %" in page
+
+
+def test_the_threshold_is_shown_as_promised_and_as_measured(report: Report) -> None:
+    said = _said(report(("cat", "dog"), 12, abstain={"threshold": 0.7, "coverage": 0.95, "precision": 0.97}))
+    assert "Below a confidence of 0.7 the answer is “none of these”" in said
+    assert "Validation, where it was chosen 95.0 % 97.0 %" in said
+    assert "Test 66.7 % 62.5 %" in said
+
+
+def test_a_threshold_that_could_not_be_had_is_explained(report: Report) -> None:
+    assert "no threshold reached the precision of 99.0 %" in _said(
+        report(("cat", "dog"), 4, hyperparameters={"abstain_precision": 0.99})
+    )
+
+
+def test_trials_are_shown_best_first(report: Report) -> None:
+    trials = [{"trial": number, "trial_accuracy": 0.5 + number / 100, "learning_rate": 0.1} for number in range(30)]
+    said = _said(report(("cat", "dog"), 4, trials=trials))
+    assert "The best 10 of 30 trials" in said
+    assert "Trial accuracy Learning rate 29 0.79 0.1 28 0.78" in said
+
+
+def test_classes_stand_with_the_weakest_first_and_the_many_are_folded(report: Report) -> None:
+    page = report(tuple(f"class {number:03}" for number in range(133)), 266, wrong=2)
+    table = page[page.index('id="classes"') :]
+    assert table.index("class 001") < table.index("class 000") < table.index("class 002")  # by recall, then F1
+    assert "113 more classes" in table
+    assert table.index("class 010") < table.index("<details>") < table.index("class 132")
+
+
+def test_ten_thousand_classes_make_no_larger_a_page_than_a_browser_likes(report: Report) -> None:
+    page = report(tuple(f"class {number}" for number in range(10_000)), 300, wrong=200)
+    assert len(page) < 3_000_000
+    assert "9,480 stronger classes are in" in page
+
+
+def test_the_pictures_together_have_a_bound(tmp_path: Path) -> None:
+    split = write_split(tmp_path, [(0, solid(number, 1, side=300)) for number in range(9)])
+    album = pictures.Album(split, budget=2_000)
+    made = [album.picture(number).uri for number in range(9)]
+    assert made[0].startswith("data:image/jpeg;base64,")
+    assert made[-1] == ""
+    assert sum(len(uri) for uri in made) <= 2_000
+
+
+def test_a_picture_that_is_shown_twice_is_made_once(tmp_path: Path) -> None:
+    album = pictures.Album(write_split(tmp_path, [(0, solid(1, 1))]))
+    before = album.picture(0), album.budget
+    assert (album.picture(0), album.budget) == before
+
+
+def test_an_image_that_cannot_be_shown_is_left_out(report: Report) -> None:
+    assert "no picture" in report(("cat", "dog"), 4, data=b"no image")
+
+
+def test_a_record_from_before_all_this_makes_a_page_too(report: Report) -> None:
+    page = report(("cat", "dog"), 4, history=[], calibration=None, trained_on=None, hyperparameters={}, data=None)
+    assert "How it learned" not in page
+    assert "unknown" in page
+
+
+def test_a_run_costs_its_seconds_on_its_instances(tmp_path: Path) -> None:
+    table = tmp_path / "prices.json"
+    table.write_text(
+        '{"currency":"USD","region":"us-east-1","date":"2026-11-21","per_hour":{"ml.m5.xlarge":0.23,"ml.tiny":0.01}}'
+    )
+    amount, sentence = cost({"instance_type": "ml.m5.xlarge", "instances": 2, "seconds": 3600}, table)
+    assert amount == "$0.46"
+    assert "us-east-1, 2026-11-21: 0.23 USD an hour" in sentence
+    assert cost({"instance_type": "ml.tiny", "instances": 1, "seconds": 36}, table)[0] == "$0.0001"
+    assert cost({"instance_type": "ml.other", "instances": 1, "seconds": 36}, table)[0] == "unknown"
+    assert cost({"instance_type": "", "seconds": 36}, table)[0] == "no charge"
+    assert cost({"instance_type": "ml.m5.xlarge", "seconds": 36}, tmp_path / "none.json")[0] == "unknown"
+
+
+def test_nothing_but_perfection_is_a_hundred_percent() -> None:
+    assert [share(value) for value in (1.0, 0.99999, 0.5, 0.0, None)] == [
+        "100.0 %",
+        "99.9 %",
+        "50.0 %",
+        "0.0 %",
+        "none",
+    ]
