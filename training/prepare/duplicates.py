@@ -88,13 +88,13 @@ def without(splits: Splits, pairs: Sequence[Pair]) -> Splits:
 
 
 def failure(pairs: Sequence[Pair]) -> TrainingError:
-    """Say what to do first: the list may be longer than a job's message."""
+    """Say how many and what to do first: of the names as many follow as a job's message holds."""
     named = "; ".join(f"{image.name} ({split}) = {other.name} ({its})" for image, split, other, its in pairs[:_NAMED])
-    more = f"; and {len(pairs) - _NAMED:,} more" if len(pairs) > _NAMED else ""
+    count = f"{len(pairs):,} images are" if len(pairs) > 1 else "An image is"
     return TrainingError(
-        f"Images are byte for byte in two splits ({len(pairs):,}), so the measured accuracy would be too good. Delete "
-        "one of each, or go on without the copies in train (of valid and test: in valid) by the pipeline parameter "
-        f"Duplicates=remove (--duplicates remove). All are in prepare.json and in the job's log: {named}{more}."
+        f"{count} byte for byte in two splits, so the measured accuracy would be too good. Delete one of each, or set "
+        "the pipeline parameter Duplicates=remove (--duplicates remove), which drops the copy in train (of valid and "
+        f"test: in valid). prepare.json and the job's log name all; the first: {named}."
     )
 
 

@@ -57,7 +57,7 @@ def choose_mode(wanted: str, weights: dict[str, Any]) -> str:
 
 def _named(named: Any) -> str:
     name = named.get("file") if isinstance(named, dict) else None
-    if not isinstance(name, str) or Path(name).name != name or name == "weights.json":
+    if not isinstance(name, str) or not name or Path(name).name != name or name == "weights.json":
         raise TrainingError(f"dataset.json names weights as {named!r}; expected the file's name and its sha256.")
     return name
 
