@@ -3,12 +3,15 @@
 import shutil
 import subprocess
 from pathlib import Path
+from signal import SIGKILL
+from typing import Any
 
 import pytest
 
 from stacks.scripts import script
 from tests.stacks.fakes import Commands
 from tests.stacks.synthesized import Synthesized, text
+from tests.stacks.trainer_machine import Machine
 
 VALUES = {
     "BUCKET": "bucket",
@@ -78,6 +81,38 @@ def test_systemd_finds_no_fault_in_the_service(commands: Commands, tmp_path: Pat
     assert "kennel-train.service" not in checked.stderr
 
 
+NOBODY = "http://127.0.0.1:9"
+ENDS: dict[str, dict[str, Any]] = {
+    "done": {},
+    "no network": {"variables": {"AWS_ENDPOINT_URL": NOBODY, "IMDS": NOBODY}},
+    "no registry": {"variables": {"BREAK": "login"}},
+    "no image": {"variables": {"BREAK": "pull"}},
+    "prepare fails": {"variables": {"BREAK": "prepare"}},
+    "train fails": {"variables": {"BREAK": "train"}},
+    "evaluate fails": {"variables": {"BREAK": "evaluate"}},
+    "no room for what is made": {"variables": {"BREAK": "disk"}, "room": 1024},
+    "no room for anything": {"variables": {"OPT_ML": "/proc/kennel"}},
+    "time limit": {"variables": {"WAIT": "train"}, "minutes": 0.08},
+    "killed": {"variables": {"WAIT": "train"}},
+}
+UNHEARD = {"no network", "no room for anything", "killed"}  # from where no log can come
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("end", ENDS)
+def test_however_a_run_ends_its_log_is_kept_where_one_can_be_and_the_machine_powers_off(
+    tmp_path: Path, moto_server: str, end: str
+) -> None:
+    machine = Machine(tmp_path, moto_server, **ENDS[end])
+    machine.put("datasets/dogs/aa.manifest")
+    code = machine.boot({"train": SIGKILL} if end == "killed" else None)
+    assert (code == 0) is (end == "done")
+    assert machine.commands.calls()[0] == "shutdown -h +735"
+    assert machine.commands.calls()[-1] == "shutdown -h now"
+    assert ("run.log" in machine.left()) is (end not in UNHEARD)
+    assert ("output/model.tar.gz" in machine.left()) is (end == "done")
+
+
 @pytest.mark.parametrize("broken", ["systemctl", "disk"])
 def test_what_cannot_be_installed_powers_off_at_once(commands: Commands, tmp_path: Path, broken: str) -> None:
     root = tmp_path / "root"
@@ -97,3 +132,8 @@ def test_the_synthesized_scripts_are_good_bash(synth: Synthesized) -> None:
         source = text(encoded["Fn::Base64"]).replace("<Prod", "Prod").replace("<AWS", "AWS")
         checked = subprocess.run(["bash", "-n"], input=source, capture_output=True, text=True)
         assert checked.stderr == ""
+
+
+def test_the_user_data_fits_into_what_ec2_takes(synth: Synthesized) -> None:
+    template = synth.only("Prod", "Workbench", "AWS::EC2::LaunchTemplate")["LaunchTemplateData"]
+    assert len(text(template["UserData"]["Fn::Base64"])) < 14_000  # of 16 KB; the references grow when filled in
