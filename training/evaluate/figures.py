@@ -77,7 +77,7 @@ def _confusion(answers: Answers, rows: list[dict[str, Any]]) -> Figure:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     which = f"the {count} classes with the lowest recall" if count < len(rows) else "images by true and predicted class"
-    axes.set_title(f"Confusion: {which}")
+    figure.suptitle(f"Confusion: {which}", fontsize=11)
     for i, j in np.argwhere(matrix) if count <= FEW else ():
         axes.text(j, i, str(matrix[i, j]), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
     return figure
@@ -123,5 +123,5 @@ def _calibration(answers: Answers) -> Figure:
 
 
 def _short(name: str) -> str:
-    name = name.replace("$", r"\$")  # matplotlib would read formulas
+    name = name.replace("_", " ").replace("$", r"\$")  # matplotlib would read formulas
     return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

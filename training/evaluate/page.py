@@ -83,7 +83,7 @@ def share(value: float | None) -> str:
     if value is None:
         return "none"
     text = f"{100 * value:.1f}"
-    return ("99.9" if text == "100.0" and value < 1 else text) + " %"
+    return ("99.9" if text == "100.0" and value < 1 else text) + "\N{NO-BREAK SPACE}%"
 
 
 def _curves(history: Sequence[Mapping[str, float]], trials: Sequence[Mapping[str, Any]]) -> list[chart.Chart]:
