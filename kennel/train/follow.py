@@ -8,6 +8,7 @@ from typing import Any
 
 from kennel.aws import plainly
 from kennel.board import Board
+from kennel.lines import printable
 from kennel.prices import Prices, dollars
 from kennel.train.steps import Step, Usage, steps_of, trials_of, usages
 from kennel.train.tail import Tail
@@ -101,7 +102,7 @@ class Follower:
         quiet = True
         for label, line in self._new_lines(step, job):
             quiet = False
-            job.lines.append(line)
+            job.lines.append(printable(line))
             self._board.line(line, job=label)
         job.quiet_looks = job.quiet_looks + 1 if step.ended and quiet else 0
 
@@ -110,7 +111,7 @@ class Follower:
             tail = job.tails.setdefault("", Tail(self._logs, step.kind, step.job))
             yield from tail.read()
             return
-        for number, trial in enumerate(trials_of(self._sagemaker, step.job), 1):
+        for number, trial in enumerate(trials_of(self._sagemaker, step.job) if job.used else [], 1):
             name = trial["TrainingJobName"]
             tail = job.tails.setdefault(name, Tail(self._logs, "TrainingJob", name))
             for host, line in tail.read():

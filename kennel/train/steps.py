@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from kennel.lines import printable
 from kennel.prices import Prices
 
 _STATUS = {"Succeeded": "done", "Failed": "failed", "Stopped": "stopped"}
+_UNKNOWN = {"ValidationException", "ResourceNotFound"}
 _KINDS = ("TrainingJob", "ProcessingJob", "TuningJob")
 
 
@@ -39,7 +41,7 @@ def _step(about: Mapping[str, Any]) -> Step:
     name = str(about["StepName"])
     status = _STATUS.get(about["StepStatus"], "running")
     seconds = _between(about.get("StartTime"), about.get("EndTime") if status != "running" else None)
-    reason = str(about.get("FailureReason", ""))
+    reason = " ".join(printable(line) for line in str(about.get("FailureReason", "")).splitlines())
     if "CacheHitResult" in about:
         return Step(name, status, seconds, "nothing new to do: the result of an earlier run is used")
     for kind in _KINDS:
@@ -66,7 +68,21 @@ class Usage:
 
 
 def usages(sagemaker: Any, step: Step) -> list[Usage]:
-    """What the step's job (or each trial of it) has used so far."""
+    """What the step's job (or each trial of it) has used so far; nothing where SageMaker does not know the job.
+
+    A step may name its job a moment before that exists, and long after it was forgotten.
+    """
+    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
+    try:
+        return _usages(sagemaker, step)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in _UNKNOWN:
+            return []
+        raise
+
+
+def _usages(sagemaker: Any, step: Step) -> list[Usage]:
     if step.kind == "TrainingJob":
         return [training_usage(sagemaker.describe_training_job(TrainingJobName=step.job))]
     if step.kind == "ProcessingJob":
