@@ -31,11 +31,11 @@ class Follower:
         if event.kind == "started":
             self._open[event.step] = ExitStack()
             self._open[event.step].enter_context(self.display.step(event.step))
-        elif event.kind == "metric":
+        elif event.kind == "metric" and "valid_accuracy" in event.metrics:
             self._epoch(event)
         elif event.kind == "trial":
             self.trials.append({"trial": event.job, **event.metrics, "chosen": event.detail})
-        elif event.kind == "log":
+        elif event.kind in ("log", "metric"):
             self._log(event.detail)
         elif event.step in self._open:
             self._close(event)
@@ -44,9 +44,9 @@ class Follower:
         """Show the few lines that say what a job does; a trial of head mode, which is no job, ends with such a line."""
         if line.startswith("trial="):
             said = dict(word.split("=", 1) for word in line.split() if "=" in word)
-            number, accuracy = f"{said.pop('trial')}/{said.pop('of', '?')}", float(said.pop("trial_accuracy", "nan"))
-            chosen = ", ".join(f"{name} {value}" for name, value in said.items())
-            self.trials.append({"trial": number, "valid_accuracy": accuracy, "chosen": chosen})
+            row: dict[str, Any] = {"trial": f"{said.pop('trial')}/{said.pop('of', '?')}"}
+            row |= {f"valid_{name}": float(said.pop(f"trial_{name}", "nan")) for name in ("accuracy", "loss")}
+            self.trials.append(row | {"chosen": ", ".join(f"{name} {value}" for name, value in said.items())})
         if line.startswith(_SHOWN):
             self.display.log(line)
 

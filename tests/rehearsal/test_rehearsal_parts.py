@@ -186,9 +186,12 @@ def test_a_trial_within_one_job_becomes_a_row_of_the_report_too(capsys: pytest.C
         follow(StepEvent("Train", "started"))
         follow(StepEvent("Train", "log", line))
         follow(StepEvent("Train", "log", "something else"))
+        follow(StepEvent("Train", "metric", "features split=train", {"images_per_second": 50.0}))
         follow(StepEvent("Train", "finished"))
-    chosen = "trial_loss 0.1, learning_rate 0.003"
-    assert follow.trials == [{"trial": "3/50", "valid_accuracy": 0.97, "chosen": chosen}]
+    row = {"trial": "3/50", "valid_accuracy": 0.97, "valid_loss": 0.1, "chosen": "learning_rate 0.003"}
+    assert follow.trials == [row]
     said = capsys.readouterr().out
     assert line in said
     assert "something else" not in said
+    assert "features split=train" in said
+    assert follow.epochs == []
