@@ -1,0 +1,163 @@
+"""Following against a CloudWatch on loopback, and what SageMaker may answer in between."""
+
+import io
+import random
+import time
+import uuid
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+import pytest
+from botocore.stub import Stubber  # type: ignore[import-untyped]
+from rich.console import Console
+
+from kennel.board import Board
+from kennel.errors import KennelError
+from kennel.prices import Prices
+from kennel.train.follow import Follower
+from kennel.train.steps import training_usage
+from kennel.train.tail import Tail
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/kennel-dev/execution/abcdefghijkl"
+
+
+class Stream:
+    """One host's log stream of a job of its own name."""
+
+    def __init__(self, logs: Any, job: str, host: str) -> None:
+        self._logs, self._name = logs, f"{job}/{host}-1700000000"
+        if not logs.describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"]:
+            logs.create_log_group(logGroupName=GROUP)
+        logs.create_log_stream(logGroupName=GROUP, logStreamName=self._name)
+
+    def write(self, *lines: str) -> None:
+        now = int(time.time() * 1000)
+        events = [{"timestamp": now, "message": line} for line in lines]
+        self._logs.put_log_events(logGroupName=GROUP, logStreamName=self._name, logEvents=events)
+
+
+@pytest.fixture
+def logs(aws: str) -> Any:
+    return boto3.client("logs")
+
+
+@pytest.fixture
+def job(aws: str) -> str:
+    return f"pipelines-x-Train-{uuid.uuid4().hex[:10]}"
+
+
+def test_lines_come_once_each_in_order_however_writing_and_reading_alternate(logs: Any, job: str) -> None:
+    chance, stream, tail = random.Random(1), Stream(logs, job, "algo-1"), Tail(logs, "TrainingJob", job)
+    written: list[str] = []
+    seen: list[str] = []
+    for _ in range(12):
+        for _ in range(chance.randrange(3)):
+            lines = [f"line {len(written) + number}" for number in range(chance.randrange(1, 60))]
+            written += lines
+            stream.write(*lines)
+        seen += [line for _, line in tail.read()]
+    assert seen == written
+    assert list(tail.read()) == []
+
+
+def test_more_lines_than_a_page_holds_all_arrive(logs: Any, job: str) -> None:
+    stream, lines = Stream(logs, job, "algo-1"), [f"line {number}" for number in range(12_000)]
+    stream.write(*lines[:9000])
+    stream.write(*lines[9000:])
+    assert [line for _, line in Tail(logs, "TrainingJob", job).read()] == lines
+
+
+def test_hosts_are_told_apart_and_a_stream_that_comes_later_is_read(logs: Any, job: str) -> None:
+    tail = Tail(logs, "TrainingJob", job)
+    Stream(logs, job, "algo-1").write("one")
+    assert list(tail.read()) == [("", "one")]
+    Stream(logs, job, "algo-2").write("two")
+    assert list(tail.read()) == [("algo-2", "two")]
+
+
+def test_another_job_whose_name_begins_alike_is_not_read(logs: Any, job: str) -> None:
+    Stream(logs, f"{job}-2", "algo-1").write("not ours")
+    assert list(Tail(logs, "TrainingJob", job).read()) == []
+
+
+def test_a_group_that_does_not_exist_yet_is_no_error(logs: Any) -> None:
+    assert list(Tail(logs, "ProcessingJob", "none").read()) == []
+
+
+class Answers:
+    """SageMaker as told: each look is DescribePipelineExecution and ListPipelineExecutionSteps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sagemaker, self.logs = boto3.client("sagemaker"), boto3.client("logs")
+        self.stub = Stubber(self.sagemaker)
+        self.slept: list[float] = []
+        monkeypatch.setattr("kennel.train.follow.time.sleep", self.slept.append)
+
+    def client(self, service: str) -> Any:
+        return {"sagemaker": self.sagemaker, "logs": self.logs}[service]
+
+    def look(self, status: str, *steps: dict[str, Any], **more: Any) -> None:
+        self.stub.add_response("describe_pipeline_execution", {"PipelineExecutionStatus": status, **more})
+        self.stub.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": list(steps)})
+
+    def follow(self) -> tuple[Any, str]:
+        out = io.StringIO()
+        with self.stub, Board(Console(file=out, width=80)) as board:
+            ending = Follower(self.client, ARN, board, Prices("us-east-1", "", {})).run()
+            self.stub.assert_no_pending_responses()
+        return ending, out.getvalue()
+
+
+@pytest.fixture
+def answers(aws: str, monkeypatch: pytest.MonkeyPatch) -> Answers:
+    return Answers(monkeypatch)
+
+
+GATE = {"StepName": "Gate", "StepStatus": "Succeeded"}
+
+
+def test_throttling_is_waited_out_with_patience_that_grows(answers: Answers) -> None:
+    for _ in range(3):
+        answers.stub.add_client_error("describe_pipeline_execution", "ThrottlingException", "Rate exceeded")
+    answers.look("Executing")
+    answers.look("Succeeded", GATE)
+    ending, _ = answers.follow()
+    assert ending.status == "Succeeded"
+    assert answers.slept == [4, 8, 16, 2]
+
+
+def test_credentials_that_expire_meanwhile_end_it_with_a_sentence(answers: Answers) -> None:
+    answers.look("Executing")
+    answers.stub.add_client_error("describe_pipeline_execution", "ExpiredTokenException", "expired")
+    with pytest.raises(KennelError, match="credentials have expired"):
+        answers.follow()
+
+
+def test_a_step_that_used_an_earlier_result_says_so_and_costs_nothing(answers: Answers) -> None:
+    hit = {"SourcePipelineExecutionArn": ARN}
+    metadata = {"ProcessingJob": {"Arn": "arn:aws:sagemaker:us-east-1:123456789012:processing-job/old"}}
+    step = {"StepName": "Prepare", "StepStatus": "Succeeded", "CacheHitResult": hit, "Metadata": metadata}
+    answers.look("Succeeded", step)
+    ending, told = answers.follow()
+    assert "✓ Prepare 0.0 s: nothing new to do: the result of an earlier run is used" in told
+    assert ending.cost == 0
+
+
+def test_choices_are_not_shown_and_a_stop_is_no_failure(answers: Answers) -> None:
+    answers.look("Stopped", {"StepName": "ChooseTuned", "StepStatus": "Succeeded"}, {**GATE, "StepStatus": "Stopped"})
+    ending, told = answers.follow()
+    assert "Choose" not in told
+    assert "■ Gate" in told
+    assert (ending.status, ending.failed) == ("Stopped", "")
+
+
+def test_a_failure_without_a_step_keeps_the_runs_own_reason(answers: Answers) -> None:
+    answers.look("Failed", FailureReason="Parameter X is wrong")
+    assert answers.follow()[0].reason == "Parameter X is wrong"
+
+
+def test_a_spot_job_is_billed_for_its_billable_seconds(aws: str) -> None:
+    about = {"ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}, "BillableTimeInSeconds": 90}
+    usage = training_usage({**about, "TrainingTimeInSeconds": 300})
+    assert usage.cost(Prices("us-east-1", "", {"ml.m5.xlarge": 0.4})) == pytest.approx(2 * 90 * 0.4 / 3600)
