@@ -67,6 +67,17 @@ class Link:
         self.open = False
         self.connection.close()
 
+    def part(self) -> None:
+        """Close after what was said has arrived: closing on unread words makes TCP drop what is under way."""
+        deadline = time.monotonic() + 1.0
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0:
+                self.connection.settimeout(left)
+                if not self.connection.recv(_LINE):
+                    break
+        self.close()
+
     def gone(self) -> str:
         return f"The host {self.host} is gone without a word."
 
@@ -79,9 +90,9 @@ def say_to_all(links: Sequence[Link], word: Word) -> None:
 class Hosts:
     """The other hosts of a job that has begun: the first host is linked to all, each other one to the first."""
 
-    def __init__(self, cluster: Cluster, links: Sequence[Link], port: int) -> None:
-        """`port`: where all hosts' workers meet."""
-        self._cluster, self._links, self.port = cluster, links, port
+    def __init__(self, cluster: Cluster, links: Sequence[Link], port: int, heard: Sequence[Word] = ()) -> None:
+        """`port`: where all hosts' workers meet; `heard`: what the first host said right after it."""
+        self._cluster, self._links, self.port, self._heard = cluster, links, port, list(heard)
         self.address = links[0].connection.getsockname()[0] if links else ""  # of this host, as the others see it
 
     def tell(self, kind: str, reason: str = "") -> None:
@@ -90,10 +101,10 @@ class Hosts:
 
     def listen(self, seconds: float) -> list[Word]:
         """Wait at most so long and return what others say (stop, failed); a host that is lost has failed."""
-        if not self._links:
+        heard, self._heard = self._heard, []
+        if heard or not self._links:
             time.sleep(seconds)
-            return []
-        heard = []
+            return heard
         for link in select.select(self._links, [], [], seconds)[0]:
             words = link.hear()
             if any(word.kind == "ended" for word in words):

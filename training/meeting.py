@@ -34,10 +34,10 @@ def meet(cluster: Cluster, stopping: Callable[[], bool]) -> Iterator[Hosts]:
     links: list[Link] = []
     meeting = _Meeting(cluster, links, stopping)
     try:
-        yield Hosts(cluster, links, meeting.gather() if cluster.place == 0 else meeting.join())
+        yield meeting.gather() if cluster.place == 0 else meeting.join()
     finally:
         for link in links:
-            link.close()
+            link.part()
 
 
 class _Meeting:
@@ -47,8 +47,8 @@ class _Meeting:
         self._cluster, self._links, self._stopping = cluster, links, stopping
         self._deadline = time.monotonic() + patience()
 
-    def gather(self) -> int:
-        """The first host's part: let the others in, tell them where the workers meet; return that port."""
+    def gather(self) -> Hosts:
+        """The first host's part: let the others in, tell them where the workers meet."""
         try:
             if len(self._cluster.hosts) > 1:
                 with _listen(self._cluster.port) as server:
@@ -59,7 +59,7 @@ class _Meeting:
             raise
         port = _free_port()
         say_to_all(self._links, Word("start", self._cluster.current, port=port))
-        return port
+        return Hosts(self._cluster, self._links, port)
 
     def _let_in(self, server: socket.socket) -> None:
         strangers: list[Link] = []
@@ -76,7 +76,8 @@ class _Meeting:
                     strangers.append(Link(server.accept()[0]))
         finally:
             for link in strangers:
-                link.close()
+                if not link.host:
+                    link.close()
 
     def _greet(self, link: Link, missing: set[str]) -> bool:
         """Take a host's hello and return whether this link is a stranger no longer: let in, or sent away."""
@@ -96,8 +97,8 @@ class _Meeting:
             _heed(link, words[1:])
         return bool(words) or not link.open
 
-    def join(self) -> int:
-        """Every other host's part: find the first, say hello, wait for the start; return the workers' port."""
+    def join(self) -> Hosts:
+        """Every other host's part: find the first, say hello, wait for the start."""
         cluster, place = self._cluster, f"{self._cluster.address}:{self._cluster.port}"
         late = f"The first host, {cluster.hosts[0]}, did not answer at {place} within {patience():g} s."
         while (link := _connect(cluster)) is None:
@@ -111,7 +112,7 @@ class _Meeting:
             if select.select([link], [], [], _LOOK)[0]:
                 words = link.hear()
                 if words and words[0].kind == "start":
-                    return words[0].port
+                    return Hosts(cluster, self._links, words[0].port, words[1:])
                 _heed(link, words)
 
     def _wait_or_give_up(self, late: str, spare: float = 0.0) -> None:
@@ -134,7 +135,9 @@ def _listen(port: int) -> socket.socket:
     try:
         return socket.create_server(("", port))
     except OSError as error:
-        raise TrainingError(f"Port {port} of this host cannot be had: {error.strerror}; set MASTER_PORT.") from None
+        raise TrainingError(
+            f"Port {port} of this host cannot be had: {os.strerror(error.errno or 0)}; set MASTER_PORT."
+        ) from None
 
 
 def _connect(cluster: Cluster) -> Link | None:

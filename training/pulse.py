@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-BEATS = 20  # looks without a movement until a worker counts as stuck
+BEATS = 15  # looks without a movement until a worker counts as stuck
 INTERVAL = 1.0  # seconds between two looks
 
 

@@ -93,6 +93,7 @@ def _report(error: Exception, follows: bool) -> None:
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the interpreter drops handlers before its end, and would die of it
     sys.stdout.flush()
     sys.stderr.flush()
     if code == 1:

@@ -16,7 +16,7 @@ from training.cuda_compat import environment as environment_for_cuda
 from training.pulse import BEATS, INTERVAL, Pulse
 
 STOPPED = 143  # 128 + SIGTERM, as a shell would say
-GRACE = 10.0  # seconds between asking workers to end and making them
+GRACE = 5.0  # seconds between asking workers to end and making them
 _HINTS = {
     -signal.SIGKILL: "was killed, most often for lack of memory: use a larger instance or a smaller batch_size.",
     -signal.SIGBUS: "was ended by SIGBUS, most often for lack of shared memory: give the container more of it.",

@@ -1,0 +1,169 @@
+"""Hosts of training jobs as real processes on this machine, each with folders of its own."""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.paths import Paths
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {"model": "mobilenet_v3_small", "image_size": "32", "epochs": "6", "batch_size": "8", "seed": "3"}
+
+
+class Job:
+    """One host's job, given the prepared channels if there are any."""
+
+    def __init__(self, root: Path, prepared: Path | None, settings: dict[str, str], **config: Any) -> None:
+        self.paths = Paths(root)
+        self.paths.config.mkdir(parents=True)
+        (self.paths.config / "hyperparameters.json").write_text(json.dumps(settings), "utf-8")
+        for name, content in config.items():
+            (self.paths.config / f"{name}.json").write_text(json.dumps(content), "utf-8")
+        for channel in ("data/train", "data/valid", "weights") if prepared else ():
+            assert prepared
+            shutil.copytree(prepared / channel, self.paths.channel(Path(channel).name))
+
+    def start(self, *command: str, **variables: str) -> "subprocess.Popen[str]":
+        """Start PID 1, or another command; its process group is its own, so that nothing else shares its signals."""
+        environment = {**os.environ, "OPT_ML": str(self.paths.root), "OMP_NUM_THREADS": "1", **variables}
+        pipe, words = subprocess.PIPE, command or (sys.executable, "-m", "training", "train")
+        return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+
+    def finish(self, **variables: str) -> tuple[int, str]:
+        with self.start(**variables) as process:
+            output = process.communicate(timeout=120)[0]
+        return process.returncode, output
+
+    @property
+    def failure(self) -> str:
+        return (self.paths.output / "failure").read_text("utf-8")
+
+    def weights(self) -> str:
+        """The hash of what was learned."""
+        import torch
+
+        state = torch.load(self.paths.model / "weights.pt", weights_only=True)
+        return hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest()
+
+
+def until(process: "subprocess.Popen[str]", start: str) -> None:
+    """Read the job's log up to a line that begins so."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith(start):
+            return
+    raise AssertionError(f"{start!r} was never printed: {''.join(seen)}")
+
+
+def meeting_place() -> dict[str, str]:
+    """Variables that let the hosts of one job find each other on this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Return what `condition` returns as soon as it is anything."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.005)
+    return found
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a launcher."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
+        return [int(one) for one in children if "training.worker" in Path(f"/proc/{one}/cmdline").read_text("utf-8")]
+    except OSError:  # one has ended meanwhile
+        return []
+
+
+def plant(folder: Path, code: str) -> dict[str, str]:
+    """Variables that let every Python process of a job run `code` before anything else.
+
+    `program` is the module that it was started with, `rank` the worker's rank.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    head = (
+        "import os, sys, time, types\n"
+        "program = sys.orig_argv[sys.orig_argv.index('-m') + 1] if '-m' in sys.orig_argv else ''\n"
+        "rank = int(os.environ.get('RANK', '0'))\n"
+    )
+    (folder / "sitecustomize.py").write_text(head + code, "utf-8")
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+def stand_in(work: str = "pass") -> str:
+    """Code to plant: in place of learning, workers say that they began, do `work`, then wait to be stopped."""
+    return f"""
+def run(paths, settings, stop):
+    print("begun", rank, flush=True)
+{textwrap.indent(work, "    ")}
+    while not stop.is_set:
+        time.sleep(0.01)
+    return False
+if program == "training.worker":
+    sys.modules["training.run"] = types.SimpleNamespace(run=run)
+"""
+
+
+class Crowd:
+    """Launchers of one job's hosts, whose workers do what was planted."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._folder, self._names, self._meeting = folder, names, meeting_place()
+        self.jobs: dict[str, Job] = {}
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+
+    def start(self, code: str, *names: str, **variables: str) -> None:
+        """Start these hosts, or all."""
+        for name in names or self._names:
+            config = {"current_host": name, "hosts": self._names}
+            job = self.jobs[name] = Job(self._folder / name, None, SETTINGS, resourceconfig=config)
+            planted = plant(self._folder / f"plant-{name}", code)
+            self.processes[name] = job.start(**{**self._meeting, **planted, **variables})
+
+    def begun(self) -> list[int]:
+        """Wait until each host's workers have begun; return their processes, in the order of ranks."""
+        for process in self.processes.values():
+            until(process, "begun")
+        return [worker for process in self.processes.values() for worker in workers_of(process.pid)]
+
+    def codes(self) -> list[int]:
+        """Wait for all to end, half a minute at most, and return their exit codes."""
+        deadline = time.monotonic() + 30
+        for process in self.processes.values():
+            process.communicate(timeout=deadline - time.monotonic())
+        return [process.returncode for process in self.processes.values()]
+
+    def reason(self) -> str:
+        """All hosts fail in half a minute, for one reason."""
+        assert self.codes() == [1] * len(self.processes)
+        reason, *others = {self.jobs[name].failure for name in self.processes}
+        assert not others, (reason, others)
+        return reason
+
+    def call(self) -> socket.socket | None:
+        """Connect to where the first host listens, if it does by now."""
+        try:
+            return socket.create_connection(("127.0.0.1", int(self._meeting["MASTER_PORT"])), timeout=10)
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.communicate()
