@@ -1,8 +1,11 @@
 """What this machine computes with."""
 
+import os
 from pathlib import Path
 
 import torch
+
+from training.errors import TrainingError
 
 
 def prepare_device(local_rank: int) -> torch.device:
@@ -14,9 +17,13 @@ def prepare_device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+def choose_precision(wanted: str, device: torch.device, *, mode: str = "head") -> torch.dtype:
     """Return bfloat16 where the hardware multiplies it (GPUs from Ampere on, CPUs with AMX or AVX-512 BF16), or where
-    it is demanded."""
+    it is demanded; int8 where that is demanded and `mode` is "head". Raises TrainingError for int8 in another mode."""
+    if wanted == "int8":
+        if mode != "head":
+            raise TrainingError("precision=int8 is for mode=head only, where the backbone does not learn; use auto.")
+        return torch.int8
     if wanted == "float32":
         return torch.float32
     able = _gpu_multiplies_bfloat16() if device.type == "cuda" else bool({"amx_bf16", "avx512_bf16"} & cpu_flags())
@@ -34,3 +41,10 @@ def cpu_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def cores() -> int:
+    """Return how many cores this process may keep busy; OMP_NUM_THREADS says it where workers share a host."""
+    allowed = len(os.sched_getaffinity(0))
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return min(allowed, int(told)) if told.isdecimal() and int(told) else allowed

@@ -1,0 +1,149 @@
+"""Many settings tried on the same features, and kept on disk as they come."""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from training.errors import TrainingError
+from training.head.learn import Lesson, fit
+from training.hyperparameters import Hyperparameters
+from training.job import Job
+
+TUNED = ("learning_rate", "weight_decay", "label_smoothing", "batch_size", "views")
+_PRIMES = (2, 3, 5, 7, 11)  # one a setting: the bases of Halton's sequence
+_SPAN = 30.0  # the learning rate is tried from a thirtieth of what is given to thirty times as much
+_DECAYS, _SMOOTHING, _BATCHES = (1e-5, 0.3), 0.2, (16, 512)
+
+
+def search(
+    job: Job, lesson: Lesson, features: str, stopped: Callable[[], bool]
+) -> tuple[Hyperparameters, list[dict[str, Any]]] | None:
+    """Return the best settings by accuracy, then loss, then number, and all trials; None once `stopped()`.
+
+    `features` names what the features depend on. Raises TrainingError when no trial came to its end.
+    """
+    begun, count = time.monotonic(), job.settings.trials
+    log = _Log(job, features)
+    done = log.read()
+    if done:
+        job.say(f"trials reused={len([number for number in done if number <= count])}")
+    for number in range(1, count + 1):
+        if number not in done:
+            trial = _try(number, lesson, settings_of(number, job.settings, len(lesson.train_labels)), stopped)
+            if trial is None:
+                return None
+            log.add(trial)
+            done[number] = trial
+        job.say(_line(done[number], count))
+    trials = [done[number] for number in range(1, count + 1)]
+    whole = [trial for trial in trials if trial["accuracy"] is not None]
+    if not whole:
+        raise TrainingError("No trial came to its end: each one's loss grew beyond all numbers; lower learning_rate.")
+    best = min(whole, key=lambda trial: (-trial["accuracy"], trial["loss"], trial["trial"]))
+    job.say(f"trials={count} best={best['trial']} seconds={time.monotonic() - begun:.3f}")
+    return settings_of(best["trial"], job.settings, len(lesson.train_labels)), trials
+
+
+def settings_of(number: int, given: Hyperparameters, images: int) -> Hyperparameters:
+    """Return the settings of trial `number`: 1 is what is given, the others fill the space around it evenly, as a
+    Halton sequence turned by the seed does; so a longer search begins with the shorter one's trials."""
+    if number == 1:
+        return given
+    turn = np.random.default_rng(given.seed).random(len(TUNED))
+    rate, decay, smoothing, batch, views = (np.array([_halton(number, p) for p in _PRIMES]) + turn) % 1.0
+    most = max(1, min(_BATCHES[1], images))
+    return replace(
+        given,
+        learning_rate=_rounded(
+            min(10.0, max(1e-9, _between(given.learning_rate / _SPAN, given.learning_rate * _SPAN, rate)))
+        ),
+        weight_decay=_rounded(_between(*_DECAYS, decay)),
+        label_smoothing=_rounded(_SMOOTHING * smoothing),
+        batch_size=round(_between(min(_BATCHES[0], most), most, batch)),
+        views=min(given.views, int(views * (given.views + 1))),
+    )
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return float(low * (high / low) ** share)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _halton(number: int, base: int) -> float:
+    """Return `number`'s digits in `base`, mirrored behind the point."""
+    value, digit = 0.0, 1.0
+    while number:
+        number, rest = divmod(number, base)
+        digit /= base
+        value += rest * digit
+    return value
+
+
+def _try(number: int, lesson: Lesson, settings: Hyperparameters, stopped: Callable[[], bool]) -> dict[str, Any] | None:
+    try:
+        fitted = fit(lesson, settings, stopped, lambda line: None)
+    except TrainingError:  # one that runs away is a bad trial and no failure of the search
+        accuracy = loss = None
+    else:
+        if fitted is None:
+            return None
+        accuracy, loss = fitted.history[-1]["valid_accuracy"], fitted.history[-1]["valid_loss"]
+    finite = loss is not None and math.isfinite(loss)
+    tried = {name: getattr(settings, name) for name in TUNED}
+    return {"trial": number, "accuracy": accuracy if finite else None, "loss": loss if finite else None, **tried}
+
+
+def _line(trial: dict[str, Any], count: int) -> str:
+    figures = {f"trial_{name}": "nan" if trial[name] is None else f"{trial[name]:.6f}" for name in ("accuracy", "loss")}
+    words = {"trial": trial["trial"], "of": count, **figures, **{name: trial[name] for name in TUNED}}
+    return " ".join(f"{name}={value}" for name, value in words.items())
+
+
+class _Log:
+    """A line a trial, with its checksum before it: what a kill tore is no line."""
+
+    def __init__(self, job: Job, features: str) -> None:
+        settings = {name: value for name, value in job.settings.to_strings().items() if name != "trials"}
+        identity = json.dumps([job.identity() | {"settings": settings}, features], sort_keys=True)
+        folder = job.paths.checkpoints / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self._file = folder / "trials.txt"
+
+    def read(self) -> dict[int, dict[str, Any]]:
+        """Return the trials that are known, by number."""
+        if not self._file.is_file():
+            return {}
+        lines = self._file.read_bytes().split(b"\n")
+        trials = [json.loads(line[65:]) for line in lines if _whole(line)]
+        if len(trials) < len([line for line in lines if line]):
+            print(f"some trials in {self._file.parent.name}/{self._file.name} are damaged and tried again", flush=True)
+        return {trial["trial"]: trial for trial in trials}
+
+    def add(self, trial: dict[str, Any]) -> None:
+        """Raises TrainingError when the disk refuses."""
+        text = json.dumps(trial).encode()
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("ab") as stream:
+                # The line before may have been torn.
+                stream.write(b"\n" + hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            reason = error.strerror or error
+            raise TrainingError(
+                f"The trial cannot be written to {self._file}: {reason}; give it room and leave."
+            ) from error
+
+
+def _whole(line: bytes) -> bool:
+    return hashlib.sha256(line[65:]).hexdigest().encode() == line[:64]
