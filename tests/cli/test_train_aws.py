@@ -27,6 +27,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchWor
     with LaunchWorld(tmp_path).running() as world:
         for name, value in world.cloud.environment().items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it keeps the credentials of earlier tests
         monkeypatch.setattr("kennel.train.follow._POLL_S", 0.1)
         yield world
 
