@@ -1,0 +1,72 @@
+"""The servers that are compared, each with what its image would install."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.recipes import cache, installed, torchserve
+from benchmarks.recipes.servers import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+PRECISIONS = ("f32", "bf16", "int8")
+TORCHSERVE, FASTAPI = "TorchServe 0.12", "FastAPI, eager f32"
+_FASTAPI = ("fastapi==0.165.0", "annotated-doc==0.0.7", "opentelemetry-api==1.44.0")
+_TORCH = ("torch", "torchvision", "pillow")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`make` may raise NotServed; `megabytes` may be called after it; `precision`: what Kennel's server must say."""
+
+    name: str
+    make: Callable[[], Server]
+    megabytes: Callable[[], float]
+    precision: str | None = None
+
+
+def contenders(models: Path, classes: list[str], folder: Path) -> Iterator[Contender]:
+    """`models`: what benchmarks.recipes.serving_model wrote."""
+    names = installed.listed(ROOT / "inference" / "requirements.txt")
+    for precision in PRECISIONS:
+        yield Contender(
+            f"Kennel, {precision}",
+            lambda precision=precision: kennel(models, precision, len(classes)),  # type: ignore[misc]
+            lambda: installed.megabytes(names),
+            precision,
+        )
+    weights = models / "f32" / "model" / "weights.pt"
+    yield Contender(
+        TORCHSERVE, lambda: torchserve.torchserve(weights, classes, folder / "torchserve"), torchserve.megabytes
+    )
+    yield Contender(FASTAPI, lambda: _fastapi(weights, len(classes)), _fastapi_megabytes)
+
+
+def kennel(models: Path, precision: str, classes: int) -> Server:
+    """As its container runs it. A network of whole numbers is another artifact; bf16 is a way to compute the same."""
+    environment = {
+        **variables(models, precision),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "SAGEMAKER_BIND_TO_PORT": "{port}",
+        "BIND_ADDRESS": "127.0.0.1",
+    }
+    return Server(
+        f"Kennel, {precision}", [sys.executable, "-m", "inference", "serve"], environment, "/invocations", classes
+    )
+
+
+def variables(models: Path, precision: str) -> dict[str, str]:
+    """What chooses artifact and precision."""
+    return {"OPT_ML": str(models / ("int8" if precision == "int8" else "f32")), "PRECISION": precision}
+
+
+def _fastapi(weights: Path, classes: int) -> Server:
+    environment = {"PYTHONPATH": f"{cache.provide(_FASTAPI)}:{ROOT}", "WEIGHTS": str(weights)}
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.recipes.fastapi_eager:app", "--port", "{port}"]
+    return Server(FASTAPI, command, environment, "/predict", classes)
+
+
+def _fastapi_megabytes() -> float:
+    folder = cache.provide(_FASTAPI)
+    return installed.megabytes(installed.with_dependencies(["fastapi", "uvicorn", *_TORCH], folder), folder)
