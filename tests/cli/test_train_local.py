@@ -1,0 +1,149 @@
+"""`kennel train --local`: real jobs on this machine. The fast tests end before torch is needed."""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from kennel.cli import app
+from kennel.local.bucket import FolderBucket
+from kennel.local.record import new_run, read_run
+from kennel.rehearsal.synthesis import synthesize
+from kennel.upload import upload_dataset
+from training.passport import code_sha256
+
+TINY = ("--model", "resnet18", "--image-size", "32", "--epochs", "1", "--batch-size", "16")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos") / "pets")
+
+
+def write_photos(folder: Path, count: int = 60) -> Path:
+    """Two classes, bright and dark, as real JPEGs."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        name, low = ("bright", 160) if number % 2 else ("dark", 0)
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(low, low + 90, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name / f"{number}.jpg")
+    return folder
+
+
+def train(runs: Path, *arguments: object) -> Result:
+    words = ["train", "--runs", runs, *arguments]
+    return CliRunner().invoke(app, [*map(str, words)], env={"COLUMNS": "80", "OMP_NUM_THREADS": "1"})
+
+
+def only_run(runs: Path) -> Path:
+    (file,) = runs.glob("*/run.json")
+    return file.parent
+
+
+def record(runs: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((only_run(runs) / "run.json").read_text())
+    return read
+
+
+def test_a_run_begins_with_the_very_files_that_an_upload_sends(
+    s3: Any, bucket: str, photos: Path, tmp_path: Path
+) -> None:
+    sent = upload_dataset(photos, bucket=bucket, s3=s3)
+    kept = upload_dataset(photos, bucket=bucket, s3=FolderBucket(tmp_path))
+    assert kept == sent
+    names = [
+        one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"] if not one["Key"].endswith(".manifest")
+    ]
+    assert len(names) == 2
+    for name in names:
+        assert (tmp_path / name).read_bytes() == s3.get_object(Bucket=bucket, Key=name)["Body"].read()
+
+
+def test_a_bad_hyperparameter_ends_the_run_in_the_programs_own_words(photos: Path, tmp_path: Path) -> None:
+    done = train(tmp_path, "--local", photos, "--epochs", "few")
+    assert done.exit_code == 1
+    assert "kennel: Train failed: Hyperparameter epochs must be a whole number, not 'few'." in done.stderr
+    assert f"The log: {only_run(tmp_path) / 'run.log'}" in done.stderr
+    assert "✓ Prepare" in done.stdout
+    assert "Traceback" not in done.output
+    told = record(tmp_path)
+    assert (told["status"], list(told["seconds"])) == ("failed", ["Read", "Prepare"])
+    assert told["hyperparameters"] == {"epochs": "few"}
+    assert (told["images"], len(told["fingerprint"])) == (60, 16)
+
+
+def test_what_prepare_refuses_ends_the_run_in_its_words(tmp_path: Path) -> None:
+    done = train(tmp_path / "runs", "--local", write_photos(tmp_path / "few", 2))
+    assert done.exit_code == 1
+    assert "kennel: Prepare failed:" in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_a_resumed_run_does_not_repeat_what_is_done(photos: Path, tmp_path: Path) -> None:
+    train(tmp_path, "--local", photos, "--epochs", "few")
+    before = record(tmp_path)["seconds"]
+    done = train(tmp_path, "--resume", only_run(tmp_path).name)
+    assert "✓ Prepare" in done.stdout
+    assert "done before" in done.stdout
+    assert "classes; images" not in done.stdout  # what Prepare prints
+    assert record(tmp_path)["seconds"] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--local", "nowhere"], "nowhere does not exist."),
+        (["--local", "PHOTOS", "--weights", "gone.pth"], "gone.pth does not exist"),
+        (["--resume", "yesterday"], "There is no run 'yesterday'"),
+        (["--resume", "../x"], "There is no run '../x'"),
+        (["--local", "PHOTOS", "--instance-type", "ml.m5.xlarge"], "--instance-type is for runs on AWS"),
+        (["--local", "PHOTOS", "--resume", "x"], "--local does not go with --resume"),
+    ],
+)
+def test_what_cannot_be_run_here_is_one_sentence(photos: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = train(tmp_path / "runs", *(str(photos) if word == "PHOTOS" else word for word in arguments))
+    assert says in done.stderr
+    assert done.exit_code == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_is_complete_or_goes_on_elsewhere_is_not_resumed(photos: Path, tmp_path: Path) -> None:
+    run = new_run(tmp_path, data=photos, weights=None, hyperparameters={}, duplicates="", instances=1)
+    with run.locked():
+        assert "is going on in another process" in train(tmp_path, "--resume", run.record.run).stderr
+    run.record.status = "done"
+    run.save()
+    assert "is complete" in train(tmp_path, "--resume", run.record.run).stderr
+
+
+def test_a_record_that_was_cut_off_is_said(photos: Path, tmp_path: Path) -> None:
+    run = new_run(tmp_path, data=photos, weights=None, hyperparameters={}, duplicates="", instances=1)
+    assert read_run(tmp_path, run.record.run) == run
+    (run.path / "run.json").write_text("{")
+    assert "run.json cannot be read" in train(tmp_path, "--resume", run.record.run).stderr
+
+
+@pytest.mark.torch
+@pytest.mark.long
+def test_a_run_leaves_model_evaluation_and_report_made_by_the_files_of_the_image(photos: Path, tmp_path: Path) -> None:
+    done = train(tmp_path / "runs", "--local", photos, *TINY)
+    assert done.exit_code == 0, done.output
+    run = only_run(tmp_path / "runs")
+    assert "Test accuracy " in done.stdout
+    for file in ("output/model.tar.gz", "evaluation/evaluation.json", "evaluation/report.html", "report/prepare.json"):
+        assert (run / file).stat().st_size > 0, file
+    assert not (run / "ml").exists()
+    assert record(tmp_path / "runs")["status"] == "done"
+    with tarfile.open(run / "output" / "model.tar.gz") as archive:
+        passport = json.load(archive.extractfile("passport.json"))  # type: ignore[arg-type]
+    (image,) = synthesize(tmp_path / "cdk.out").glob("**/asset.*/hyperparameters.py")
+    assert passport["code"]["sha256"] == code_sha256(image.parent)
+    compared = CliRunner().invoke(app, ["compare", "--runs", str(tmp_path / "runs"), "--json"])
+    (told,) = json.loads(compared.stdout)["runs"]
+    assert (told["launcher"], told["images"], told["epochs"], told["mode"]) == ("local", 60, 1, "whole")
