@@ -78,6 +78,16 @@ def test_the_lambda_answers_every_held_out_picture_better_than_guessing(rehearse
     assert rehearsed[1]["test_accuracy"] > 0.2  # ten classes
 
 
+def test_the_accuracy_is_said_with_its_interval_and_the_models_own_report_is_kept(rehearsed: Rehearsed) -> None:
+    done, found, out = rehearsed
+    low, high = found["test_interval"]
+    assert low < found["test_accuracy"] < high
+    assert low == pytest.approx(found["evaluation"]["metrics"]["accuracy_lower"]["value"])
+    assert f"(95 % interval {low:.1%} to {high:.1%})" in done.stdout
+    assert (out / "model.html").stat().st_size > 10_000
+    assert 'href="model.html"' in (out / "report.html").read_text()
+
+
 def test_no_call_was_outside_its_role(rehearsed: Rehearsed) -> None:
     assert rehearsed[1]["denied"] == []
 
@@ -93,10 +103,14 @@ def test_what_the_embedded_aws_does_not_hold_is_printed_by_type(rehearsed: Rehea
 def test_a_model_below_the_threshold_is_rejected_with_the_reason_and_a_report(tmp_path: Path) -> None:
     done, found = _rehearse(tmp_path, "--epochs", "1", "--threshold", "1.0", "--model", "mobilenet_v3_small")
     assert done.returncode == 1
-    assert "below AccuracyThreshold" in done.stderr
+    assert done.stderr.startswith(
+        "kennel: Not registered. On the test split, the lower end of the accuracy's 95 % interval"
+    )
+    assert "(AccuracyThreshold asks for 1.0)" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "below AccuracyThreshold" in found["failure"]
-    assert (tmp_path / "report.html").exists()
+    assert found["failure"].startswith("Not registered.")
+    assert found["test_accuracy"] < 1  # what was measured is shown all the same
+    assert (tmp_path / "report.html").exists() and (tmp_path / "model.html").exists()
     assert found["predictions"] == []
 
 
@@ -131,6 +145,28 @@ def test_a_spot_interruption_costs_no_epoch_twice_and_the_model_is_released(tmp_
     assert done.returncode == 0, done.stderr
     assert [one["epoch"] for one in found["epochs"]] == [1, 2, 3]
     assert len(found["predictions"]) == 12
+
+
+@pytest.mark.long
+def test_with_weights_all_trials_share_the_features_of_one_job_even_on_spot_and_two_instances(tmp_path: Path) -> None:
+    import torch
+    from torchvision.models import resnet18  # type: ignore[import-untyped]
+
+    torch.manual_seed(0)
+    weights = tmp_path / "random.pth"
+    torch.save(resnet18().state_dict(), weights)
+    out = tmp_path / "out"
+    more = ("--tune", "3", "--spot", "--instances", "2", "--epochs", "2", "--threshold", "0")
+    done, found = _rehearse(out, "--weights", str(weights), *more)
+    assert done.returncode == 0, done.stderr
+    assert found["prepare"]["mode"] == "head"
+    assert "TrainSpot" in [step["name"] for step in found["steps"]]
+    assert [one["trial"] for one in found["trials"]] == ["1/3", "2/3", "3/3"]
+    assert [one["epoch"] for one in found["epochs"]] == [1, 2]  # the winner's
+    assert "The spot instance was taken away" in done.stdout
+    resumed = [line for line in done.stdout.splitlines() if "features split=train" in line]
+    assert resumed and " reused=0 " not in resumed[-1]
+    assert found["denied"] == []
 
 
 @pytest.mark.long
