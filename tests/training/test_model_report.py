@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from tests.training.small import solid, write_split
-from training.evaluate import pictures, run
+from training.evaluate import run
 from training.evaluate.artifact import Passport
 from training.evaluate.figures import draw
-from training.evaluate.money import cost
 from training.evaluate.network import Network
-from training.evaluate.page import render, share
+from training.evaluate.page import render
 from training.evaluate.scores import Answers
 from training.transform import Preprocessing
 
@@ -186,21 +185,6 @@ def test_ten_thousand_classes_make_no_larger_a_page_than_a_browser_likes(report:
     assert "9,480 stronger classes are in" in page
 
 
-def test_the_pictures_together_have_a_bound(tmp_path: Path) -> None:
-    split = write_split(tmp_path, [(0, solid(number, 1, side=300)) for number in range(9)])
-    album = pictures.Album(split, budget=2_000)
-    made = [album.picture(number).uri for number in range(9)]
-    assert made[0].startswith("data:image/jpeg;base64,")
-    assert made[-1] == ""
-    assert sum(len(uri) for uri in made) <= 2_000
-
-
-def test_a_picture_that_is_shown_twice_is_made_once(tmp_path: Path) -> None:
-    album = pictures.Album(write_split(tmp_path, [(0, solid(1, 1))]))
-    before = album.picture(0), album.budget
-    assert (album.picture(0), album.budget) == before
-
-
 def test_an_image_that_cannot_be_shown_is_left_out(report: Report) -> None:
     assert "no picture" in report(("cat", "dog"), 4, data=b"no image")
 
@@ -209,27 +193,3 @@ def test_a_record_from_before_all_this_makes_a_page_too(report: Report) -> None:
     page = report(("cat", "dog"), 4, history=[], calibration=None, trained_on=None, hyperparameters={}, data=None)
     assert "How it learned" not in page
     assert "unknown" in page
-
-
-def test_a_run_costs_its_seconds_on_its_instances(tmp_path: Path) -> None:
-    table = tmp_path / "prices.json"
-    table.write_text(
-        '{"currency":"USD","region":"us-east-1","date":"2026-11-21","per_hour":{"ml.m5.xlarge":0.23,"ml.tiny":0.01}}'
-    )
-    amount, sentence = cost({"instance_type": "ml.m5.xlarge", "instances": 2, "seconds": 3600}, table)
-    assert amount == "$0.46"
-    assert "us-east-1, 2026-11-21: 0.23 USD an hour" in sentence
-    assert cost({"instance_type": "ml.tiny", "instances": 1, "seconds": 36}, table)[0] == "$0.0001"
-    assert cost({"instance_type": "ml.other", "instances": 1, "seconds": 36}, table)[0] == "unknown"
-    assert cost({"instance_type": "", "seconds": 36}, table)[0] == "no charge"
-    assert cost({"instance_type": "ml.m5.xlarge", "seconds": 36}, tmp_path / "none.json")[0] == "unknown"
-
-
-def test_nothing_but_perfection_is_a_hundred_percent() -> None:
-    assert [share(value).replace("\N{NO-BREAK SPACE}", " ") for value in (1.0, 0.99999, 0.5, 0.0, None)] == [
-        "100.0 %",
-        "99.9 %",
-        "50.0 %",
-        "0.0 %",
-        "none",
-    ]

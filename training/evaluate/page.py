@@ -1,6 +1,6 @@
 """The model's report: one HTML file with everything inside, for whoever decides on the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.calibration import Floats, calibration
-from training.evaluate import chart, scores
+from training.evaluate import chart, plots, scores
 from training.evaluate.money import cost
 from training.evaluate.pictures import Album, Picture, small_figure
 from training.split import Split
@@ -17,7 +16,6 @@ from training.split import Split
 _PAIRS, _OF_PAIR = 8, 2  # pairs with pictures, pictures of each of their classes
 _MISTAKES = 12
 _ROWS, _MORE = 20, 500  # classes shown at once; folded below them
-_TRIALS = 10
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,11 @@ def render(
         record=record,
         trained_on=record.get("trained_on") or {},
         cost=cost(record.get("trained_on") or {}),
-        curves=_curves(record.get("history") or [], trials),
-        trials=_best(trials),
+        curves=plots.curves(record.get("history") or [], trials),
+        trials=plots.best(trials),
         tried=len(trials),
-        calibration=_calibration(answers),
-        coverage=_coverage(answers),
+        calibration=plots.calibration(answers),
+        coverage=plots.coverage(answers),
         mistakes=_mistakes(answers, split, album),
         pairs=_pairs(answers, split, album),
         rows=(rows[:_ROWS], rows[_ROWS : _ROWS + _MORE], max(0, len(rows) - _ROWS - _MORE)),
@@ -84,60 +82,6 @@ def share(value: float | None) -> str:
         return "none"
     text = f"{100 * value:.1f}"
     return ("99.9" if text == "100.0" and value < 1 else text) + "\N{NO-BREAK SPACE}%"
-
-
-def _curves(history: Sequence[Mapping[str, float]], trials: Sequence[Mapping[str, Any]]) -> list[chart.Chart]:
-    def points(key: str) -> list[chart.Point]:
-        return [
-            (float(epoch.get("epoch", number)), float(epoch[key]))
-            for number, epoch in enumerate(history, 1)
-            if key in epoch
-        ]
-
-    accuracies = {"train": points("train_accuracy"), "valid": points("valid_accuracy")}
-    losses = {"train": points("train_loss"), "valid": points("valid_loss")}
-    drawn = [
-        chart.curves("Accuracy on the validation split", accuracies, x_label="epoch", percent=True),
-        chart.curves("Loss (nats)", losses, x_label="epoch"),
-    ]
-    if key := _objective(trials):
-        best = np.maximum.accumulate([float(trial[key]) for trial in trials]).tolist()
-        line = [(float(number), value) for number, value in enumerate(best, 1)]
-        drawn.append(chart.curves("Best trial so far, on validation", {"best": line}, x_label="trial", percent=True))
-    return [one for one in drawn if one]
-
-
-def _objective(trials: Sequence[Mapping[str, Any]]) -> str:
-    """Return the key under which every trial has its accuracy, or nothing."""
-    return next(
-        (key for key in (trials[0] if trials else ()) if "accuracy" in key and all(key in one for one in trials)), ""
-    )
-
-
-def _best(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    key = _objective(trials)
-    return sorted(trials, key=lambda trial: -float(trial[key]) if key else 0.0)[:_TRIALS]
-
-
-def _calibration(answers: scores.Answers) -> chart.Chart:
-    series: dict[str, list[chart.Point]] = {}
-    sizes: dict[str, list[float]] = {}
-    for name, confidence in (("before", answers.uncalibrated), ("after", answers.confidence)):
-        bins = calibration(confidence, answers.right)
-        series[name] = [(one.confidence, one.accuracy) for one in bins]
-        sizes[name] = [one.share for one in bins]
-    title = "Share that is right, by the confidence of the answer"
-    return chart.shares(title, series, x_label="confidence", sizes=sizes, diagonal=True)
-
-
-def _coverage(answers: scores.Answers) -> chart.Chart:
-    """Precision against coverage: what a higher or lower threshold would give on the test split."""
-    hits = answers.right[np.argsort(-answers.confidence, kind="stable")]
-    answered = np.arange(1, len(hits) + 1)
-    precision: Floats = hits.cumsum() / answered
-    picked = np.unique(np.linspace(0, len(hits) - 1, 100).round().astype(int))
-    points = [(float(answered[i] / len(hits)), float(precision[i])) for i in picked]
-    return chart.shares("Share of the answers that is right", {"right": points}, x_label="share that is answered")
 
 
 def _mistakes(answers: scores.Answers, split: Split, album: Album) -> list[Mistake]:
