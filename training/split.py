@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,9 @@ class Split:
             "split": self.split,
             "fingerprint": self.fingerprint,
             "classes": self.classes,
-            "samples": [asdict(sample) for sample in self.samples],
+            "samples": [vars(sample) for sample in self.samples],
         }
-        (self.folder / "index.json").write_text(json.dumps(content, indent=0), encoding="utf-8")
+        (self.folder / "index.json").write_text(json.dumps(content), encoding="utf-8")
 
     @cached_property
     def _descriptors(self) -> dict[str, int]:

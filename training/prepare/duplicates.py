@@ -14,7 +14,8 @@ from training.prepare.verify import Verified
 HASH_BITS = 4  # of 64 bits that may differ
 GREY_LEVELS = 2.5  # of 255, mean difference of the thumbnails
 DETAIL = 4.0  # grey levels of deviation; flatter pictures all look alike to a hash
-_CHUNK = 2048  # squared, the pairs that are compared at a time
+_CELLS = 4_000_000  # pairs of hashes that are compared at a time: 32 MB
+_PROPOSED = 200  # of an image: simple patterns look alike to a hash by the thousands
 _NAMED = 12
 
 Pair = tuple[Verified, str, Verified, str]  # an image and its split, a better protected one and its split
@@ -99,7 +100,7 @@ def failure(pairs: Sequence[Pair]) -> TrainingError:
 
 
 def near(splits: Splits) -> list[Pair]:
-    """Return pairs across splits that show nearly the same picture (re-encoded, resized), not the same bytes.
+    """Return images that show nearly the same picture as one in a better protected split, but not the same bytes.
 
     A 64-bit difference hash proposes and a 16 x 16 thumbnail decides. Every pair across splits is compared: 2,000
     against 8,000 images take about a tenth of a second, so no index is worth its code.
@@ -109,7 +110,7 @@ def near(splits: Splits) -> list[Pair]:
         mine = _detailed(splits[name])
         for other in NAMES[rank + 1 :]:
             theirs = _detailed(splits[other])
-            pairs += [(mine[i], name, theirs[j], other) for i, j in _close(mine, theirs)]
+            pairs += [(one, name, twin, other) for one, twin in _close(mine, theirs)]
     return pairs
 
 
@@ -117,19 +118,18 @@ def _detailed(images: Sequence[Verified]) -> list[Verified]:
     return [image for image in images if image.thumbnail.std() >= DETAIL]
 
 
-def _close(left: Sequence[Verified], right: Sequence[Verified]) -> Iterator[tuple[int, int]]:
+def _close(left: Sequence[Verified], right: Sequence[Verified]) -> Iterator[tuple[Verified, Verified]]:
     mine, theirs = _hashes(left), _hashes(right)
-    for row in range(0, len(left), _CHUNK):
-        for column in range(0, len(right), _CHUNK):
-            distance = np.bitwise_count(mine[row : row + _CHUNK, None] ^ theirs[None, column : column + _CHUNK])
-            for i, j in np.argwhere(distance <= HASH_BITS).tolist():
-                if _alike(left[row + i], right[column + j]):
-                    yield row + i, column + j
-
-
-def _alike(one: Verified, other: Verified) -> bool:
-    difference = np.abs(one.thumbnail.astype(np.int16) - other.thumbnail).mean()
-    return bool(difference <= GREY_LEVELS) and one.sha256 != other.sha256
+    thumbnails = np.array([image.thumbnail for image in right])  # [right, 16, 16]
+    rows = max(1, _CELLS // max(1, len(right)))
+    for start in range(0, len(left), rows):
+        proposed = np.bitwise_count(mine[start : start + rows, None] ^ theirs) <= HASH_BITS  # [rows, right]
+        for row in np.flatnonzero(proposed.any(1)).tolist():
+            one, columns = left[start + row], np.flatnonzero(proposed[row])[:_PROPOSED]
+            difference = np.abs(thumbnails[columns].astype(np.int16) - one.thumbnail).mean((1, 2))  # [columns]
+            alike = (right[column] for column in columns[difference <= GREY_LEVELS].tolist())
+            if twin := next((other for other in alike if other.sha256 != one.sha256), None):
+                yield one, twin
 
 
 def _hashes(images: Sequence[Verified]) -> NDArray[np.uint64]:
