@@ -1,5 +1,6 @@
 """Hosts of training jobs as real processes on this machine, each with folders of its own."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,8 +23,10 @@ SETTINGS = {"model": "mobilenet_v3_small", "image_size": "32", "epochs": "6", "b
 class Job:
     """One host's job, given the prepared channels if there are any."""
 
-    def __init__(self, root: Path, prepared: Path | None, settings: dict[str, str], **config: Any) -> None:
-        self.paths = Paths(root)
+    def __init__(
+        self, root: Path, prepared: Path | None, settings: dict[str, str], log: Path | None = None, **config: Any
+    ) -> None:
+        self.paths, self.log = Paths(root), log
         self.paths.config.mkdir(parents=True)
         (self.paths.config / "hyperparameters.json").write_text(json.dumps(settings), "utf-8")
         for name, content in config.items():
@@ -33,10 +36,12 @@ class Job:
             shutil.copytree(prepared / channel, self.paths.channel(Path(channel).name))
 
     def start(self, *command: str, **variables: str) -> "subprocess.Popen[str]":
-        """Start PID 1, or another command; its process group is its own, so that nothing else shares its signals."""
+        """Start PID 1, or another command; what it prints goes into a pipe or is added to `log`, if it has one."""
         environment = {**os.environ, "OPT_ML": str(self.paths.root), "OMP_NUM_THREADS": "1", **variables}
-        pipe, words = subprocess.PIPE, command or (sys.executable, "-m", "training", "train")
-        return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        words = command or (sys.executable, "-m", "training", "train")
+        with contextlib.ExitStack() as stack:
+            out = stack.enter_context(self.log.open("a")) if self.log else subprocess.PIPE
+            return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True)
 
     def finish(self, **variables: str) -> tuple[int, str]:
         with self.start(**variables) as process:
