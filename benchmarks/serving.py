@@ -7,6 +7,7 @@ Every answer is looked at. The bound is what the cores could do if nothing but d
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -31,7 +32,8 @@ WARM = 2.0  # seconds of load before the counted ones
 
 def main() -> None:
     arguments = _arguments()
-    with tempfile.TemporaryDirectory(prefix="kennel-") as folder:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and files go, as after Ctrl-C
+    with tempfile.TemporaryDirectory(prefix="kennel-serving-") as folder:
         figures = measure(arguments.photos, arguments.seconds, Path(folder))
     show(figures)
     if arguments.json:

@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.recipes.answers import best
 
 _START = 120.0  # seconds in which a server must answer
+_POLL = 0.005  # seconds between askings
 _LEAVE = 30.0  # seconds after SIGTERM
 
 
@@ -74,7 +75,7 @@ def running(server: Server, folder: Path, picture: bytes, classes: int) -> Itera
         while not _answers(server, port, picture, classes):
             if process.poll() is not None or time.monotonic() - begun > _START:
                 raise NotServed(_end_of(log) or "it did not answer")
-            time.sleep(0.002)
+            time.sleep(_POLL)
         yield Running(process.pid, port, time.monotonic() - begun, log)
     finally:
         _stop(process)

@@ -1,0 +1,158 @@
+"""Process start to first answer of the classify function, under Lambda's own runtime client. `--json FILE` writes it.
+
+Against a handler that does nothing, and one that imports boto3 and makes its client. Kennel's first answer includes a
+call of an endpoint; a stub on loopback plays it, in a process of its own. Medians of runs in turns.
+"""
+
+import argparse
+import base64
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# As `python -m` has it: so that `benchmarks` and `kennel` are found.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks.machine import describe  # noqa: E402
+from benchmarks.recipes import assets  # noqa: E402
+from benchmarks.recipes.lambda_table import (  # noqa: E402
+    CALLING,
+    COMPILED,
+    NOTHING,
+    PLAIN,
+    SOURCE,
+    Figures,
+    overhead,
+    parts,
+    show,
+    summary,
+)
+from benchmarks.recipes.photographs import bodies, files  # noqa: E402
+from benchmarks.recipes.sandboxes import Function, Warm, answered  # noqa: E402
+
+REQUESTS = 300  # warm ones of each function
+WARM_UP = 20  # before them
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="counted cold starts of each (default 15)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error(f"--rounds must be at least 1, not {arguments.rounds}")
+    with tempfile.TemporaryDirectory(prefix="kennel-lambda-") as folder, _stub() as port:
+        figures = measure(Path(folder), port, arguments.rounds)
+    show(figures)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measure(folder: Path, port: int, rounds: int) -> Figures:
+    asset = assets.deployed(folder / "cdk.out")
+    source, compiled = assets.source_only(asset, folder / "source"), assets.compiled(asset, folder / "compiled")
+    plain, measured = assets.plain(folder / "plain"), assets.measured(compiled, folder / "measured")
+    functions = {
+        NOTHING: Function("nothing.handler", plain),
+        PLAIN: Function("plain.handler", plain),
+        CALLING: Function("calling.handler", plain),
+        COMPILED: Function("classify.handler.handler", compiled),
+        SOURCE: Function("classify.handler.handler", source),
+    }
+    picture = files(bodies(folder / "photos", None, made=1))[0].read_bytes()
+    event = json.dumps({"image": base64.b64encode(picture).decode()}).encode()
+    figures: Figures = {"machine": describe(), "rounds": rounds, "picture_bytes": len(picture)}
+    figures |= _cold(functions, Function("measured.handler", measured), event, port, rounds)
+    figures |= _warm({name: functions[name] for name in (NOTHING, CALLING, COMPILED)}, event, picture, port)
+    figures["kilobytes"] = {COMPILED: assets.kilobytes(compiled), SOURCE: assets.kilobytes(source)}
+    figures["deployed_compiled"] = assets.is_compiled(asset)
+    return figures | summary(figures)
+
+
+def _cold(functions: dict[str, Function], measured: Function, event: bytes, port: int, rounds: int) -> Figures:
+    """Milliseconds of each round, after one that nobody counts."""
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    inside = []
+    for turn in range(rounds + 1):
+        for name, function in functions.items():
+            with answered(function, event, f"http://127.0.0.1:{port}") as warm:
+                if turn:
+                    taken[name].append(1000 * (warm.answered - warm.started))
+        with answered(measured, event, f"http://127.0.0.1:{port}") as warm:
+            if turn:
+                inside.append(parts(warm.started, warm.first["told"], warm.answered))
+    return {"cold_ms": taken, "parts_ms": inside}
+
+
+def _warm(functions: dict[str, Function], event: bytes, picture: bytes, port: int) -> Figures:
+    direct, endpoint = _direct(picture, port)
+    rows: dict[str, dict[str, float | None]] = {}
+    for name, function in functions.items():
+        with answered(function, event, f"http://127.0.0.1:{port}") as warm:
+            times = _times(warm, event, port)
+        its = _endpoint_times(port)
+        rows[name] = {
+            "answer_ms": statistics.median(times),
+            "beyond_endpoint_ms": overhead(times, its) if its else None,
+            "beyond_direct_ms": statistics.median(times) - direct if its else None,
+        }
+    found = {"warm": rows, "direct_ms": direct, "endpoint_ms": endpoint}
+    return found | {"warm_overhead_ms": rows[COMPILED]["beyond_endpoint_ms"]}
+
+
+def _times(warm: Warm, event: bytes, port: int) -> list[float]:
+    for _ in range(WARM_UP):
+        warm.ask(event)
+    _endpoint_times(port)  # those of the requests until here
+    return [warm.ask(event) for _ in range(REQUESTS)]
+
+
+def _direct(picture: bytes, port: int) -> tuple[float, float]:
+    """Median milliseconds of the same call without a function, and what the endpoint took of it."""
+    headers = {"Content-Type": "image/jpeg", "X-Amz-Date": "20261121T000000Z"}
+    headers["Authorization"] = "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=b, Signature=c"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    times = []
+    for turn in range(WARM_UP + REQUESTS):
+        if turn == WARM_UP:
+            _endpoint_times(port)
+        begun = time.perf_counter()
+        connection.request("POST", "/endpoints/kennel-dev/invocations", picture, headers)
+        response = connection.getresponse()
+        response.read()
+        times.append(1000 * (time.perf_counter() - begun))
+    connection.close()
+    return statistics.median(times[WARM_UP:]), statistics.median(_endpoint_times(port))
+
+
+def _endpoint_times(port: int) -> list[float]:
+    """Of the calls since the last time."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/times")
+    found: Any = json.loads(connection.getresponse().read())
+    connection.close()
+    return [float(milliseconds) for milliseconds in found]
+
+
+@contextmanager
+def _stub() -> Iterator[int]:
+    """The stub endpoint's port; it ends with this process, whose pipe it reads."""
+    command = [sys.executable, "-m", "benchmarks.recipes.stub_endpoint"]
+    with subprocess.Popen(
+        command, cwd=assets.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin and process.stdout
+        yield int(process.stdout.readline())
+        process.stdin.close()
+
+
+if __name__ == "__main__":
+    main()
