@@ -101,3 +101,14 @@ def test_archives_in_an_archive_are_refused(name: str, shard: Path, dataset: Pat
 def test_a_compressed_archive_is_refused(name: str, two_classes: None, add: Add, refused: Refused) -> None:
     add(name, b"x")
     assert f"{name} is compressed" in refused()
+
+
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.REGTYPE])
+def test_a_class_without_images_is_missed_in_a_shard_too(
+    kind: bytes, shard: Path, dataset: Path, prepared: Prepare
+) -> None:
+    with tarfile.open(dataset / "images-00001.tar", "w") as archive:
+        member = tarfile.TarInfo("fox" if kind == tarfile.DIRTYPE else "fox/readme.txt")
+        member.type = kind
+        archive.addfile(member)
+    assert prepared()["warnings"] == ["1 class folders have no usable image, so the model knows nothing of them: fox"]

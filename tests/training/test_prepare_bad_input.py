@@ -111,7 +111,6 @@ def test_a_class_without_images_is_missed_in_splits_too(dataset: Path, add: Add,
     for number in range(8):
         add(f"dogs/{'test' if number < 2 else 'train'}/{('cat', 'dog')[number % 2]}/{number}.png", png(number))
     (dataset / "dogs" / "train" / "fox").mkdir()
-    (dataset / "weights").mkdir()
     assert prepared("--valid-share", "0.4")["warnings"] == [
         "1 class folders have no usable image, so the model knows nothing of them: fox"
     ]

@@ -39,7 +39,8 @@ def test_weights_are_passed_on_with_their_hash(weights: None, prepared: Prepare,
 
 def test_weights_of_a_plain_folder_need_no_record(add: Add, prepared: Prepare, opt_ml: Paths) -> None:
     add("weights/r.pth", b"numbers")
-    assert prepared()["mode"] == "head"
+    report = prepared()
+    assert (report["mode"], report["warnings"]) == ("head", [])
     assert _said(opt_ml) == {"file": "r.pth", "sha256": DIGEST}
 
 
