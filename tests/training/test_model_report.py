@@ -165,10 +165,19 @@ def test_a_threshold_that_could_not_be_had_is_explained(report: Report) -> None:
 
 
 def test_trials_are_shown_best_first(report: Report) -> None:
-    trials = [{"trial": number, "trial_accuracy": 0.5 + number / 100, "learning_rate": 0.1} for number in range(30)]
+    trials = [{"trial": number, "accuracy": 0.5 + number / 100, "learning_rate": 0.1} for number in range(30)]
     said = _said(report(("cat", "dog"), 4, trials=trials))
     assert "The best 10 of 30 trials" in said
-    assert "Trial accuracy Learning rate 29 0.79 0.1 28 0.78" in said
+    assert "Trial Accuracy Learning rate 29 0.79 0.1 28 0.78" in said
+
+
+def test_a_trial_without_an_end_is_the_worst(report: Report) -> None:
+    said = _said(report(("cat", "dog"), 4, trials=[{"trial": 1, "accuracy": None}, {"trial": 2, "accuracy": 0.5}]))
+    assert "Trial Accuracy 2 0.5 1 none" in said
+
+
+def test_trials_that_all_ran_away_make_no_curve(report: Report) -> None:
+    assert "Best trial so far" not in report(("cat", "dog"), 4, trials=[{"trial": 1, "accuracy": None}])
 
 
 def test_classes_stand_with_the_weakest_first_and_the_many_are_folded(report: Report) -> None:

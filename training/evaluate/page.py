@@ -129,4 +129,6 @@ def _label(name: str) -> str:
 
 
 def _value(value: Any) -> str:
+    if value is None:
+        return "none"
     return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -1,5 +1,6 @@
 """What the report draws of a model: how it learned, how sure it is, and what a threshold would do."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,23 +27,20 @@ def curves(history: Sequence[Mapping[str, float]], trials: Sequence[Mapping[str,
         chart.curves("Accuracy on the validation split", accuracies, x_label="epoch", percent=True),
         chart.curves("Loss (nats)", losses, x_label="epoch"),
     ]
-    if key := _objective(trials):
-        reached = np.maximum.accumulate([float(trial[key]) for trial in trials]).tolist()
+    if reached := np.maximum.accumulate([_accuracy(trial) for trial in trials]).tolist():
         line = [(float(number), value) for number, value in enumerate(reached, 1)]
         drawn.append(chart.curves("Best trial so far, on validation", {"best": line}, x_label="trial", percent=True))
     return [one for one in drawn if one]
 
 
-def _objective(trials: Sequence[Mapping[str, Any]]) -> str:
-    """Return the key under which every trial has its accuracy, or nothing."""
-    return next(
-        (key for key in (trials[0] if trials else ()) if "accuracy" in key and all(key in one for one in trials)), ""
-    )
-
-
 def best(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    key = _objective(trials)
-    return sorted(trials, key=lambda trial: -float(trial[key]) if key else 0.0)[:_TRIALS]
+    """Return the best trials, best first; those that came to no end are the worst."""
+    return sorted(trials, key=lambda trial: -_accuracy(trial))[:_TRIALS]
+
+
+def _accuracy(trial: Mapping[str, Any]) -> float:
+    value = trial.get("accuracy")
+    return -math.inf if value is None else float(value)
 
 
 def calibration(answers: scores.Answers) -> chart.Chart:
