@@ -60,7 +60,9 @@ def show(figures: Figures) -> None:
             figures["cold_median_ms"][name] / figures["cold_median_ms"][PLAIN],
         )
         print(f"{name:<30} {median:>9.1f} {min(times):>7.1f} {max(times):>7.1f} {share:>10.2f}")
-    print("\nof it, in Kennel's, compiled: " + ", ".join(f"{name} {ms:.1f}" for name, ms in figures["parts"].items()))
+    print("\nof it, in Kennel's, compiled")
+    for name, milliseconds in figures["parts"].items():
+        print(f"  {name:<28} {milliseconds:>9.1f}")
     print(f"\n{'warm, median ms':<30} {'answer':>9} {'beyond the endpoint':>20} {'beyond a direct call':>21}")
     for name, warm in figures["warm"].items():
         cells = [warm["answer_ms"], warm["beyond_endpoint_ms"], warm["beyond_direct_ms"]]

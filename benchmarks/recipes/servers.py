@@ -59,12 +59,12 @@ def running(server: Server, folder: Path, picture: bytes, classes: int) -> Itera
     """Raises NotServed with the end of its log when no right answer comes."""
     folder.mkdir(parents=True, exist_ok=True)
     port, log = _free_port(), folder / "log.txt"
-    environment = {name: value.format(port=port) for name, value in server.environment.items()}
+    environment = {name: value.replace("{port}", str(port)) for name, value in server.environment.items()}
     keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with log.open("wb") as output:
         begun = time.monotonic()
         process = subprocess.Popen(
-            [part.format(port=port) for part in server.command],
+            [part.replace("{port}", str(port)) for part in server.command],
             env={**keep, "TMPDIR": str(folder), **environment},
             cwd=folder,
             stdout=output,
