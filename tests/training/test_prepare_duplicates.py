@@ -10,7 +10,7 @@ from PIL import Image
 from tests.training.datasets import SPLITS, Add, Prepare, Refused, encoded, left_out, sizes
 from training.__main__ import main
 from training.paths import Paths
-from training.prepare import report
+from training.prepare import duplicates, report
 from training.split import load_split
 
 
@@ -186,7 +186,11 @@ def _jpeg(picture: Image.Image, quality: int) -> bytes:
     return encoded(picture, "JPEG", quality=quality)
 
 
-def test_a_smaller_and_recompressed_copy_is_reported_but_kept(add: Add, prepared: Prepare) -> None:
+@pytest.mark.parametrize("cells", [1, 100, 4_000_000])
+def test_a_smaller_and_recompressed_copy_is_reported_but_kept(
+    cells: int, add: Add, prepared: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "_CELLS", cells)  # pairs that are compared at a time
     for number in range(30):
         split = "train" if number < 10 else "valid" if number < 20 else "test"
         add(f"{split}/{('cat', 'dog')[number % 2]}/{number}.jpg", _jpeg(_photo(number), 95))
@@ -196,6 +200,17 @@ def test_a_smaller_and_recompressed_copy_is_reported_but_kept(add: Add, prepared
         {"name": "train/cat/copy.jpg", "split": "train", "as": "test/cat/24.jpg", "in": "test"}
     ]
     assert sizes(report) == [11, 10, 10]
+
+
+def test_the_same_bytes_are_not_nearly_the_same_and_hide_no_copy_that_is(
+    three_splits: None, add: Add, prepared: Prepare
+) -> None:
+    for name in ("train/cat/copy.jpg", "test/cat/a.jpg"):
+        add(name, _jpeg(_photo(1), 95))
+    add("test/cat/b.jpg", _jpeg(_photo(1), 80))
+    report = prepared("--duplicates", "report")
+    assert [pair["as"] for pair in report["identical"]["pairs"]] == ["test/cat/a.jpg"]
+    assert [pair["as"] for pair in report["near_identical"]["pairs"]] == ["test/cat/b.jpg"]
 
 
 def test_no_scanned_digit_is_taken_for_another(add: Add, prepared: Prepare) -> None:

@@ -119,6 +119,17 @@ def test_the_index_and_shards_are_the_same_bytes_again(two_classes: None, prepar
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
 
 
+def test_an_index_does_not_outlive_its_shards(
+    two_classes: None, prepared: Prepare, opt_ml: Paths, refused: Callable[..., str]
+) -> None:
+    folder = opt_ml.processing_output("data") / "valid"
+    prepared()
+    (folder / "shard-00000.tar").unlink()
+    (folder / "shard-00000.tar").mkdir()  # which ends the next run while it writes
+    refused()
+    assert not (folder / "index.json").exists()
+
+
 def test_a_class_without_test_images_is_warned_about(add: Add, png: Any, prepared: Prepare) -> None:
     for number, name in enumerate(["train/cat/a", "train/dog/b", "train/fox/c", "valid/cat/d", "test/cat/e"]):
         add(f"{name}.png", png(number))

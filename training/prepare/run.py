@@ -15,7 +15,7 @@ from training.prepare import duplicates, report, weights
 from training.prepare.pack import pack
 from training.prepare.report import Findings
 from training.prepare.source import list_images
-from training.prepare.splits import assign, check_classes, doubts, few
+from training.prepare.splits import Splits, assign, check_classes, doubts, few
 from training.prepare.verify import Verified, verify
 
 
@@ -42,19 +42,8 @@ def prepare(paths: Paths, options: Options) -> None:
     record = weights.read_dataset_record(folder)
     passed_on = weights.pass_on(folder, weights_to, record)
     mode = weights.choose_mode(options.mode, passed_on)
-    listing = list_images(folder)
-    whole, broken = verify(listing.images)
-    duplicates.refuse_same_names(whole)
-    sorted_out = duplicates.sort_out(whole)
-    splits = assign(sorted_out.kept, valid_share=options.valid_share, test_share=options.test_share, seed=options.seed)
-    leaks = duplicates.identical(splits)
-    if options.duplicates == "remove":
-        splits = duplicates.without(splits, leaks)
-    classes = check_classes(splits)
-    left_out = [*listing.left_out, *((one.name, one.reason) for one in broken)]
-    doubtful = [*doubts(splits, classes, listing.labels), *_animations(whole)]
-    found = Findings(left_out, listing.ignored, sorted_out, leaks, options.duplicates, doubtful)
-    fingerprint = str(record.get("fingerprint") or _fingerprint(whole))
+    splits, classes, found, content_hash = _look_through(folder, options)
+    fingerprint = str(record.get("fingerprint") or content_hash)
     content = {
         "format": 1,
         "fingerprint": fingerprint,
@@ -68,9 +57,26 @@ def prepare(paths: Paths, options: Options) -> None:
     print(report.summary(content), flush=True)
     if found.fails:
         print(report.leaks(content), flush=True)
-        raise duplicates.failure(leaks)
+        raise duplicates.failure(found.leaks)
     for name, images in splits.items():
         pack(data / name, name, images, classes, fingerprint)
+
+
+def _look_through(folder: Path, options: Options) -> tuple[Splits, list[str], Findings, str]:
+    """Return the images by split, the classes, what is to be said of them, and the fingerprint of all whole images."""
+    listing = list_images(folder)
+    whole, broken = verify(listing.images)
+    duplicates.refuse_same_names(whole)
+    sorted_out = duplicates.sort_out(whole)
+    splits = assign(sorted_out.kept, valid_share=options.valid_share, test_share=options.test_share, seed=options.seed)
+    leaks = duplicates.identical(splits)
+    if options.duplicates == "remove":
+        splits = duplicates.without(splits, leaks)
+    classes = check_classes(splits)
+    left_out = [*listing.left_out, *((one.name, one.reason) for one in broken)]
+    doubtful = [*doubts(splits, classes, listing.labels), *_animations(whole)]
+    found = Findings(left_out, listing.ignored, sorted_out, leaks, options.duplicates, doubtful)
+    return splits, classes, found, _fingerprint(whole)
 
 
 def _quiet_pillow() -> None:
