@@ -72,19 +72,6 @@ def load_weights(model: nn.Module, architecture: Architecture, name: str, state:
     model.load_state_dict({**own, **{key: state[key] for key in wanted}})
 
 
-def freeze_backbone(model: nn.Module) -> None:
-    """Let only the head learn."""
-    model.requires_grad_(False)
-    head_of(model).requires_grad_(True)
-
-
-def set_training(model: nn.Module, mode: str) -> None:
-    """Put the network into training; a frozen backbone stays as in evaluation, batch-norm statistics included."""
-    model.train(mode == "whole")
-    if mode == "head":
-        head_of(model).train()
-
-
 def resolve_mode(settings: Hyperparameters, weights: bool) -> str:
     """Return "head" or "whole"; raises TrainingError for a head on a random backbone."""
     if settings.mode == "auto":

@@ -147,15 +147,27 @@ def test_averaged_weights_are_what_is_kept_under_the_plain_names(job: Callable[.
     assert plain["history"][:, 1].tolist() == averaged["history"][:, 1].tolist()  # what learns is the same
 
 
-def test_mixup_depends_on_the_seed_alone(job: Callable[..., Job]) -> None:
+def test_mixup_depends_on_the_seed_and_changes_with_each_step(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[float] = []
+    draw = engine.mixup_share
+
+    def noted(alpha: float, seed: int) -> float:
+        drawn.append(draw(alpha, seed))
+        return drawn[-1]
+
+    monkeypatch.setattr(engine, "mixup_share", noted)
     one, again, without = (_state(job(root, mixup=mixup)) for root, mixup in (("a", 1.0), ("b", 1.0), ("c", 0.0)))
     assert _same(one, again)
     assert not torch.equal(one["features.0.0.weight"], without["features.0.0.weight"])
+    assert len(set(drawn[:6])) == 6  # two epochs of three steps
+    assert drawn[:6] == drawn[6:12]
 
 
 def test_bfloat16_trains_and_validates(job: Callable[..., Job]) -> None:
     exact, rough = (_state(job(kind, precision=kind, epochs=1)) for kind in ("float32", "bfloat16"))
-    assert not torch.equal(exact["logits"], rough["logits"])
+    assert exact["history"][0, 1] != rough["history"][0, 1]  # train_loss
     assert rough["logits"].dtype == rough["features.0.0.weight"].dtype == torch.float32
     assert torch.equal(rough["logits"], rough["logits"].bfloat16().float())
     torch.testing.assert_close(rough["logits"], exact["logits"], rtol=0.2, atol=0.3)

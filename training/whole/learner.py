@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training import engine
-from training import model as networks
 from training.errors import TrainingError
 from training.job import Job
 
@@ -22,8 +21,6 @@ class Learner:
         self._job, self._settings = job, job.settings
         # Convolutions in bfloat16 are several times faster on a CPU if the channels lie last.
         self.network = job.network().to(job.device).to(memory_format=torch.channels_last)
-        if job.mode == "head":
-            networks.freeze_backbone(self.network)
         self.optimizer = engine.optimizer_for(self.network, weight_decay=self._settings.weight_decay)
         self._average = engine.averaged(self.network, self._settings.ema) if self._settings.ema else None
         self._stepped = self._wrapped()
@@ -47,15 +44,11 @@ class Learner:
                 share=share,
             )
         except torch._dynamo.exc.TorchDynamoException as error:
-            last = str(error).strip().splitlines()[-1]
-            raise TrainingError(f"The network could not be compiled ({last}); set compile=no.") from error
+            reason = " ".join(str(error).split())[:300]
+            raise TrainingError(f"The network could not be compiled ({reason} ...); set compile=no.") from error
         if self._average:
             self._average.update_parameters(self.network)
         return loss
-
-    def train(self) -> None:
-        """Put the network into training."""
-        networks.set_training(self.network, self._job.mode)
 
     def answer(self, batches: Iterable[Tensor]) -> Tensor:
         """Return what the kept network says of batches of images, float32 [images, classes]."""

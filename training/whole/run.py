@@ -34,8 +34,7 @@ class Run:
         self.job, self.settings, self.peers, self.stop = job, job.settings, job.peers, stop
         self.share = Share(self.peers.rank, self.peers.world)
         self.interval = _interval()
-        if job.mode == "whole":
-            _refuse_single_images(job)
+        _refuse_single_images(job)
         self.learner = Learner(job)
         self.progress = keep.resume(job, self.learner)
 
@@ -63,7 +62,7 @@ class Run:
         plan = train_plan(len(self.job.train_split), size, self.share, seed=self.settings.seed, epoch=now.epoch)
         data = Images(self.job.train_split, self.job.how, augment=True)
         saved = time.monotonic()
-        self.learner.train()
+        self.learner.network.train()
         for images, labels in batches(data, plan[now.step :], self.job.device):
             loss = self._step(images, labels, plan)
             total, count, stops = self.peers.sum(loss * len(labels), len(labels), self.stop.is_set)
