@@ -71,6 +71,18 @@ class World:
             iam.put_role_policy(RoleName=name, PolicyName="only", PolicyDocument=json.dumps(policy))
         return str(arn)
 
+    def learn(self, role_arn: str) -> None:
+        """Make the pipeline Learn, whose parameters are Data and Epochs."""
+        data, epochs = {"Name": "Data", "Type": "String"}, {"Name": "Epochs", "Type": "Integer", "DefaultValue": 5}
+        steps = [{"Name": "Train", "Type": "Training", "Arguments": {}}]
+        definition = {"Version": "2020-12-01", "Parameters": [data, epochs], "Steps": steps}
+        self.cloud.client("sagemaker").create_pipeline(
+            PipelineName="Learn",
+            RoleArn=role_arn,
+            PipelineDefinition=json.dumps(definition),
+            ClientRequestToken="t" * 32,
+        )
+
     def create(self, name: str, template: dict[str, Any], **parameters: str) -> dict[str, Any]:
         """Create a stack and return its description."""
         given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]

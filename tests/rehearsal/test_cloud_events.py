@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,45 +12,29 @@ from kennel.rehearsal.seams import FunctionAnswer, FunctionCall
 from tests.rehearsal.cloud_world import World, eventually, refusal
 
 REGION = "us-east-1:123456789012"
-DEFINITION = {
-    "Version": "2020-12-01",
-    "Parameters": [
-        {"Name": "Data", "Type": "String"},
-        {"Name": "Epochs", "Type": "Integer", "DefaultValue": 5},
-    ],
-    "Steps": [{"Name": "Train", "Type": "Training", "Arguments": {}}],
-}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("cloud"))
-    with world.cloud:
-        s3, sagemaker, events = (world.cloud.client(name) for name in ("s3", "sagemaker", "events"))
-        s3.create_bucket(Bucket="uploads")
-        on: dict[str, Any] = {"EventBridgeConfiguration": {}}
-        s3.put_bucket_notification_configuration(Bucket="uploads", NotificationConfiguration=on)
-        world.role("jobs")
-        sagemaker.create_pipeline(
-            PipelineName="Learn",
-            RoleArn="arn:aws:iam::123456789012:role/jobs",
-            PipelineDefinition=json.dumps(DEFINITION),
-            ClientRequestToken="t" * 32,
-        )
-        pipeline = f"arn:aws:sagemaker:{REGION}:pipeline/learn"
-        starter = world.role(
-            "starter", {"Effect": "Allow", "Action": "sagemaker:StartPipelineExecution", "Resource": pipeline}
-        )
-        pattern = {
-            "source": ["aws.s3"],
-            "detail-type": ["Object Created"],
-            "detail": {"bucket": {"name": ["uploads"]}, "object": {"key": [{"wildcard": "datasets/*.manifest"}]}},
-        }
-        events.put_rule(Name="uploaded", EventPattern=json.dumps(pattern))
-        asked = {"PipelineParameterList": [{"Name": "Data", "Value": "$.detail.object.key"}]}
-        target = {"Id": "1", "Arn": pipeline, "RoleArn": starter, "SageMakerPipelineParameters": asked}
-        events.put_targets(Rule="uploaded", Targets=[target])
-        yield world
+def world(empty_world: World) -> World:
+    s3, events = (empty_world.cloud.client(name) for name in ("s3", "events"))
+    s3.create_bucket(Bucket="uploads")
+    on: dict[str, Any] = {"EventBridgeConfiguration": {}}
+    s3.put_bucket_notification_configuration(Bucket="uploads", NotificationConfiguration=on)
+    empty_world.learn(empty_world.role("jobs"))
+    pipeline = f"arn:aws:sagemaker:{REGION}:pipeline/learn"
+    starter = empty_world.role(
+        "starter", {"Effect": "Allow", "Action": "sagemaker:StartPipelineExecution", "Resource": pipeline}
+    )
+    pattern = {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {"bucket": {"name": ["uploads"]}, "object": {"key": [{"wildcard": "datasets/*.manifest"}]}},
+    }
+    events.put_rule(Name="uploaded", EventPattern=json.dumps(pattern))
+    asked = {"PipelineParameterList": [{"Name": "Data", "Value": "$.detail.object.key"}]}
+    target = {"Id": "1", "Arn": pipeline, "RoleArn": starter, "SageMakerPipelineParameters": asked}
+    events.put_targets(Rule="uploaded", Targets=[target])
+    return empty_world
 
 
 @pytest.fixture(autouse=True)

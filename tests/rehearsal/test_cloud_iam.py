@@ -1,7 +1,6 @@
 """Roles against their policies, over HTTP: what a call needs, and how it is refused."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,17 @@ from tests.rehearsal.cloud_world import REGION_ARN, World, refusal
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("cloud"))
-    with world.cloud:
-        s3, kms = world.cloud.client("s3"), world.cloud.client("kms")
-        key = kms.create_key()["KeyMetadata"]["Arn"]
-        s3.create_bucket(Bucket="data")
-        by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
-        rules = [{"ApplyServerSideEncryptionByDefault": by_default}]
-        s3.put_bucket_encryption(Bucket="data", ServerSideEncryptionConfiguration={"Rules": rules})
-        s3.put_object(Bucket="data", Key="photos/a", Body=b"a")
-        world.role("reader", allow("s3:GetObject", "arn:aws:s3:::data/photos/*"), via_s3("kms:Decrypt", key))
-        world.role("keyless", allow(["s3:GetObject", "s3:PutObject"], "arn:aws:s3:::data/*"))
-        yield world
+def world(empty_world: World) -> World:
+    s3, kms = empty_world.cloud.client("s3"), empty_world.cloud.client("kms")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    s3.create_bucket(Bucket="data")
+    by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    rules = [{"ApplyServerSideEncryptionByDefault": by_default}]
+    s3.put_bucket_encryption(Bucket="data", ServerSideEncryptionConfiguration={"Rules": rules})
+    s3.put_object(Bucket="data", Key="photos/a", Body=b"a")
+    empty_world.role("reader", allow("s3:GetObject", "arn:aws:s3:::data/photos/*"), via_s3("kms:Decrypt", key))
+    empty_world.role("keyless", allow(["s3:GetObject", "s3:PutObject"], "arn:aws:s3:::data/*"))
+    return empty_world
 
 
 def allow(action: Any, resource: Any, **condition: Any) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """SageMaker's control plane over HTTP: what is held, refused, begun."""
 
-import json
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,27 +9,15 @@ from kennel.rehearsal.seams import EndpointAnswer, EndpointCall, PipelineExecuti
 from tests.rehearsal.cloud_world import World, eventually, refusal
 
 ROLE = "arn:aws:iam::123456789012:role/any"
-DEFINITION = {
-    "Version": "2020-12-01",
-    "Parameters": [
-        {"Name": "Data", "Type": "String"},
-        {"Name": "Epochs", "Type": "Integer", "DefaultValue": 5},
-    ],
-    "Steps": [{"Name": "Train", "Type": "Training", "Arguments": {}}],
-}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("cloud"))
-    with world.cloud:
-        sagemaker(world).create_model_package_group(ModelPackageGroupName="Dogs")
-        sagemaker(world).create_pipeline(
-            PipelineName="Learn", RoleArn=ROLE, PipelineDefinition=json.dumps(DEFINITION), ClientRequestToken="t" * 32
-        )
-        model = {"Image": "local/x", "ModelDataUrl": "s3://b/m"}
-        sagemaker(world).create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=model)
-        yield world
+def world(empty_world: World) -> World:
+    sagemaker(empty_world).create_model_package_group(ModelPackageGroupName="Dogs")
+    empty_world.learn(ROLE)
+    model = {"Image": "local/x", "ModelDataUrl": "s3://b/m"}
+    sagemaker(empty_world).create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=model)
+    return empty_world
 
 
 def sagemaker(world: World) -> Any:

@@ -1,7 +1,6 @@
 """CloudFormation: order, outputs across stacks, releases, replacement, rollback."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,12 +9,10 @@ from tests.rehearsal.cloud_world import World, eventually, refusal
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("cloud"))
-    with world.cloud:
-        world.role("endpoint")
-        world.cloud.client("sagemaker").create_model_package_group(ModelPackageGroupName="kennel-dev")
-        yield world
+def world(empty_world: World) -> World:
+    empty_world.role("endpoint")
+    empty_world.cloud.client("sagemaker").create_model_package_group(ModelPackageGroupName="kennel-dev")
+    return empty_world
 
 
 ROLE = "arn:aws:iam::123456789012:role/endpoint"

@@ -90,7 +90,7 @@ if command == "evaluate":
 
 _REAL = f"""
 program = [{sys.executable!r}, "-m", "training", command, *options]
-environment = {{**os.environ, **variables, "OPT_ML": str(ml), "PYTHONPATH": {str(ROOT)!r}, "OMP_NUM_THREADS": "1"}}
+environment = {{**os.environ, **variables, "OPT_ML": str(ml), "PYTHONPATH": {str(ROOT)!r}}}
 sys.exit(subprocess.run(program, env=environment).returncode)
 """
 
@@ -108,6 +108,7 @@ class Machine:
     room: int | None = None
 
     def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
         self.bucket = f"bucket-{uuid.uuid4().hex}"
         self.disk = self.folder / "ml"
         self.s3 = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **_keys())
