@@ -72,7 +72,7 @@ def _calibrated(job: Job, trained: Trained) -> dict[str, Any]:
 def _promise(abstain: dict[str, float] | None, precision: float) -> str:
     if abstain:
         return (
-            f"below a confidence of {abstain['threshold']:.4f} it answers 'none of these': on validation it answers "
+            f"below a confidence of {abstain['threshold']:.6f} it answers 'none of these': on validation it answers "
             f"{abstain['coverage']:.1%}, of which {abstain['precision']:.1%} are right"
         )
     if precision:

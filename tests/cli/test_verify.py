@@ -64,6 +64,14 @@ def test_a_file_that_is_served_must_be_in_the_passport(check: Callable[[bytes], 
     assert wrong_ones(check(pack(model(files={})))).keys() == {"model.json", "model.xml", "model.bin", "weights.pt"}
 
 
+def test_a_file_that_is_served_must_be_there_though_the_passport_names_none(
+    check: Callable[[bytes], list[Finding]],
+) -> None:
+    files = model(files={})
+    del files["model.bin"]
+    assert wrong_ones(check(pack(files)))["model.bin"] == "missing from the archive"
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [

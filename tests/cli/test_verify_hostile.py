@@ -29,9 +29,23 @@ def _entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:
     return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + bytes(10_240))
 
 
+def _sparse() -> bytes:
+    member = tarfile.TarInfo("weights.pt")
+    member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "1000"}
+    return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + bytes(10_240))
+
+
+def _damaged() -> bytes:
+    """Whole at both ends, nonsense between."""
+    packed = pack({"weights.pt": " ".join(map(str, range(100_000))).encode()})
+    middle = len(packed) // 2
+    return packed[:middle] + b"\xff" * 200 + packed[middle + 200 :]
+
+
 @pytest.mark.parametrize(
     "packed",
     [
+        _sparse(),
         _entry("../evil"),
         _entry("/etc/passwd"),
         _entry("a/model.json"),
@@ -80,7 +94,7 @@ def test_a_header_as_large_as_a_file_is_refused(check: Callable[[bytes], None]) 
 
 
 @pytest.mark.parametrize(
-    "packed", [b"", b"no archive", b"\x1f\x8b\x08 cut", gzip.compress(b"x" * 5000), pack(model())[:-2000]]
+    "packed", [b"", b"no archive", b"\x1f\x8b\x08 cut", gzip.compress(b"x" * 5000), _damaged(), pack(model())[:-2000]]
 )
 def test_a_broken_archive_is_one_sentence(check: Callable[[bytes], None], packed: bytes) -> None:
     with pytest.raises(KennelError, match="no whole model"):

@@ -9,6 +9,7 @@ import pytest
 
 from kennel.aws import client
 from kennel.errors import KennelError
+from kennel.registered import check_package
 from kennel.verify import Finding, verify
 from tests.cli.artifacts import IMAGE, model, pack, sha, wrong_ones
 
@@ -76,6 +77,20 @@ def test_it_is_said_who_approved_and_why(register: Callable[..., str]) -> None:
     boto3.client("sagemaker").update_model_package(ModelPackageArn=arn, **approval)
     said = next(one for one in verify(arn, client=client) if one.what == "approval")
     assert said == Finding(True, "approval", "Approved, last changed by fake-user-profile-name: looked at the report")
+
+
+@pytest.mark.parametrize(
+    ("changed", "who"),
+    [
+        ({"IamIdentity": {"Arn": "arn:aws:iam::1:user/ada"}}, "arn:aws:iam::1:user/ada"),
+        ({"UserProfileName": "ada"}, "ada"),
+        (None, "the trainer"),
+    ],
+)
+def test_who_changed_it_last_is_named_before_who_made_it(changed: dict[str, Any] | None, who: str) -> None:
+    package = {"CreatedBy": {"UserProfileName": "the trainer"}, "LastModifiedBy": changed}
+    said = next(one for one in check_package(package, {}, client) if one.what == "approval")
+    assert said.detail == f"unknown, last changed by {who}"
 
 
 def test_an_images_digest_is_resolved_and_its_absence_is_a_note(register: Callable[..., str]) -> None:

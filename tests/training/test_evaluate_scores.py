@@ -100,6 +100,13 @@ def test_the_matrix_of_the_figure_has_truth_in_rows() -> None:
     assert matrix.tolist() == confusion_matrix(answers.labels, answers.predicted).tolist()
 
 
+def test_classes_without_a_test_image_leave_the_matrix_to_the_others() -> None:
+    rows = [{"recall": 0.0, "support": 0}] * 60 + [{"recall": 1.0, "support": 1}] * 140
+    chosen = shown_classes(rows).tolist()
+    assert len(chosen) == 150
+    assert set(range(60, 200)) <= set(chosen)
+
+
 def test_of_ten_thousand_classes_the_matrix_holds_those_of_the_lowest_recall() -> None:
     count = 10_000
     predicted = np.arange(count)

@@ -144,6 +144,14 @@ def test_confused_classes_are_shown_with_pictures_of_both(report: Report) -> Non
     assert "taken for <b>dog</b>" in right
 
 
+def test_a_class_is_shown_by_pictures_that_were_recognized(report: Report) -> None:
+    page = report(("cat", "dog", "fox"), 12, wrong=5)  # fox/2 and dog/1, dog/4 are among the mistakes
+    shown = page[page.index('class="pairs"') : page.index('id="classes"')]
+    dog = shown[: shown.index("taken for <b>dog</b>")].rpartition('class="strip"')[2]
+    assert 'alt="dog/7.png"' in dog
+    assert 'alt="dog/1.png"' not in dog
+
+
 def test_a_model_without_mistakes_shows_none(report: Report) -> None:
     page = report(("cat", "dog"), 4, wrong=0)
     assert "Mistakes it is surest of" not in page

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.training.small import solid, write_split
-from training.evaluate import pictures
+from training.evaluate import pictures, plots
 from training.evaluate.money import cost
 from training.evaluate.page import share
 
@@ -35,6 +35,15 @@ def test_a_run_costs_its_seconds_on_its_instances(tmp_path: Path) -> None:
     assert cost({"instance_type": "ml.other", "instances": 1, "seconds": 36}, table)[0] == "unknown"
     assert cost({"instance_type": "", "seconds": 36}, table)[0] == "no charge"
     assert cost({"instance_type": "ml.m5.xlarge", "seconds": 36}, tmp_path / "none.json")[0] == "unknown"
+
+
+def test_the_best_trial_so_far_never_gets_worse() -> None:
+    [drawn] = plots.curves([], [{"accuracy": value} for value in (0.5, 0.7, 0.6)])
+    assert [line.last for line in drawn.lines] == [0.7]
+
+
+def test_a_curve_without_finite_values_is_not_drawn() -> None:
+    assert plots.curves([{"epoch": 1, "valid_loss": float("nan")}], []) == []
 
 
 def test_nothing_but_perfection_is_a_hundred_percent() -> None:
