@@ -1,5 +1,7 @@
 """Scores of known answers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest  # type: ignore[import-untyped]
@@ -12,7 +14,7 @@ from sklearn.metrics import (  # type: ignore[import-untyped]
 
 from training.calibration import softmax
 from training.evaluate import scores
-from training.evaluate.figures import confusion, shown_classes
+from training.evaluate.figures import confusion, draw, shown_classes
 
 CLASSES = ("a", "b", "c")
 TOLD = [(0, 0), (0, 0), (0, 1), (0, 1), (1, 1), (1, 2), (2, 2), (2, 2), (2, 2), (2, 0)]  # (true, predicted)
@@ -98,6 +100,12 @@ def test_the_matrix_of_the_figure_has_truth_in_rows() -> None:
     matrix = confusion(answers, shown_classes(rows))
     assert matrix.tolist() == [[2, 2, 0], [0, 1, 1], [1, 0, 3]]
     assert matrix.tolist() == confusion_matrix(answers.labels, answers.predicted).tolist()
+
+
+def test_any_name_can_be_drawn(tmp_path: Path) -> None:
+    answers = scores.Answers.from_logits(np.eye(4), np.arange(4))
+    draw(tmp_path, answers, scores.per_class(answers, ("caf\udce9", "\u72ac", "$x_$", "a\nb" * 50)))
+    assert {file.name for file in tmp_path.iterdir()} == {"confusion.png", "per_class.png", "calibration.png"}
 
 
 def test_classes_without_a_test_image_leave_the_matrix_to_the_others() -> None:

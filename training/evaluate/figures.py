@@ -123,5 +123,6 @@ def _calibration(answers: Answers) -> Figure:
 
 
 def _short(name: str) -> str:
+    name = name.encode("utf-8", "replace").decode()  # a folder's name may hold bytes that are no letters
     name = name.replace("_", " ").replace("$", r"\$")  # matplotlib would read formulas
     return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
