@@ -1,8 +1,7 @@
 """What an instance costs an hour, read from the one table that the command and the evaluation's report share."""
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,9 @@ class Prices:
         price = self.per_hour.get(instance_type)
         return None if price is None else price * instances * seconds / _HOUR
 
-    @property
-    def note(self) -> str:
-        """One sentence on whose prices these are, and that they may not be those of the caller's region."""
-        own = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or self.region
-        elsewhere = "" if own == self.region else f"; those of {own} may differ"
+    def note(self, region: str) -> str:
+        """One sentence on whose prices these are, and that those of `region` may differ (empty: no region)."""
+        elsewhere = "" if region in ("", self.region) else f"; those of {region} may differ"
         return f"Prices: {self.region}, on demand, as of {self.date}{elsewhere}."
 
 
@@ -42,6 +39,12 @@ def read_prices(file: Path = _TABLE) -> Prices:
         return Prices(str(table["region"]), str(table["date"]), per_hour)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KennelError(f"The table of prices {file} cannot be read ({type(error).__name__}: {error}).") from error
+
+
+def total(costs: Iterable[float | None]) -> float | None:
+    """The sum, or None where one of them is unknown."""
+    found = list(costs)
+    return None if None in found else sum(cost for cost in found if cost is not None)
 
 
 def dollars(amount: float | None) -> str:

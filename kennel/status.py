@@ -24,6 +24,7 @@ class Execution:
     started: datetime | None
     reason: str
     steps: tuple[tuple[str, str, str], ...]  # (name, status, reason), in order of start
+    arn: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class Status:
         if newest and newest.approval == "PendingManualApproval":
             return f"Version {newest.version} waits for approval: `{_APPROVE.format(newest.arn)}`."
         if run == "Executing":
-            return "The pipeline runs; look again later."
+            return f"The pipeline runs: `kennel train --follow {self.executions[0].arn}` shows it."
         if run == "Failed":
-            return "The last pipeline run failed, for the reason above; `kennel upload --again` starts another."
+            return f"The last run failed, for the reason above; `kennel train --stage {self.stage}` starts another."
         if self.endpoint == "InService":
             return f"Ask it: `kennel invoke photo.jpg --stage {self.stage}`."
         return f"The endpoint is {self.endpoint}; look again later." if self.endpoint else ""
@@ -120,6 +121,7 @@ def _execution(sagemaker: Any, summary: dict[str, Any]) -> Execution:
             (step["StepName"], step["StepStatus"], step.get("FailureReason", ""))
             for step in steps["PipelineExecutionSteps"]
         ),
+        arn=arn,
     )
 
 

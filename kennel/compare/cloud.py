@@ -9,7 +9,7 @@ from typing import Any
 from kennel.aws import plainly
 from kennel.compare.records import BROKEN, Evaluation, Found, Run, learned, trained_on
 from kennel.errors import KennelError
-from kennel.prices import Prices
+from kennel.prices import Prices, total
 from kennel.train.steps import Usage, steps_of, usages
 
 _NEWEST = 30  # runs looked at; each costs a handful of calls
@@ -18,6 +18,7 @@ Client = Callable[[str], Any]
 
 def aws_runs(client: Client, bucket: str, pipeline: str, prices: Prices, found: Found, newest: int = _NEWEST) -> None:
     """The newest runs of the pipeline and of the EC2 launcher; raises KennelError."""
+    found.region = str(client("s3").meta.region_name)
     with plainly():
         cloud = _Cloud(client, bucket, pipeline, prices)
         for written, key in cloud.evaluations(newest):
@@ -61,7 +62,7 @@ class _Cloud:
             started=_iso(written),
             seconds=sum(step.seconds for step in steps) or seconds,
             billable_seconds=sum(usage.seconds * usage.instances for usage in all_),
-            cost=_sum(usage.cost(self._prices) for usage in all_),
+            cost=total(usage.cost(self._prices) for usage in all_),
             **learned(evaluation),
         )
 
@@ -100,11 +101,6 @@ def images_of(s3: Any, bucket: str, manifest: str) -> int:
             return int(json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["images"])
     except (*BROKEN, KennelError):
         return 0
-
-
-def _sum(costs: Iterator[float | None]) -> float | None:
-    found = list(costs)
-    return None if None in found else sum(cost for cost in found if cost is not None)
 
 
 def _iso(when: datetime) -> str:

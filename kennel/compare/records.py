@@ -53,6 +53,7 @@ class Found:
     runs: list[Run] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     without_aws: str = ""
+    region: str = ""  # AWS's, where it was asked
     newest_images: int = 0  # of the newest data set, 0: unknown
 
     def add(self, where: str, make: Callable[[], Run]) -> None:

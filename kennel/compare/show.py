@@ -27,7 +27,7 @@ def show(found: Found, images: int, prices: Prices, *, as_json: bool) -> None:
     console = Console(highlight=False)
     if found.runs:
         console.print(_table(found.runs))
-        _say(console, prices.note)
+        _say(console, prices.note(found.region))
     if found.without_aws:
         _say(console, f"Only runs on this machine are compared: {found.without_aws}")
     for where in found.unread:

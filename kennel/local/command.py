@@ -1,6 +1,7 @@
 """`kennel train --local`, from the options to the last word."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def on_this_machine(request: Request) -> None:
 
 def _new(request: Request) -> RunFolder:
     assert request.local is not None
+    if importlib.util.find_spec("torch") is None:
+        raise KennelError("PyTorch is not installed here, so nothing can be trained: run `make env` in the repository.")
     look_at(request.local)  # what is wrong with the folder is said before anything is made
     if request.weights and not request.weights.is_file():
         raise KennelError(f"{request.weights} does not exist; --weights wants a torchvision state_dict (.pth).")
@@ -65,7 +68,7 @@ def _last_word(run: RunFolder, request: Request, console: Console) -> None:
         metrics = {name: one["value"] for name, one in evaluation["metrics"].items()}
         return print_json({**dataclasses.asdict(run.record), "folder": str(run.path), "metrics": metrics})
     console.print(accuracy_line(evaluation))
-    for title, file in (("Model ", "output/model.tar.gz"), ("Report", "evaluation/report.html")):
+    for title, file in (("Model", "output/model.tar.gz"), ("Report", "evaluation/report.html")):
         if (run.path / file).is_file():
             console.print(f"{title}: {_shown(run.path / file)}", markup=False, soft_wrap=True)
 

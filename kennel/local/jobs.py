@@ -67,7 +67,8 @@ class Jobs:
 
     def _process(self, command: str, arguments: Sequence[str]) -> None:
         root = self._ml / command
-        (root / "processing" / "output").mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(root / "processing" / "output", ignore_errors=True)  # of an attempt that was cut off
+        (root / "processing" / "output").mkdir(parents=True)
         write_config(root / "config", {"resourceconfig": resource_config("", ["algo-1"], "algo-1")})
         with self._engine.network() as network:
             container = Container(
@@ -81,9 +82,9 @@ class Jobs:
             self._start([container], "output/message")
 
     def _furnish(self, root: Path, hosts: Sequence[str], host: str, network: Network) -> None:
+        shutil.rmtree(root / "model", ignore_errors=True)
         for folder in ("input/data", "model", "output/data"):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        (root / "output" / "failure").unlink(missing_ok=True)
         config = {
             "hyperparameters": self._run.record.hyperparameters,
             "inputdataconfig": {channel: {"TrainingInputMode": "File"} for channel in _CHANNELS},
@@ -112,6 +113,8 @@ class Jobs:
         """Run them to their end; raises JobFailed with the program's own reason, or Stopped."""
         if self._stopped():
             raise Stopped
+        for container in containers:
+            (container.root / reason).unlink(missing_ok=True)
         outcome = run_hosts(self._engine, containers, limit_s=float("inf"), stopped=self._stopped)
         if self._stopped() and outcome.code:
             raise Stopped

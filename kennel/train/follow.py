@@ -9,7 +9,7 @@ from typing import Any
 from kennel.aws import plainly
 from kennel.board import Board
 from kennel.lines import printable
-from kennel.prices import Prices, dollars
+from kennel.prices import Prices, dollars, total
 from kennel.train.steps import Step, Usage, steps_of, trials_of, usages
 from kennel.train.tail import Tail
 
@@ -34,10 +34,10 @@ class Ending:
 
 @dataclass
 class _Job:
-    """What is read of one job."""
+    """What is read of a step's job; of more than one where the step was tried again or has trials, by their names."""
 
     tails: dict[str, Tail] = field(default_factory=dict)
-    used: list[Usage] = field(default_factory=list)
+    used: dict[str, list[Usage]] = field(default_factory=dict)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
     quiet_looks: int = 0
 
@@ -98,7 +98,7 @@ class Follower:
     def _read(self, step: Step, job: _Job) -> None:
         if job.settled:
             return
-        job.used = usages(self._sagemaker, step)
+        job.used[step.job] = usages(self._sagemaker, step)
         quiet = True
         for label, line in self._new_lines(step, job):
             quiet = False
@@ -108,21 +108,22 @@ class Follower:
 
     def _new_lines(self, step: Step, job: _Job) -> Iterator[tuple[str, str]]:
         if step.kind != "TuningJob":
-            tail = job.tails.setdefault("", Tail(self._logs, step.kind, step.job))
-            yield from tail.read()
+            yield from self._tail(job, step.kind, step.job).read()
             return
-        for number, trial in enumerate(trials_of(self._sagemaker, step.job) if job.used else [], 1):
-            name = trial["TrainingJobName"]
-            tail = job.tails.setdefault(name, Tail(self._logs, "TrainingJob", name))
-            for host, line in tail.read():
+        for number, trial in enumerate(trials_of(self._sagemaker, step.job) if job.used[step.job] else [], 1):
+            for host, line in self._tail(job, "TrainingJob", trial["TrainingJobName"]).read():
                 yield " ".join(filter(None, (f"trial {number}", host))), line
+
+    def _tail(self, job: _Job, kind: str, name: str) -> Tail:
+        return job.tails.setdefault(name, Tail(self._logs, kind, name))
 
     def _settled(self) -> bool:
         return all(job.settled for job in self._jobs.values())
 
     def _cost(self) -> float | None:
-        costs = [used.cost(self._prices) for job in self._jobs.values() for used in job.used]
-        return None if None in costs else sum(cost for cost in costs if cost is not None)
+        return total(
+            used.cost(self._prices) for job in self._jobs.values() for all_ in job.used.values() for used in all_
+        )
 
     def _ending(self, about: dict[str, Any]) -> Ending:
         failed = next((step for step in self._steps if step.status == "failed"), None)

@@ -10,7 +10,7 @@ from rich.console import Console
 from kennel.aws import output, plainly
 from kennel.board import Board
 from kennel.errors import KennelError
-from kennel.prices import Prices, dollars
+from kennel.prices import Prices, dollars, total
 from kennel.train.bound import Job, longest_jobs, typed
 from kennel.train.choose import choose_manifest
 from kennel.train.follow import Ending, Follower
@@ -25,6 +25,7 @@ class Plan:
     stage: str
     pipeline: str
     bucket: str
+    region: str
     parameters: Mapping[str, str]
     values: Mapping[str, Any]  # the parameters with their defaults
     jobs: tuple[Job, ...]
@@ -33,16 +34,16 @@ class Plan:
     @property
     def most(self) -> float | None:
         """Dollars, or None where a price is unknown."""
-        costs = [job.cost(self.prices) for job in self.jobs]
-        return None if None in costs else sum(cost for cost in costs if cost is not None)
+        return total(job.cost(self.prices) for job in self.jobs)
 
 
 def plan_run(client: Client, stage: str, dataset: str, given: Mapping[str, str], prices: Prices) -> Plan:
     """Check everything that can be checked before anything is started; raises KennelError."""
     pipeline = output(stage, "Pipeline", "PipelineName")
     bucket = output(stage, "Data", "DataBucketName")
+    sagemaker = client("sagemaker")
     with plainly():
-        described = client("sagemaker").describe_pipeline(PipelineName=pipeline)
+        described = sagemaker.describe_pipeline(PipelineName=pipeline)
     definition = json.loads(described["PipelineDefinition"])
     manifest = given.get("DataManifest") or choose_manifest(client("s3"), bucket, dataset)
     parameters = {**given, "DataManifest": manifest}
@@ -51,7 +52,7 @@ def plan_run(client: Client, stage: str, dataset: str, given: Mapping[str, str],
         jobs = longest_jobs(definition, values, prices)
     except (KeyError, TypeError, ValueError) as error:
         raise KennelError(f"The definition of pipeline {pipeline} is not one of this app ({error!r}).") from error
-    return Plan(stage, pipeline, bucket, parameters, values, tuple(jobs), prices)
+    return Plan(stage, pipeline, bucket, sagemaker.meta.region_name, parameters, values, tuple(jobs), prices)
 
 
 def start(client: Client, plan: Plan) -> str:
@@ -85,7 +86,9 @@ def cost_lines(plan: Plan, estimated: str) -> list[str]:
     else:
         lines.append(f"At most {dollars(plan.most)}, if every job runs into its time limit.")
     lines += [estimated] if estimated else []
-    lines.append(f"{plan.prices.note} Storage, and SageMaker's retries after faults of its own, come on top.")
+    lines.append(
+        f"{plan.prices.note(plan.region)} Storage, and SageMaker's retries after faults of its own, come on top."
+    )
     return lines
 
 

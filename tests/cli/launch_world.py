@@ -10,6 +10,9 @@ from kennel.rehearsal.cloud import Cloud
 from kennel.rehearsal.containers.local import ProcessEngine
 from kennel.rehearsal.jobs import PipelineRunner
 from kennel.rehearsal.seams import PipelineExecution, Planes
+from stacks.config import TrainingSettings
+from stacks.pipeline_definition import pipeline_definition
+from stacks.pipeline_jobs import Jobs
 
 PIPELINE = "kennel-test"
 MANIFEST = "datasets/pets/0123456789abcdef.manifest"
@@ -78,12 +81,24 @@ class LaunchWorld:
         everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
         iam.put_role_policy(RoleName="all", PolicyName="all", PolicyDocument=json.dumps(everything))
 
+    def deployed_pipeline(self) -> None:
+        """Create the pipeline of the app itself, with its gate open, and a group for what it registers."""
+        settings = TrainingSettings(accuracy_threshold=0.0, worst_classes_threshold=0.0)
+        key = self.cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
+        jobs = Jobs(
+            name=PIPELINE, image="i", role_arn=self.role, bucket=self.bucket, key_arn=key, vpc=None, settings=settings
+        )
+        self.cloud.client("sagemaker").create_model_package_group(ModelPackageGroupName="models")
+        self._create(pipeline_definition(jobs, inference_image="i", model_group="models", approval_status="Approved"))
+
     def pipeline(self, train: str = TRAIN, evaluate: str = EVALUATE, **more: Any) -> None:
         """Create the pipeline: Train and Evaluate, as scripts in which `ml` is the job's /opt/ml."""
         get = {"Get": "Execution.PipelineExecutionId"}
         place = {"Std:Join": {"On": "/", "Values": [f"s3://{self.bucket}/runs/{PIPELINE}/evaluate", get]}}
         steps = [self._training(train, **more), self._processing(evaluate, place)]
-        definition = {"Version": "2020-12-01", "Parameters": _PARAMETERS, "Steps": steps}
+        self._create({"Version": "2020-12-01", "Parameters": _PARAMETERS, "Steps": steps})
+
+    def _create(self, definition: dict[str, Any]) -> None:
         self.cloud.client("sagemaker").create_pipeline(
             PipelineName=PIPELINE,
             PipelineDefinition=json.dumps(definition),

@@ -60,7 +60,7 @@ def test_everything_of_the_stage_and_nothing_of_another_is_gathered(clients: Cal
         sagemaker.assert_no_pending_responses()
     assert list(status.stacks) == ["Dev-Data", "Dev-Hosting", "Dev-Pipeline"]
     assert status.executions == (
-        Execution("abcdefghijkl", "Succeeded", NOW, "", (("Prepare", "Failed", "no images"),)),
+        Execution("abcdefghijkl", "Succeeded", NOW, "", (("Prepare", "Failed", "no images"),), RUN),
     )
     assert [(one.version, one.approval, one.live) for one in status.packages] == [
         (2, "PendingManualApproval", False),
@@ -81,7 +81,7 @@ LIVE = Package(2, ARN.format(2), "Approved", NOW, live=True)
 
 
 def run(status: str) -> tuple[Execution, ...]:
-    return (Execution("x", status, NOW, "", ()),)
+    return (Execution("x", status, NOW, "", (), RUN),)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def run(status: str) -> tuple[Execution, ...]:
         (Status("Dev"), "make deploy STAGE=Dev"),
         (Status("Dev", {"Dev-Data": "ROLLBACK_COMPLETE"}), "Dev-Data needs attention"),
         (Status("Dev", STACKS), "kennel upload FOLDER --stage Dev"),
-        (Status("Dev", STACKS, run("Executing")), "look again later"),
-        (Status("Dev", STACKS, run("Failed")), "`kennel upload --again` starts another"),
+        (Status("Dev", STACKS, run("Executing")), f"`kennel train --follow {RUN}` shows it"),
+        (Status("Dev", STACKS, run("Failed")), "`kennel train --stage Dev` starts another"),
         (Status("Dev", STACKS, run("Succeeded"), "InService", (WAITING, LIVE)), "Version 3 waits for approval"),
         (Status("Dev", STACKS, run("Succeeded"), "InService", (LIVE, WAITING)), "kennel invoke photo.jpg --stage Dev"),
         (Status("Dev", STACKS, run("Succeeded"), "Creating", (LIVE,)), "The endpoint is Creating"),

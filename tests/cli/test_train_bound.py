@@ -88,11 +88,9 @@ def test_every_type_that_the_pipeline_allows_has_a_price() -> None:
     assert PROD.workbench.trainer_instance_type in prices.per_hour
 
 
-def test_prices_name_their_region_when_the_caller_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    assert PRICES.note == "Prices: us-east-1, on demand, as of 2026-11-21; those of eu-west-1 may differ."
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    assert PRICES.note == "Prices: us-east-1, on demand, as of 2026-11-21."
+def test_prices_name_their_region_when_the_caller_is_elsewhere() -> None:
+    assert PRICES.note("eu-west-1") == "Prices: us-east-1, on demand, as of 2026-11-21; those of eu-west-1 may differ."
+    assert PRICES.note("us-east-1") == PRICES.note("") == "Prices: us-east-1, on demand, as of 2026-11-21."
 
 
 @pytest.mark.parametrize(

@@ -1,39 +1,22 @@
 """`kennel train --local`: real jobs on this machine. The fast tests end before torch is needed."""
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner, Result
 
 from kennel.cli import app
 from kennel.local.bucket import FolderBucket
 from kennel.local.record import new_run, read_run
-from kennel.rehearsal.synthesis import synthesize
 from kennel.upload import upload_dataset
-from training.passport import code_sha256
-
-TINY = ("--model", "resnet18", "--image-size", "32", "--epochs", "1", "--batch-size", "16")
+from tests.cli.trees import photographs
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("photos") / "pets")
-
-
-def write_photos(folder: Path, count: int = 60) -> Path:
-    """Two classes, bright and dark, as real JPEGs."""
-    random = np.random.default_rng(0)
-    for number in range(count):
-        name, low = ("bright", 160) if number % 2 else ("dark", 0)
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        pixels = random.integers(low, low + 90, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name / f"{number}.jpg")
-    return folder
+    return photographs(tmp_path_factory.mktemp("photos") / "pets")
 
 
 def train(runs: Path, *arguments: object) -> Result:
@@ -79,7 +62,7 @@ def test_a_bad_hyperparameter_ends_the_run_in_the_programs_own_words(photos: Pat
 
 
 def test_what_prepare_refuses_ends_the_run_in_its_words(tmp_path: Path) -> None:
-    done = train(tmp_path / "runs", "--local", write_photos(tmp_path / "few", 2))
+    done = train(tmp_path / "runs", "--local", photographs(tmp_path / "few", 2))
     assert done.exit_code == 1
     assert "kennel: Prepare failed:" in done.stderr
     assert "Traceback" not in done.output
@@ -127,23 +110,3 @@ def test_a_record_that_was_cut_off_is_said(photos: Path, tmp_path: Path) -> None
     assert read_run(tmp_path, run.record.run) == run
     (run.path / "run.json").write_text("{")
     assert "run.json cannot be read" in train(tmp_path, "--resume", run.record.run).stderr
-
-
-@pytest.mark.torch
-@pytest.mark.long
-def test_a_run_leaves_model_evaluation_and_report_made_by_the_files_of_the_image(photos: Path, tmp_path: Path) -> None:
-    done = train(tmp_path / "runs", "--local", photos, *TINY)
-    assert done.exit_code == 0, done.output
-    run = only_run(tmp_path / "runs")
-    assert "Test accuracy " in done.stdout
-    for file in ("output/model.tar.gz", "evaluation/evaluation.json", "evaluation/report.html", "report/prepare.json"):
-        assert (run / file).stat().st_size > 0, file
-    assert not (run / "ml").exists()
-    assert record(tmp_path / "runs")["status"] == "done"
-    with tarfile.open(run / "output" / "model.tar.gz") as archive:
-        passport = json.load(archive.extractfile("passport.json"))  # type: ignore[arg-type]
-    (image,) = synthesize(tmp_path / "cdk.out").glob("**/asset.*/hyperparameters.py")
-    assert passport["code"]["sha256"] == code_sha256(image.parent)
-    compared = CliRunner().invoke(app, ["compare", "--runs", str(tmp_path / "runs"), "--json"])
-    (told,) = json.loads(compared.stdout)["runs"]
-    assert (told["launcher"], told["images"], told["epochs"], told["mode"]) == ("local", 60, 1, "whole")
