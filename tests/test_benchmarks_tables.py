@@ -10,7 +10,7 @@ from benchmarks.recipes import lambda_table, serving_table
 
 def load(rate: float, p50: float = 10.0, p99: float = 20.0) -> dict[str, Any]:
     times = {"p50_ms": p50, "p95_ms": p99, "p99_ms": p99, "memory_mib": 150.0, "server_cpu": 0.9, "load_cpu": 0.04}
-    return {"rate": rate, "errors": 0, "wrong": 0, **times}
+    return {"rate": rate, "errors": 0, "wrong": 0, "agreement": 1.0, **times}
 
 
 def server(rate: float, *, first: float = 0.5, bound: float | None = None, p99: float = 20.0) -> dict[str, Any]:

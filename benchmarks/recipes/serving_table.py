@@ -52,6 +52,7 @@ def show(figures: Figures) -> None:
     print(f"{figures['seconds']:g} s of each load\n")
     _show_loads(figures["servers"])
     _show_servers(figures["servers"])
+    print("as torch: best classes that are those of torch in float32; ms: decode + resize + model\n")
     for name, target in TARGETS.items():
         print(f"{name:<22} {_number(figures[name], 2):>8}   {target} is wanted")
 
@@ -76,18 +77,20 @@ def _width(name: str) -> int:
 
 
 def _show_servers(servers: Figures) -> None:
-    print(f"{'server':<18} {'first answer s':>14} {'installed MB':>12}   one core alone: ms, bound of all cores")
+    head = f"{'server':<18} {'first answer s':>14} {'installed MB':>12} {'as torch':>8}"
+    print(f"{head}   one core alone: ms, bound of all")
     for name, found in servers.items():
         if "why" in found:
             continue
-        print(f"{name:<18} {found['first_answer_seconds']:>14.2f} {found['installed_mb']:>12.0f}", end="")
-        print(f"   {_bound(found['bound'])}" if "bound" in found else "")
+        cells = [f"{found['first_answer_seconds']:>14.2f}", f"{found['installed_mb']:>12.0f}"]
+        cells += [f"{found['loads'][_AT]['agreement']:>8.0%}"]
+        print(f"{name:<18} {' '.join(cells)}   {_bound(found['bound']) if 'bound' in found else ''}".rstrip())
     print()
 
 
 def _bound(bound: Figures) -> str:
-    parts = ", ".join(f"{part} {bound['milliseconds'][part]:.1f}" for part in ("decode", "resize", "model"))
-    return f"{parts}: {bound['rate']:.0f}/s"
+    decode, resize, model = (bound["milliseconds"][part] for part in ("decode", "resize", "model"))
+    return f"{decode:.1f} + {resize:.1f} + {model:.1f}: {bound['rate']:.0f}/s"
 
 
 def _number(value: float | None, digits: int) -> str:
