@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,8 @@ def test_without_a_compiler_the_setting_is_refused(tmp_path: Path, monkeypatch: 
 def test_a_compiler_that_fails_ends_the_run_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     learner = Learner(_job(tmp_path / "ml", "yes"))
-    inductor = importlib.import_module("torch._inductor.config")
-    monkeypatch.setattr(inductor.cpp, "cxx", (None, "false"))
-    with pytest.raises(TrainingError, match="The network could not be compiled") as caught:
+    broken: Any = importlib.import_module("torch._inductor.config").patch({"cpp.cxx": (None, "false")})
+    with broken, pytest.raises(TrainingError, match="The network could not be compiled") as caught:
         learner.step(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 0, 1]), rate=0.01, share=1.0)
     assert str(caught.value).endswith("; set compile=no.")
     assert "\n" not in str(caught.value)

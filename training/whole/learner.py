@@ -44,8 +44,8 @@ class Learner:
                 share=share,
             )
         except torch._dynamo.exc.TorchDynamoException as error:
-            reason = " ".join(str(error).split())[:300]
-            raise TrainingError(f"The network could not be compiled ({reason} ...); set compile=no.") from error
+            reason = " ".join(str(error).partition("\n\n")[0].split())[:300]
+            raise TrainingError(f"The network could not be compiled ({reason}); set compile=no.") from error
         if self._average:
             self._average.update_parameters(self.network)
         return loss
