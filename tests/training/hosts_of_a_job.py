@@ -20,6 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"model": "mobilenet_v3_small", "image_size": "32", "epochs": "6", "batch_size": "8", "seed": "3"}
 
 
+class Process(subprocess.Popen[str]):
+    """A process that does not outlive a test that failed."""
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if kind:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 class Job:
     """One host's job, given the prepared channels if there are any."""
 
@@ -41,11 +50,11 @@ class Job:
         words = command or (sys.executable, "-m", "training", "train")
         with contextlib.ExitStack() as stack:
             out = stack.enter_context(self.log.open("a")) if self.log else subprocess.PIPE
-            return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True)
+            return Process(words, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True)
 
     def finish(self, **variables: str) -> tuple[int, str]:
         with self.start(**variables) as process:
-            output = process.communicate(timeout=120)[0]
+            output = process.communicate(timeout=300)[0]
         return process.returncode, output
 
     @property

@@ -1,4 +1,7 @@
-"""Several ranks learn what one learns: what each sees, what each computes, what comes of it, over real sockets."""
+"""Two ranks learn what one learns: what each sees, what each computes, what comes of it, over real sockets.
+
+That shares are disjoint and complete for any number of images and ranks is tested with the plans that make them.
+"""
 
 import json
 import os
@@ -10,15 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from tests.training.hosts_of_a_job import Job, meeting_place, plant, until, workers_of  # noqa: E402
-from training.data import Share, steps_per_epoch, train_plan, valid_plan  # noqa: E402
-from training.errors import TrainingError  # noqa: E402
 from training.paths import Paths  # noqa: E402
 
 HOSTS = ["algo-1", "algo-2"]
@@ -57,42 +56,6 @@ if program == "training.worker":
 """
 
 
-@given(st.integers(1, 200), st.integers(1, 64), st.integers(1, 8), st.integers(0, 5))
-def test_the_ranks_shares_of_an_epoch_are_disjoint_equal_and_complete(
-    images: int, batch: int, world: int, epoch: int
-) -> None:
-    if batch < world or images < world:
-        with pytest.raises(TrainingError, match="workers need batch_size and images"):
-            steps_per_epoch(images, batch, world)
-        return
-    plans = [train_plan(images, batch, Share(rank, world), seed=1, epoch=epoch) for rank in range(world)]
-    assert {len(plan) for plan in plans} == {steps_per_epoch(images, batch, world)}
-    for step in zip(*plans, strict=True):
-        assert len({len(part) for part in step}) == 1
-        assert world <= sum(map(len, step)) <= batch
-    seen = [index for plan in plans for part in plan for index, _ in part]
-    assert len(seen) == len(set(seen))
-    assert set(seen) <= set(range(images))
-    assert images - len(seen) < min(batch, images) // world * world  # what waits is less than another step
-
-
-@given(st.integers(1, 200), st.integers(1, 64), st.integers(1, 8))
-def test_the_ranks_validate_every_image_once(images: int, batch: int, world: int) -> None:
-    plans = [valid_plan(images, batch, Share(rank, world)) for rank in range(world)]
-    seen = [index for plan in plans for part in plan for index, _ in part]
-    assert sorted(seen) == list(range(images))
-    assert all(0 < len(part) <= max(1, batch // world) for plan in plans for part in plan)
-
-
-@given(st.integers(8, 64), st.integers(0, 5))
-def test_two_ranks_take_together_what_one_takes(batch: int, epoch: int) -> None:
-    """The same images with the same augmentation in the same step, where the batch is even."""
-    batch -= batch % 2
-    alone = train_plan(100, batch, Share(), seed=3, epoch=epoch)
-    pair = [train_plan(100, batch, Share(rank, 2), seed=3, epoch=epoch) for rank in range(2)]
-    assert [sorted(step) for step in alone] == [sorted(a + b) for a, b in zip(*pair, strict=True)]
-
-
 @pytest.fixture
 def data(two_classes: None, prepared: Callable[..., dict[str, Any]], opt_ml: Paths) -> Path:
     prepared()
@@ -108,7 +71,7 @@ def test_two_ranks_of_half_a_batch_follow_one_rank(data: Path, tmp_path: Path) -
     alone, pair = Job(tmp_path / "alone", data, SETTINGS), _pair(tmp_path, data, SETTINGS)
     planted, meeting = plant(tmp_path / "plant", WITHOUT_BATCH_NORM + TELL), meeting_place()
     started = [job.start(**planted, **meeting) for job in (alone, *pair)]
-    outputs = [process.communicate(timeout=200)[0] for process in started]
+    outputs = [process.communicate(timeout=300)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], outputs
     single, first, second = (job.paths.root for job in (alone, *pair))
     _read_once(first, second)
@@ -164,7 +127,7 @@ def test_torchrun_starts_the_workers_too(data: Path, tmp_path: Path) -> None:
     port = meeting_place()["MASTER_PORT"]
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port)
     with job.start(*torchrun, "-m", "training.worker", "--epochs", "1") as process:
-        output = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     assert "workers=2" in output
     assert output.count("epoch=1 ") == 1
@@ -177,6 +140,6 @@ def test_torchrun_shows_why_a_worker_failed(data: Path, tmp_path: Path) -> None:
     job = Job(tmp_path / "job", data, SETTINGS)
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "--standalone")
     with job.start(*torchrun, "-m", "training.worker", "--epochs", "none") as process:
-        output = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=300)[0]
     assert process.returncode == 1
     assert "Hyperparameter epochs must be a whole number, not 'none'." in output

@@ -1,57 +1,17 @@
 """The launcher and its workers as real processes: results, signals, resumption, several hosts, failures."""
 
-import hashlib
 import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.training.hosts_of_a_job import SETTINGS, Job, meeting_place, until, wait_for, workers_of
 from training.paths import Paths
-
-SETTINGS = {"model": "mobilenet_v3_small", "image_size": "32", "epochs": "6", "batch_size": "8", "seed": "3"}
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Job:
-    """One host's job in a folder of its own, given the prepared channels."""
-
-    def __init__(self, root: Path, prepared: Path, settings: dict[str, str], **config: Any) -> None:
-        self.paths = Paths(root)
-        self.paths.config.mkdir(parents=True)
-        (self.paths.config / "hyperparameters.json").write_text(json.dumps(settings), "utf-8")
-        for name, content in config.items():
-            (self.paths.config / f"{name}.json").write_text(json.dumps(content), "utf-8")
-        for channel in ("data/train", "data/valid", "weights"):
-            shutil.copytree(prepared / channel, self.paths.channel(Path(channel).name))
-
-    def start(self, **variables: str) -> "subprocess.Popen[str]":
-        environment = {**os.environ, "OPT_ML": str(self.paths.root), "OMP_NUM_THREADS": "1", **variables}
-        command = [sys.executable, "-m", "training", "train"]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
-
-    def finish(self, **variables: str) -> tuple[int, str]:
-        with self.start(**variables) as process:
-            output = process.communicate(timeout=120)[0]
-        return process.returncode, output
-
-    @property
-    def failure(self) -> str:
-        return (self.paths.output / "failure").read_text("utf-8")
-
-    def weights(self) -> str:
-        import torch
-
-        state = torch.load(self.paths.model / "weights.pt", weights_only=True)
-        return hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest()
 
 
 @pytest.fixture
@@ -66,25 +26,15 @@ def job(tmp_path: Path, data: Path) -> Callable[..., Job]:
     return lambda settings=SETTINGS, **config: Job(tmp_path / f"job{next(names)}", data, settings, **config)
 
 
-def _until(process: "subprocess.Popen[str]", start: str) -> None:
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if line.startswith(start):
-            return
-    raise AssertionError(f"{start!r} was never printed: {''.join(seen)}")
-
-
 @pytest.mark.torch
 def test_a_run_that_is_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_bit(job: Callable[..., Job]) -> None:
     whole, stopped = job(), job()
     code, output = whole.finish()
     assert code == 0, output
     with stopped.start() as process:
-        _until(process, "epoch=2")
+        until(process, "epoch=2")
         process.send_signal(signal.SIGTERM)
-        rest = process.communicate(timeout=60)[0]
+        rest = process.communicate(timeout=120)[0]
     assert process.returncode == 143
     assert "stopped by SIGTERM" in rest
     assert "Traceback" not in rest
@@ -120,11 +70,9 @@ def test_two_hosts_learn_what_one_learns(job: Callable[..., Job], data: Path) ->
     hosts = ["algo-1", "algo-2"]
     alone = job(settings)
     pair = [job(settings, resourceconfig={"current_host": host, "hosts": hosts[::-1]}) for host in hosts]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    meeting = meeting_place()
     processes = [one.start(**meeting) for one in pair]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     code, output = alone.finish()
     assert code == 0, output
@@ -141,15 +89,13 @@ def test_when_one_host_stops_both_stop(job: Callable[..., Job]) -> None:
     hosts = ["algo-1", "algo-2"]
     settings = {**SETTINGS, "epochs": "500"}
     pair = [job(settings, resourceconfig={"current_host": host, "hosts": hosts}) for host in hosts]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    meeting = meeting_place()
     first, second = (one.start(**meeting) for one in pair)
     with first, second:
-        _until(first, "epoch=1")
+        until(first, "epoch=1")
         second.send_signal(signal.SIGTERM)
-        first.communicate(timeout=60)
-        second.communicate(timeout=60)
+        first.communicate(timeout=120)
+        second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (143, 143)
     assert list(pair[0].paths.checkpoints.glob("*.ckpt"))
 
@@ -199,25 +145,15 @@ def test_a_missing_channel_is_the_failure_reason(job: Callable[..., Job]) -> Non
 def test_a_worker_that_is_killed_is_said_to_lack_memory(job: Callable[..., Job]) -> None:
     killed = job()
     with killed.start() as process:
-        worker = _child_of(process.pid)
+        worker = wait_for(lambda: workers_of(process.pid))[0]
         os.kill(worker, signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     assert process.returncode == 1
     assert "lack of memory" in killed.failure
 
 
 def test_a_launcher_that_is_killed_takes_its_worker_along(job: Callable[..., Job]) -> None:
     with job({**SETTINGS, "epochs": "10000"}).start() as process:
-        _child_of(process.pid)
+        wait_for(lambda: workers_of(process.pid))[0]
         process.kill()
-        process.communicate(timeout=60)  # returns when the worker, which holds the pipe too, has ended
-
-
-def _child_of(pid: int) -> int:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    while not (found := children.read_text("utf-8").split()):
-        pass
-    worker = int(found[0])
-    while "training.worker" not in Path(f"/proc/{worker}/cmdline").read_text("utf-8"):
-        pass
-    return worker
+        process.communicate(timeout=120)  # returns when the worker, which holds the pipe too, has ended
