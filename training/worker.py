@@ -81,7 +81,7 @@ def _lost_another(error: BaseException | None) -> bool:
 
 
 def _report(error: Exception, follows: bool) -> None:
-    reason = f"another worker was lost ({sentence(error)})" if follows else sentence(error)
+    reason = f"the exchange with the other workers broke ({sentence(error)})" if follows else sentence(error)
     if "REPORT" not in os.environ:
         print(reason, file=sys.stderr, flush=True)
         return

@@ -139,6 +139,11 @@ def test_a_folder_that_cannot_be_written_is_the_reason_before_anything_starts(al
     assert alone.reason() == f"The folder {tmp_path}/algo-1/checkpoints cannot be made: File exists.\n"
 
 
+def test_workers_talk_over_the_network_on_which_their_hosts_met(crowd: Crowd) -> None:
+    crowd.start(stand_in("if rank == 1:\n    raise ValueError(os.environ.get('GLOO_SOCKET_IFNAME', 'none'))"))
+    assert crowd.reason() == "Rank 1 on algo-2: ValueError: lo\n"
+
+
 def _catches_sigterm(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text("utf-8")
     caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
