@@ -1,15 +1,20 @@
 """`kennel train --local`: real jobs on this machine. The fast tests end before torch is needed."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from kennel.board import Board
 from kennel.cli import app
 from kennel.local.bucket import FolderBucket
 from kennel.local.record import new_run, read_run
+from kennel.local.run import Interrupted, LocalRun
+from kennel.rehearsal.containers.local import ProcessEngine
 from kennel.upload import upload_dataset
 from tests.cli.trees import photographs
 
@@ -110,3 +115,13 @@ def test_a_record_that_was_cut_off_is_said(photos: Path, tmp_path: Path) -> None
     assert read_run(tmp_path, run.record.run) == run
     (run.path / "run.json").write_text("{")
     assert "run.json cannot be read" in train(tmp_path, "--resume", run.record.run).stderr
+
+
+def test_a_stop_while_the_images_are_read_leaves_a_run_that_can_go_on(photos: Path, tmp_path: Path) -> None:
+    run = new_run(tmp_path, data=photos, weights=None, hyperparameters={}, duplicates="", instances=1)
+    out = io.StringIO()
+    with pytest.raises(Interrupted, match=f"kennel train --resume {run.record.run}"):
+        LocalRun(run, ProcessEngine(), Board(Console(file=out)), stopped=lambda: True).go()
+    assert "■ Read" in out.getvalue()
+    kept = read_run(tmp_path, run.record.run).record
+    assert (kept.status, kept.seconds, kept.reason) == ("interrupted", {}, "")
