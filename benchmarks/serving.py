@@ -67,8 +67,8 @@ def measure(photos: Path | None, seconds: float, folder: Path) -> Figures:
         if "why" not in found and contender.precision:
             found["bound"] = _bound(models, contender.precision, sent, seconds)
         for load in found.get("loads", {}).values():
-            load["agreement"] = statistics.fmean(load["best"].get(name) == best for name, best in expected.items())
-            del load["best"]
+            best = load.pop("best")
+            load["agreement"] = statistics.fmean(expected[name] == best[name] for name in best) if best else None
         servers[contender.name] = found
     sizes = sorted(file.stat().st_size for file in files(sent))
     pictures = {"count": len(sizes), "median_bytes": sizes[len(sizes) // 2], "made": photos is None}
@@ -108,7 +108,7 @@ def _loads(server: Server, here: Running, sent: Path, classes: int, seconds: flo
             found = _program("benchmarks.recipes.load", json.dumps(plan))
         spent = process_tree.cpu_seconds(here.pid) - before
         cores = len(os.sched_getaffinity(0))
-        found["server_cpu"] = spent / (WARM + seconds) / cores
+        found["server_cpu"] = spent / found["took"] / cores
         loads[str(connections)] = found | {"memory_mib": peak[0]}
     return loads
 

@@ -69,6 +69,16 @@ def test_the_serving_table_has_a_row_for_each_load_and_fits_a_page(capsys: pytes
     assert any(line.split()[:2] == ["ratio_bf16", "null"] for line in lines)
 
 
+def test_a_server_that_gave_no_answer_in_time_has_a_row_without_times(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = copy.deepcopy(FIGURES)
+    nothing = {"rate": 0.0, "p50_ms": None, "p95_ms": None, "p99_ms": None, "agreement": None}
+    figures["servers"]["TorchServe 0.12"]["loads"]["4"].update(nothing)
+    found = serving_table.summary(figures)
+    assert found["ratio_int8"] is None
+    serving_table.show(figures | found)
+    assert ["4", "0.0", "null", "null", "null"] in [line.split()[2:7] for line in capsys.readouterr().out.splitlines()]
+
+
 def cold(**deployed: bool) -> dict[str, Any]:
     times = {"does nothing": 30.0, "boto3 client": 200.0, "boto3 client and call": 250.0}
     times |= {"Kennel, compiled": 100.0, "Kennel, source only": 150.0}

@@ -62,7 +62,8 @@ def main(plan: Plan) -> None:
     took, spent = time.monotonic() - begun, _cpu_seconds() - spent
     cores = len(os.sched_getaffinity(0))
     names = [file.name for file in pictures]
-    print(json.dumps(judge(plan, replies, names, begun + plan.warm) | {"load_cpu": spent / took / cores}))
+    found = judge(plan, replies, names, begun + plan.warm)
+    print(json.dumps(found | {"took": took, "load_cpu": spent / took / cores}))
 
 
 def _cpu_seconds() -> float:

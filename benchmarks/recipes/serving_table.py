@@ -83,7 +83,8 @@ def _show_servers(servers: Figures) -> None:
         if "why" in found:
             continue
         cells = [f"{found['first_answer_seconds']:>14.2f}", f"{found['installed_mb']:>12.0f}"]
-        cells += [f"{found['loads'][_AT]['agreement']:>8.0%}"]
+        agreement = found["loads"][_AT]["agreement"]
+        cells += [f"{'null' if agreement is None else f'{agreement:.0%}':>8}"]
         print(f"{name:<18} {' '.join(cells)}   {_bound(found['bound']) if 'bound' in found else ''}".rstrip())
     print()
 
