@@ -85,6 +85,16 @@ def test_a_group_that_does_not_exist_yet_is_no_error(logs: Any) -> None:
     assert list(Tail(logs, "ProcessingJob", "none").read()) == []
 
 
+def test_an_empty_page_is_not_the_end(logs: Any) -> None:
+    with Stubber(logs) as stub:
+        stub.add_response("describe_log_streams", {"logStreams": [{"logStreamName": "j/algo-1-1"}]})
+        pages: list[tuple[list[str], str]] = [([], "b"), (["late"], "c"), ([], "c")]
+        for lines, token in pages:
+            events = [{"message": line} for line in lines]
+            stub.add_response("get_log_events", {"events": events, "nextForwardToken": token})
+        assert list(Tail(logs, "TrainingJob", "j").read()) == [("", "late")]
+
+
 class Answers:
     """SageMaker as told: each look is DescribePipelineExecution and ListPipelineExecutionSteps."""
 
