@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from training.errors import TrainingError
 from training.model import head_of
 
 GPU_BATCH = 128
@@ -32,9 +33,14 @@ def behead(model: nn.Module) -> tuple[str, int]:
 
 
 def digest(backbone: nn.Module) -> str:
-    """Return the SHA-256 of all weights and statistics with their names and shapes."""
+    """Return the SHA-256 of all weights and statistics with their names and shapes.
+
+    Raises TrainingError for one that is infinite or NaN: what follows it might make finite features of that.
+    """
     total = hashlib.sha256()
     for name, value in backbone.state_dict().items():
+        if not value.isfinite().all():
+            raise TrainingError(f"The weights' {name} holds infinite or undefined numbers; upload sound ones.")
         total.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
         total.update(value.contiguous().view(-1).view(torch.uint8).numpy())
     return total.hexdigest()

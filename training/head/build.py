@@ -15,7 +15,11 @@ from training.head.compiled import BATCH, Compiled, calibrated, convert
 from training.job import Job
 
 CALIBRATION, CHECK = 32, 16  # training images that set int8's scales, and others that test them
-NOISE = 0.05  # of the features' variance
+
+# Of the features' variance between images; the head learns on int8 features, and float32 is served. Measured with
+# ResNet-50 at 224 on CPU (bfloat16 in brackets): 1.2 % (0.03 %) with weights conditioned as trained ones are, whose
+# blocks add little to what they pass on; 35 % (1.3 %) with random ones, whose images all look alike to them.
+NOISE = 0.05
 
 
 def batch_of(device: torch.device) -> int:

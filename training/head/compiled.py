@@ -30,6 +30,7 @@ def convert(backbone: nn.Module, side: int) -> Any:
 def calibrated(model: Any, images: Tensor) -> Any:
     """Return `model` with int8 multiplications whose scales are taken from `images`, float32 [N, 3, side, side]."""
     os.environ.setdefault("NNCF_CI", "1")  # reports its use to nobody
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # looks for CUDA when nncf loads it
     import nncf  # type: ignore[import-untyped]  # half a second, for those who need it
 
     nncf.set_log_level(logging.ERROR)

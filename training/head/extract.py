@@ -19,6 +19,7 @@ from training.head.backbone import Backbone, digest
 from training.head.build import Builder, TooCoarse, batch_of
 from training.head.decode import Decoded
 from training.head.gather import gather
+from training.head.keep import interval
 from training.head.store import Rows, Store
 from training.head.work import View, Work
 from training.job import Flag, Job
@@ -153,7 +154,7 @@ class Extraction:
 
 def _take(work: Work, features: Generator[Tensor]) -> bool:
     """Take features for some seconds and write them; True when there are no more."""
-    until = time.monotonic() + CHUNK_SECONDS
+    until = time.monotonic() + interval(CHUNK_SECONDS)
     try:
         for some in features:
             work.take(some.numpy())

@@ -12,6 +12,7 @@ from training import engine
 from training.data import mix, step_size
 from training.errors import TrainingError
 from training.head.extract import Features
+from training.head.keep import Keeper
 from training.hyperparameters import Hyperparameters
 from training.job import Job
 from training.metrics import format_epoch
@@ -62,31 +63,39 @@ class Fitted:
 
 
 def fit(
-    lesson: Lesson, settings: Hyperparameters, stopped: Callable[[], bool], say: Callable[[str], None]
+    lesson: Lesson,
+    settings: Hyperparameters,
+    stopped: Callable[[], bool],
+    say: Callable[[str], None],
+    keeper: Keeper | None = None,
 ) -> Fitted | None:
     """Train a new head for `settings.epochs` over the plain and `settings.views` augmented views; `say` takes the line
-    of each epoch. None once `stopped()`. Raises TrainingError when the loss is no finite number."""
+    of each epoch. It goes on where `keeper` was. None once `stopped()`. Raises TrainingError when the loss is no
+    finite number."""
     rows = len(lesson.train_labels) * (1 + settings.views)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         head = nn.Linear(lesson.train.shape[1], lesson.classes)
     optimizer = engine.optimizer_for(head, weight_decay=settings.weight_decay)
-    history: list[dict[str, float]] = []
-    for epoch in range(settings.epochs):
+    history = keeper.load(head, optimizer) if keeper else []
+    for epoch in range(len(history), settings.epochs):
         begun = time.monotonic()
         loss = _epoch(lesson, head, optimizer, settings, epoch)
         speed = rows / max(time.monotonic() - begun, 1e-9)
-        logits = engine.answer(head, [lesson.valid], torch.float32)
-        metrics = {"train_loss": loss, **measure(logits, lesson.valid_labels), "images_per_second": speed}
+        metrics = {"train_loss": loss, **_measure(head, lesson), "images_per_second": speed}
         say(format_epoch(epoch + 1, **metrics))
         history.append({"epoch": epoch + 1, **metrics})
-        if stopped():
+        stop = stopped()
+        if keeper and (stop or keeper.due):
+            keeper.save(head, optimizer, history)
+        if stop:
             return None
-    return Fitted(head, logits, history)
+    return Fitted(head, engine.answer(head, [lesson.valid], torch.float32), history)
 
 
-def measure(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def _measure(head: nn.Linear, lesson: Lesson) -> dict[str, float]:
     """Return the loss in nats and the accuracy from 0 to 1."""
+    logits, labels = engine.answer(head, [lesson.valid], torch.float32), lesson.valid_labels
     return {
         "valid_loss": functional.cross_entropy(logits, labels).item(),
         "valid_accuracy": (logits.argmax(1) == labels).float().mean().item(),

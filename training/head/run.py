@@ -7,6 +7,7 @@ import torch
 
 from training.head.backbone import behead
 from training.head.extract import Features, extract
+from training.head.keep import Keeper
 from training.head.learn import Lesson, fit
 from training.head.trials import search
 from training.job import Flag, Job, Trained
@@ -27,7 +28,7 @@ def train_head(job: Job, stop: Flag) -> Trained | None:
         return Trained(network, job.settings, torch.empty(0, 0), []) if _follow(job, stop) else None
     trained = _learn(job, features, stop)
     if trained is None:
-        job.say("stopped by SIGTERM while the head learnt; features and trials are written")
+        job.say("stopped by SIGTERM while the head learnt; what it has learnt is written")
         return None
     network.cpu().to(memory_format=torch.contiguous_format)
     network.set_submodule(place, trained.model)
@@ -58,7 +59,7 @@ def _learn(job: Job, features: Features, stop: Flag) -> Trained | None:
             return None
         settings, trials = found
     begun = time.monotonic()
-    fitted = fit(lesson, settings, stopped, job.say)
+    fitted = fit(lesson, settings, stopped, job.say, Keeper(job, settings, features.key))
     if fitted is None:
         return None
     job.say(f"head epochs={settings.epochs} seconds={time.monotonic() - begun:.3f}")

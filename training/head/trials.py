@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from training.errors import TrainingError
+from training.head.keep import folder_of
 from training.head.learn import Lesson, fit
 from training.hyperparameters import Hyperparameters
 from training.job import Job
@@ -114,9 +115,7 @@ class _Log:
 
     def __init__(self, job: Job, features: str) -> None:
         settings = {name: value for name, value in job.settings.to_strings().items() if name != "trials"}
-        identity = json.dumps([job.identity() | {"settings": settings}, features], sort_keys=True)
-        folder = job.paths.checkpoints / hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self._file = folder / "trials.txt"
+        self._file = folder_of(job, settings, features) / "trials.txt"
 
     def read(self) -> dict[int, dict[str, Any]]:
         """Return the trials that are known, by number."""
