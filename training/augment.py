@@ -34,9 +34,9 @@ class Augmentation:
         """The shorter side in pixels at which even the smallest crop need not be enlarged."""
         return max(LEAST_SIDE, math.ceil(self.how.crop / math.sqrt(self.scale[0] * self.ratio[0])))
 
-    def __call__(self, picture: Image.Image, seed: int | None = None) -> Tensor:
-        """Return float32 [3, crop, crop] of an RGB picture; without a seed, torch's own generator draws one."""
-        chance = random.Random(int(torch.randint(2**62, ())) if seed is None else seed)
+    def __call__(self, picture: Image.Image, seed: int) -> Tensor:
+        """Return float32 [3, crop, crop] of an RGB picture."""
+        chance = random.Random(seed)
         box, mirrored = self._box(*picture.size, chance), chance.random() < 0.5
         side = self.how.crop
         view = picture.resize((side, side), Image.Resampling[self.how.interpolation.upper()], box)

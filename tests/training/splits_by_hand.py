@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
+from training.hyperparameters import Hyperparameters
+from training.job import Job
+from training.paths import Paths
+from training.peers import Peers
 from training.split import Sample, Split, load_split
 
 CLASSES = ("cat", "dog")
@@ -62,3 +67,36 @@ def write_channels(root: Path, train: int = 12, valid: int = 5, classes: Sequenc
         write_split(root / "input" / "data" / name, name, pictures, classes)
     (root / "input" / "data" / "weights").mkdir()
     (root / "input" / "data" / "weights" / "weights.json").write_text(json.dumps({"file": None}), "utf-8")
+
+
+SMALL = {"model": "mobilenet_v3_small", "image_size": 16, "epochs": 2, "batch_size": 4, "precision": "float32"}
+
+
+class _Flag:
+    """Set once it was looked at so many times; may raise in place of it, as a kill does."""
+
+    def __init__(self, after: int | None = None, error: type[BaseException] | None = None) -> None:
+        self._left, self._error = after, error
+
+    @property
+    def is_set(self) -> bool:
+        if self._left is None:
+            return False
+        self._left -= 1
+        if self._left < 0 and self._error:
+            raise self._error
+        return self._left < 0
+
+
+def stop(after: int | None = None, error: type[BaseException] | None = None) -> Any:
+    """The flag that SIGTERM sets: set, or raising `error`, once it was looked at `after` times."""
+    return _Flag(after, error)
+
+
+def small_job(root: Path, train: int = 12, **settings: Any) -> Job:
+    """A job on so many training and five validation pictures, alone on one core."""
+    torch.set_num_threads(1)
+    if not root.exists():
+        write_channels(root, train)
+    one = torch.device("cpu")
+    return Job(Paths(root), Hyperparameters(**{**SMALL, **settings}), Peers(0, 1, one), one)
