@@ -21,6 +21,7 @@ from training.transform import Preprocessing, open_rgb, to_array
 CLASSES = [f"breed-{number:03}" for number in range(133)]  # as many as the reference workload has
 HOW = Preprocessing.for_image_size(224)
 _SAMPLES = 8  # pictures on which the export must agree with torch
+_DIRECTIONS = 8  # of the features; as many as there are pictures where those are fewer
 _CALIBRATION = 64  # pictures at most from which ranges of activations are taken
 
 
@@ -56,8 +57,12 @@ def _network(images: Tensor) -> nn.Module:
         for part in torch.split(images, 16):
             model.train()(part)
         features = torch.cat([model.eval()(part) for part in torch.split(images, 16)])  # [pictures, width]
-    weights = 3 * torch.randn_like(last.weight) / features.shape[1] ** 0.5 / (features.std(0) + 1e-6)
-    last.weight.data, last.bias.data = weights, -weights @ features.mean(0)
+    centre = features.mean(0)
+    # Only the directions in which pictures differ most: rounding is not to decide what a random network answers.
+    _, lengths, directions = torch.linalg.svd(features - centre, full_matrices=False)
+    kept = directions[:_DIRECTIONS] / lengths[:_DIRECTIONS, None] * len(images) ** 0.5  # scores of variance one
+    weights = torch.randn(len(CLASSES), len(kept)) @ kept  # [classes, width]
+    last.weight.data, last.bias.data = weights, -weights @ centre
     model.fc = last
     return model.requires_grad_(False)  # type: ignore[no-any-return]
 

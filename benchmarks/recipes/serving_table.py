@@ -52,7 +52,8 @@ def show(figures: Figures) -> None:
     print(f"{figures['seconds']:g} s of each load\n")
     _show_loads(figures["servers"])
     _show_servers(figures["servers"])
-    print("as torch: best classes that are those of torch in float32; ms: decode + resize + model\n")
+    print("as torch: best classes that are torch's in float32 (random weights: rounding hurts them more")
+    print("than trained ones); ms: decode + resize + model\n")
     for name, target in TARGETS.items():
         print(f"{name:<22} {_number(figures[name], 2):>8}   {target} is wanted")
 
