@@ -14,12 +14,14 @@ from training.paths import Paths
 from training.peers import Peers
 from training.split import load_split
 from training.transform import Preprocessing
+from training.weights import read_record, read_weights
 
 
 class Flag(Protocol):
     """Set by SIGTERM; looked at after each step."""
 
-    is_set: bool
+    @property
+    def is_set(self) -> bool: ...
 
 
 class Job:
@@ -31,7 +33,7 @@ class Job:
         if self.train_split.classes != self.valid_split.classes:
             raise TrainingError("The channels train and valid have different classes; both must come from one Prepare.")
         self.how = Preprocessing.for_image_size(settings.image_size)
-        self.weights = networks.read_weights(paths.channel("weights"))
+        self.weights = read_weights(paths.channel("weights"))
         self.mode = networks.resolve_mode(settings, self.weights is not None)
         self.precision = choose_precision(settings.precision, device)
         state = self.weights[1] if self.weights else None
@@ -48,7 +50,9 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be taken up."""
         classes, fingerprint = list(self.train_split.classes), self.train_split.fingerprint
-        return {"settings": self.settings.to_strings(), "classes": classes, "fingerprint": fingerprint}
+        weights = read_record(self.paths.channel("weights")).get("sha256")
+        settings = self.settings.to_strings()
+        return {"settings": settings, "classes": classes, "fingerprint": fingerprint, "weights": weights}
 
     def say(self, line: str) -> None:
         """Print `line` once for the whole job."""

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from training.errors import TrainingError
 from training.hyperparameters import MODELS, Hyperparameters
 from training.transform import SMALL
-from training.weights import read_weights as read_weights
 
 State = Mapping[str, Tensor]
 

@@ -18,15 +18,21 @@ _PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and of to
 _ADVICE = "save it with torch.save(model.state_dict(), FILE)"
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what Prepare wrote of the weights: `file` (None where there are none) and its `sha256`."""
+    record = folder / "weights.json"
+    if not record.is_file():
+        raise TrainingError(f"{record} is missing; the weights channel must come from Prepare.")
+    content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    return content
+
+
 def read_weights(folder: Path) -> tuple[str, dict[str, Tensor]] | None:
     """Return name and state of the weights channel, or None where weights.json says that there are none.
 
     Raises TrainingError for anything that holds no names and tensors.
     """
-    record = folder / "weights.json"
-    if not record.is_file():
-        raise TrainingError(f"{record} is missing; the weights channel must come from Prepare.")
-    name = json.loads(record.read_text(encoding="utf-8")).get("file")
+    name = read_record(folder).get("file")
     if not name:
         return None
     state = _load(folder / Path(name).name)

@@ -1,7 +1,7 @@
 """Weights to start from where the pretrained ones cannot be had: `python -m benchmarks.recipes.weights FOLDER FILE`.
 
-Random ones, with the batch normalization's statistics measured on images, so that the features neither vanish nor
-explode. Both recipes get the same file.
+Random ones, conditioned as trained ones are: each block adds little to what it passes on, and the batch normalization's
+statistics are measured on images, so that the features neither vanish nor explode. Both recipes get the same file.
 """
 
 import sys
@@ -12,12 +12,16 @@ import torchvision  # type: ignore[import-untyped]
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 IMAGES = 64
+SHARE = 0.25  # of its own that a block adds
 
 
 def main(folder: Path, file: Path) -> None:
     """Write a torchvision ResNet-50 state_dict to `file`; `folder` holds class folders."""
     torch.manual_seed(0)
     model = torchvision.models.resnet50(weights=None)
+    for block in model.modules():
+        if isinstance(block, torchvision.models.resnet.Bottleneck):
+            torch.nn.init.constant_(block.bn3.weight, SHARE)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # a plain mean over the batches
