@@ -9,11 +9,13 @@ step of which a dependency was not chosen.
 from dataclasses import dataclass
 from typing import Any
 
-from stacks.pipeline_jobs import Jobs, evaluation, preparation, training, tuning
-from stacks.pipeline_language import execution_id, get, join, read
+from stacks.pipeline_gate import gate, registration
+from stacks.pipeline_jobs import Jobs
+from stacks.pipeline_language import Step, compare, condition, get, join, read
 from stacks.pipeline_parameters import parameters
-
-Step = dict[str, Any]
+from stacks.pipeline_processing import evaluation, preparation
+from stacks.pipeline_retries import JOB_RETRIES
+from stacks.pipeline_training import training, tuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,10 @@ def pipeline_definition(jobs: Jobs, *, inference_image: str, model_group: str, a
     """The whole definition; strings in it may be CloudFormation tokens."""
     steps = [_prepare(jobs)]
     for branch in BRANCHES:
-        steps += [_choice(jobs, branch), _gate(jobs, branch, inference_image=inference_image, model_group=model_group)]
+        register = registration(
+            jobs, branch.suffix, model=_model(jobs, branch), inference_image=inference_image, model_group=model_group
+        )
+        steps += [_choice(jobs, branch), gate(branch.suffix, register)]
     return {
         "Version": "2020-12-01",
         "Metadata": {},
@@ -46,25 +51,10 @@ def pipeline_definition(jobs: Jobs, *, inference_image: str, model_group: str, a
 
 # Half of the 30 days after which the bucket drops what Prepare made: a cached answer must still have its files.
 _CACHE = {"Enabled": True, "ExpireAfter": "P14D"}
-_RETRIES = [
-    {
-        "ExceptionType": ["Step.SERVICE_FAULT", "Step.THROTTLING"],
-        "IntervalSeconds": 15,
-        "BackoffRate": 2.0,
-        "MaxAttempts": 5,
-    },
-    {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "IntervalSeconds": 60, "BackoffRate": 2.0, "MaxAttempts": 2},
-    {
-        "ExceptionType": ["SageMaker.CAPACITY_ERROR", "SageMaker.RESOURCE_LIMIT"],
-        "IntervalSeconds": 300,
-        "BackoffRate": 2.0,
-        "ExpireAfterMin": 240,
-    },
-]
 
 
 def _job(name: str, kind: str, arguments: dict[str, Any], **more: Any) -> Step:
-    return {"Name": name, "Type": kind, "Arguments": arguments, "RetryPolicies": _RETRIES, **more}
+    return {"Name": name, "Type": kind, "Arguments": arguments, "RetryPolicies": JOB_RETRIES, **more}
 
 
 def _prepare(jobs: Jobs) -> Step:
@@ -73,22 +63,18 @@ def _prepare(jobs: Jobs) -> Step:
 
 
 def _choice(jobs: Jobs, branch: Branch) -> Step:
-    spot = _compare("Equals", get("Parameters.Spot"), "true" if branch.spot else "false")
+    spot = compare("Equals", get("Parameters.Spot"), "true" if branch.spot else "false")
     steps = [_learn(jobs, branch), _evaluate(jobs, branch)]
-    return _condition(f"Choose{branch.suffix}", [*_tuned(branch), spot], steps, [])
+    return condition(f"Choose{branch.suffix}", [*_tuned(branch), spot], steps, [])
 
 
 def _tuned(branch: Branch) -> list[Any]:
     """Trials of the whole network are jobs of their own; those of a head all run in one job, on the same features."""
     trials, mode = get("Parameters.TuneTrials"), read("Prepare", "Preparation", "mode")
     if branch.tuned:
-        return [_compare("GreaterThan", trials, 0), _compare("Equals", mode, "whole")]
-    either = [_compare("LessThanOrEqualTo", trials, 0), _compare("Equals", mode, "head")]
+        return [compare("GreaterThan", trials, 0), compare("Equals", mode, "whole")]
+    either = [compare("LessThanOrEqualTo", trials, 0), compare("Equals", mode, "head")]
     return [{"Type": "Or", "Conditions": either}]
-
-
-def _compare(how: str, left: Any, right: Any) -> dict[str, Any]:
-    return {"Type": how, "LeftValue": left, "RightValue": right}
 
 
 def _learn(jobs: Jobs, branch: Branch) -> Step:
@@ -108,68 +94,3 @@ def _evaluate(jobs: Jobs, branch: Branch) -> Step:
     files = [{"PropertyFileName": "Evaluation", "OutputName": "evaluation", "FilePath": "evaluation.json"}]
     arguments = evaluation(jobs, model=_model(jobs, branch))
     return _job(f"Evaluate{branch.suffix}", "Processing", arguments, CacheConfig=_CACHE, PropertyFiles=files)
-
-
-def _evaluated(branch: Branch, path: str) -> dict[str, Any]:
-    return read(f"Evaluate{branch.suffix}", "Evaluation", path)
-
-
-def _gate(jobs: Jobs, branch: Branch, *, inference_image: str, model_group: str) -> Step:
-    accuracy = _evaluated(branch, "metrics.accuracy_lower.value"), get("Parameters.AccuracyThreshold")
-    worst = _evaluated(branch, "metrics.worst_classes_recall.value"), get("Parameters.WorstClassesThreshold")
-    enough = [_compare("GreaterThanOrEqualTo", *accuracy), _compare("GreaterThanOrEqualTo", *worst)]
-    # The language knows no if inside a text, so both numbers stand beside what they should have reached.
-    reason = join(
-        "",
-        *("Not registered. On the test split, the lower end of the accuracy's 95 % interval is ", accuracy[0]),
-        *(" (AccuracyThreshold asks for ", accuracy[1], "), the mean recall of the ten worst classes ", worst[0]),
-        *(" (WorstClassesThreshold asks for ", worst[1], "). Look at report.html of the Evaluate step; train longer, "),
-        "on more data, or lower the threshold that was missed.",
-    )
-    register = _register(jobs, branch, inference_image=inference_image, model_group=model_group)
-    reject = {"Name": f"Reject{branch.suffix}", "Type": "Fail", "Arguments": {"ErrorMessage": reason}}
-    return _condition(f"Gate{branch.suffix}", enough, [register], [reject])
-
-
-def _condition(name: str, conditions: list[Any], if_steps: list[Step], else_steps: list[Step]) -> Step:
-    arguments = {"Conditions": conditions, "IfSteps": if_steps, "ElseSteps": else_steps}
-    return {"Name": name, "Type": "Condition", "Arguments": arguments}
-
-
-def _register(jobs: Jobs, branch: Branch, *, inference_image: str, model_group: str) -> Step:
-    evaluated = get(f"Steps.Evaluate{branch.suffix}.ProcessingOutputConfig.Outputs['evaluation'].S3Output.S3Uri")
-    arguments = {
-        "ModelPackageGroupName": model_group,
-        "ModelApprovalStatus": get("Parameters.ApprovalStatus"),
-        "InferenceSpecification": {
-            "Containers": [{"Image": inference_image, "ModelDataUrl": _model(jobs, branch)}],
-            "SupportedContentTypes": ["image/jpeg", "image/png", "image/webp", "application/x-image"],
-            "SupportedResponseMIMETypes": ["application/json"],
-        },
-        "ModelMetrics": {
-            "ModelQuality": {
-                "Statistics": {"ContentType": "application/json", "S3Uri": join("/", evaluated, "evaluation.json")}
-            }
-        },
-        "CustomerMetadataProperties": _passport(jobs, branch),
-    }
-    return {
-        "Name": f"Register{branch.suffix}",
-        "Type": "RegisterModel",
-        "Arguments": arguments,
-        "RetryPolicies": _RETRIES[:1],
-    }
-
-
-def _passport(jobs: Jobs, branch: Branch) -> dict[str, Any]:
-    """What the registry knows without the artifact: texts of 1 to 256 characters, so the number is joined to one."""
-    return {
-        "data_manifest": get("Parameters.DataManifest"),
-        "model": get("Parameters.Model"),
-        "pipeline_execution": execution_id(),
-        "training_image": jobs.image,
-        "passport_sha256": _evaluated(branch, "passport.sha256"),
-        "data_fingerprint": _evaluated(branch, "passport.data_fingerprint"),
-        "code_sha256": _evaluated(branch, "passport.code_sha256"),
-        "accuracy": join("", _evaluated(branch, "metrics.accuracy.value")),
-    }

@@ -1,6 +1,8 @@
-"""The few expressions of SageMaker's pipeline language that the definition uses."""
+"""The few expressions and step kinds of SageMaker's pipeline language that the definition uses."""
 
 from typing import Any
+
+Step = dict[str, Any]
 
 
 def get(path: str) -> dict[str, str]:
@@ -21,3 +23,14 @@ def read(step: str, file: str, path: str) -> dict[str, Any]:
 def execution_id() -> dict[str, str]:
     """The id of the execution."""
     return get("Execution.PipelineExecutionId")
+
+
+def compare(how: str, left: Any, right: Any) -> dict[str, Any]:
+    """A comparison: `how` is Equals, GreaterThan, GreaterThanOrEqualTo or LessThanOrEqualTo."""
+    return {"Type": how, "LeftValue": left, "RightValue": right}
+
+
+def condition(name: str, conditions: list[Any], if_steps: list[Step], else_steps: list[Step]) -> Step:
+    """A step that goes on with `if_steps` when all conditions hold, else with `else_steps`."""
+    arguments = {"Conditions": conditions, "IfSteps": if_steps, "ElseSteps": else_steps}
+    return {"Name": name, "Type": "Condition", "Arguments": arguments}
