@@ -66,16 +66,25 @@ def _interruptions(seed: int) -> Iterator[tuple[Place, int]]:
 def test_twenty_interruptions_anywhere_change_no_bit(tmp_path: Path, prepared_data: Path, undisturbed: str) -> None:
     points = list(_interruptions(seed=20))
     assert len(points) == 20
-    for start in range(0, 20, 4):
-        chain = Chain(tmp_path / str(start), prepared_data, SETTINGS)
-        for place, number in points[start : start + 4]:
-            # Where the signal comes before Python has a handler for it, it ends the launcher as it ends any program.
-            assert chain.run_until(place, number) in (0, 143, -number), chain.log.read_text("utf-8")
-        assert chain.finish() == undisturbed
-        assert chain.steps <= EPOCHS * STEPS + chain.kills
-        log = chain.log.read_text("utf-8")
-        assert "Traceback" not in log
-        assert "damaged" not in log
+    chain = Chain(tmp_path / "0", prepared_data, SETTINGS)
+    for count, (place, number) in enumerate(points, 1):
+        code = chain.run_until(place, number)
+        # Where the signal comes before Python has a handler for it, it ends the launcher as it ends any program.
+        assert code in (0, 143, -number), chain.log.read_text("utf-8")
+        if code == 0:  # it was done before it was asked to stop: the next begins anew
+            _unharmed(chain, undisturbed)
+            chain = Chain(tmp_path / str(count), prepared_data, SETTINGS)
+    chain.finish()
+    _unharmed(chain, undisturbed)
+
+
+def _unharmed(chain: Chain, weights: str) -> None:
+    """The same was learned, at most one interval was lost to each kill, and no file was torn."""
+    log = chain.log.read_text("utf-8")
+    assert chain.job.weights() == weights
+    assert chain.steps <= EPOCHS * STEPS + chain.kills, log
+    assert "Traceback" not in log
+    assert "damaged" not in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
@@ -97,20 +106,14 @@ def _folder(file: Path) -> None:
     (file / "inside").mkdir(parents=True)
 
 
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "flipped": _flip,
-    "cut": lambda file: file.write_bytes(file.read_bytes()[:-100]),
-    "empty": lambda file: file.write_bytes(b""),
-    "folder": _folder,
-}
-
-
 @pytest.mark.long
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_costs_one_interval_and_no_bit(damage: str, chain: Chain, undisturbed: str) -> None:
+@pytest.mark.parametrize("damage", [_flip, _folder])
+def test_a_damaged_checkpoint_costs_one_interval_and_no_bit(
+    damage: Callable[[Path], None], chain: Chain, undisturbed: str
+) -> None:
     chain.run_until(behind_epoch(2), signal.SIGTERM)
     before, newest = chain.checkpoints()
-    DAMAGES[damage](newest)
+    damage(newest)
     steps = chain.steps
     assert chain.finish() == undisturbed
     assert chain.said(f"checkpoint {newest.name} is damaged and passed over")

@@ -97,7 +97,7 @@ def test_when_one_host_stops_both_stop(job: Callable[..., Job]) -> None:
         first.communicate(timeout=120)
         second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (143, 143)
-    assert list(pair[0].paths.checkpoints.glob("*.ckpt"))
+    assert list(pair[0].paths.checkpoints.glob("*/*.ckpt"))
 
 
 @pytest.mark.torch
