@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,8 @@ class Decoded:
     def __iter__(self) -> Iterator[Tensor]:
         while self._waiting and not self._stop.is_set:
             count = min(self._batch, len(self._waiting))
-            yield torch.stack([self._waiting.popleft().result() for _ in range(count)])
+            # By numpy: torch would wake threads for it, which then spin where the backbone computes.
+            yield torch.from_numpy(np.stack([self._waiting.popleft().result().numpy() for _ in range(count)]))
             self._fill()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from training.head.backbone import behead
 from training.head.extract import Features, extract
 from training.head.keep import Keeper
-from training.head.learn import Lesson, fit
+from training.head.learn import Lesson, fit, one_thread
 from training.head.trials import search
 from training.job import Flag, Job, Trained
 
@@ -59,7 +59,8 @@ def _learn(job: Job, features: Features, stop: Flag) -> Trained | None:
             return None
         settings, trials = found
     begun = time.monotonic()
-    fitted = fit(lesson, settings, stopped, job.say, Keeper(job, settings, features.key))
+    with one_thread():
+        fitted = fit(lesson, settings, stopped, job.say, Keeper(job, settings, features.key))
     if fitted is None:
         return None
     job.say(f"head epochs={settings.epochs} seconds={time.monotonic() - begun:.3f}")

@@ -4,13 +4,17 @@ import hashlib
 import json
 import math
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
+from training.device import cores
 from training.errors import TrainingError
 from training.head.keep import folder_of
 from training.head.learn import Lesson, fit
@@ -19,6 +23,7 @@ from training.job import Job
 
 TUNED = ("learning_rate", "weight_decay", "label_smoothing", "batch_size", "views")
 _PRIMES = (2, 3, 5, 7, 11)  # one a setting: the bases of Halton's sequence
+_LOOK_SECONDS = 0.5  # between two looks at the signal
 _SPAN = 30.0  # the learning rate is tried from a thirtieth of what is given to thirty times as much
 _DECAYS, _SMOOTHING, _BATCHES = (1e-5, 0.3), 0.2, (16, 512)
 
@@ -31,25 +36,24 @@ def search(
     `features` names what the features depend on. Raises TrainingError when no trial came to its end.
     """
     begun, count = time.monotonic(), job.settings.trials
+    settings = {number: settings_of(number, job.settings, len(lesson.train_labels)) for number in range(1, count + 1)}
     log = _Log(job, features)
-    done = log.read()
+    done = {number: trial for number, trial in log.read().items() if number <= count}
     if done:
-        job.say(f"trials reused={len([number for number in done if number <= count])}")
-    for number in range(1, count + 1):
-        if number not in done:
-            trial = _try(number, lesson, settings_of(number, job.settings, len(lesson.train_labels)), stopped)
-            if trial is None:
-                return None
-            log.add(trial)
-            done[number] = trial
-        job.say(_line(done[number], count))
+        job.say(f"trials reused={len(done)}")
+    for trial in _tried(lesson, {number: settings[number] for number in settings.keys() - done.keys()}, stopped):
+        if trial is None:
+            return None
+        log.add(trial)
+        done[trial["trial"]] = trial
+        job.say(_line(trial, count))
     trials = [done[number] for number in range(1, count + 1)]
     whole = [trial for trial in trials if trial["accuracy"] is not None]
     if not whole:
         raise TrainingError("No trial came to its end: each one's loss grew beyond all numbers; lower learning_rate.")
     best = min(whole, key=lambda trial: (-trial["accuracy"], trial["loss"], trial["trial"]))
     job.say(f"trials={count} best={best['trial']} seconds={time.monotonic() - begun:.3f}")
-    return settings_of(best["trial"], job.settings, len(lesson.train_labels)), trials
+    return settings[best["trial"]], trials
 
 
 def settings_of(number: int, given: Hyperparameters, images: int) -> Hyperparameters:
@@ -90,16 +94,36 @@ def _halton(number: int, base: int) -> float:
     return value
 
 
+def _tried(
+    lesson: Lesson, settings: Mapping[int, Hyperparameters], stopped: Callable[[], bool]
+) -> Iterator[dict[str, Any] | None]:
+    """Yield trials as they end, one running on each core; None, at last, once `stopped()`."""
+    halt = threading.Event()
+    threads = ThreadPoolExecutor(cores(), "trial", torch.set_num_threads, (1,))
+    try:
+        running = {threads.submit(_try, number, lesson, settings[number], halt.is_set) for number in sorted(settings)}
+        while running:
+            ended, running = wait(running, _LOOK_SECONDS, FIRST_COMPLETED)
+            yield from sorted((one.result() for one in ended), key=lambda trial: trial["trial"] if trial else 0)
+            if running and stopped():
+                yield None
+                return
+    finally:
+        halt.set()
+        threads.shutdown(cancel_futures=True)
+
+
 def _try(number: int, lesson: Lesson, settings: Hyperparameters, stopped: Callable[[], bool]) -> dict[str, Any] | None:
+    """Return the trial; None once `stopped()`."""
     try:
         fitted = fit(lesson, settings, stopped, lambda line: None)
     except TrainingError:  # one that runs away is a bad trial and no failure of the search
-        accuracy = loss = None
+        accuracy, loss = 0.0, math.inf
     else:
         if fitted is None:
             return None
         accuracy, loss = fitted.history[-1]["valid_accuracy"], fitted.history[-1]["valid_loss"]
-    finite = loss is not None and math.isfinite(loss)
+    finite = math.isfinite(loss)
     tried = {name: getattr(settings, name) for name in TUNED}
     return {"trial": number, "accuracy": accuracy if finite else None, "loss": loss if finite else None, **tried}
 
