@@ -10,7 +10,6 @@ from training import calibration
 from training.data import Images
 from training.export import export
 from training.job import Job, Trained
-from training.launch import read_config
 from training.passport import write_passport
 
 _SAMPLES = 8  # images on which the exported network must agree with torch
@@ -81,7 +80,7 @@ def _promise(abstain: dict[str, float] | None, precision: float) -> str:
 
 
 def _trained_on(job: Job, seconds: float) -> dict[str, Any]:
-    resources = read_config(job.paths, "resourceconfig")
+    resources = job.paths.read_config("resourceconfig")
     return {
         "instance_type": resources.get("current_instance_type", ""),
         "instances": len(resources.get("hosts", ())) or 1,

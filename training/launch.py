@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from training.cluster import Cluster, interface_of, read_cluster
 from training.errors import TrainingError, sentence
@@ -46,10 +45,6 @@ def launch(paths: Paths, overrides: Mapping[str, str]) -> int:
         _write_failure(paths, failure.reason)
         return 1
     return workers.code or 0
-
-
-def read_config(paths: Paths, name: str) -> dict[str, Any]:
-    return paths.read_config(name)
 
 
 def _work(
