@@ -1,5 +1,7 @@
 """What one training run works with and what it leaves, in either mode."""
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,10 +51,11 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be taken up."""
-        classes, fingerprint = list(self.train_split.classes), self.train_split.fingerprint
         weights = read_record(self.paths.channel("weights")).get("sha256")
-        settings = self.settings.to_strings()
-        return {"settings": settings, "classes": classes, "fingerprint": fingerprint, "weights": weights}
+        images = hashlib.sha256()
+        for split in (self.train_split, self.valid_split):
+            images.update(json.dumps([split.classes, [(one.sha256, one.label) for one in split.samples]]).encode())
+        return {"settings": self.settings.to_strings(), "images": images.hexdigest(), "weights": weights}
 
     def say(self, line: str) -> None:
         """Print `line` once for the whole job."""
