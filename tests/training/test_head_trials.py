@@ -14,8 +14,8 @@ from tests.training import head_jobs  # noqa: E402
 from tests.training.head_jobs import flag, head_job, weights_of  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
 from training.head import trials  # noqa: E402
+from training.head.design import TUNED, settings_of  # noqa: E402
 from training.head.run import train_head  # noqa: E402
-from training.head.trials import TUNED, settings_of  # noqa: E402
 from training.hyperparameters import Hyperparameters  # noqa: E402
 from training.metrics import METRIC_DEFINITIONS  # noqa: E402
 

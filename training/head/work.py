@@ -19,7 +19,11 @@ from training.split import Split
 
 @dataclass(frozen=True)
 class View:
-    """`number` 0 is the picture as it is evaluated, others are augmented ones."""
+    """`number` 0 is the picture as it is evaluated, others are augmented ones.
+
+    What is evaluated is decoded in full. At reduced size (512 pixels at least) a photograph of 1,200 takes 9 ms and not
+    16, but its features differ by 1 to 3 % of their variance (ResNet-50; bfloat16: 0.03 %), and none is served so.
+    """
 
     split: Split
     number: int
