@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from tests.training import head_jobs  # noqa: E402
 from tests.training.head_jobs import flag, head_job, weights_of  # noqa: E402
 from training.data import Images  # noqa: E402
+from training.device import choose_precision  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
 from training.head import arithmetic  # noqa: E402
 from training.head.extract import Features  # noqa: E402
@@ -153,3 +154,10 @@ def test_auto_takes_the_fastest_arithmetic_that_pays(
     assert arithmetic.choose(Hyperparameters(precision="int8"), cpu, 1) == torch.int8
     assert arithmetic.choose(Hyperparameters(precision="float32"), cpu, 5000) == torch.float32
     assert arithmetic.without_int8(Hyperparameters(precision="int8"), cpu) != torch.int8
+
+
+def test_int8_is_for_backbones_that_do_not_learn() -> None:
+    cpu = torch.device("cpu")
+    with pytest.raises(TrainingError, match="precision=int8 is for mode=head only"):
+        choose_precision("int8", cpu, mode="whole")
+    assert choose_precision("int8", cpu, mode="head") == torch.int8
