@@ -23,6 +23,11 @@ from training.hyperparameters import Hyperparameters  # noqa: E402
 WIDTH, COUNT = 6, 40
 
 
+@pytest.fixture(autouse=True)
+def _alone() -> None:
+    torch.set_num_threads(1)
+
+
 def _settings(**changed: Any) -> Hyperparameters:
     return Hyperparameters(**{"epochs": 8, "batch_size": 8, "learning_rate": 0.05, "views": 0, **changed})
 
@@ -114,7 +119,6 @@ def test_features_are_standardized_by_the_plain_training_images(tmp_path: Path) 
 
 
 def test_the_trained_network_tells_classes_apart_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(1)
     head_jobs.export_once(monkeypatch)
     head_jobs.write_job(tmp_path)
     job = head_job(tmp_path, views=1, epochs=20, learning_rate=0.01)
