@@ -37,7 +37,7 @@ class Job:
         self.how = Preprocessing.for_image_size(settings.image_size)
         self.weights = read_weights(paths.channel("weights"))
         self.mode = networks.resolve_mode(settings, self.weights is not None)
-        self.precision = choose_precision(settings.precision, device)
+        self.precision = choose_precision(settings.precision, device, mode=self.mode)
         state = self.weights[1] if self.weights else None
         self.architecture = networks.choose(settings, len(self.train_split.classes), state)
 

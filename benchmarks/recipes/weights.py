@@ -12,7 +12,7 @@ import torchvision  # type: ignore[import-untyped]
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 IMAGES = 64
-SHARE = 0.25  # of its own that a block adds
+SHARE = 0.2  # of its own that a block adds
 
 
 def main(folder: Path, file: Path) -> None:
