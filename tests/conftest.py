@@ -1,5 +1,6 @@
 """Every test may talk to this machine and to nobody else."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Node reads it when the first test module imports aws_cdk: a fixture would come too late.
+os.environ["CDK_VALIDATION"] = "false"
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 

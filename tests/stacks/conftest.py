@@ -1,13 +1,8 @@
 """The app is synthesized once, without the validations that test_synth.py runs."""
 
-import os
-
 import pytest
 
 from tests.stacks.synthesized import Json, Synthesized, by_name
-
-# Node reads it when aws_cdk is imported, which the test modules do: a fixture would come too late.
-os.environ["CDK_VALIDATION"] = "false"
 
 
 @pytest.fixture(scope="session")
