@@ -23,7 +23,6 @@ class Record:
     trials: list[dict[str, Any]] = field(default_factory=list)
     prepare: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
-    figures: list[Path] = field(default_factory=list)
     model_page: Path | None = None
     predictions: list[Prediction] = field(default_factory=list)
     coverage: list[CoverageRow] = field(default_factory=list)
@@ -57,7 +56,6 @@ class Record:
             trials=self.trials,
             prepare=self.prepare,
             evaluation=self.evaluation,
-            figures=self.figures,
             model_page=self.model_page,
             predictions=self.predictions,
             coverage=self.coverage,

@@ -26,8 +26,7 @@ class Results:
         """Fetch into `folder` what the report shows; of a pipeline that failed there may be little."""
         record.prepare = self._json("report", "prepare.json")
         record.evaluation = self._json("evaluation", "evaluation.json")
-        record.model_page = next(iter(self._fetch("evaluation", "report.html", folder)), None)
-        record.figures = self._fetch("evaluation", "figures/", folder)
+        record.model_page = self._fetch("evaluation", "report.html", folder)
 
     def place(self, output: str) -> tuple[str, str]:
         """Bucket and prefix of an output."""
@@ -35,27 +34,26 @@ class Results:
         return bucket, prefix
 
     def _json(self, output: str, name: str) -> dict[str, Any]:
-        if output not in self.outputs:
-            return {}
-        bucket, prefix = self.place(output)
-        try:
-            body = self._s3.get_object(Bucket=bucket, Key=f"{prefix}/{name}")["Body"].read()
-        except self._s3.exceptions.NoSuchKey:
-            return {}
-        read: dict[str, Any] = json.loads(body)
+        read: dict[str, Any] = json.loads(self._read(output, name) or "{}")
         return read
 
-    def _fetch(self, output: str, name: str, folder: Path) -> list[Path]:
-        """Download what begins with `name`; the files, by name."""
+    def _fetch(self, output: str, name: str, folder: Path) -> Path | None:
+        """Download one file; None where the output or the file was never made."""
+        body = self._read(output, name)
+        if body is None:
+            return None
+        (folder / name).write_bytes(body)
+        return folder / name
+
+    def _read(self, output: str, name: str) -> bytes | None:
         if output not in self.outputs:
-            return []
+            return None
         bucket, prefix = self.place(output)
-        listed = self._s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/{name}").get("Contents", [])
-        files = []
-        for key in [one["Key"] for one in listed]:
-            files.append(folder / Path(key).name)
-            self._s3.download_file(bucket, key, str(files[-1]))
-        return files
+        try:
+            body: bytes = self._s3.get_object(Bucket=bucket, Key=f"{prefix}/{name}")["Body"].read()
+        except self._s3.exceptions.NoSuchKey:
+            return None
+        return body
 
 
 def _outputs(sagemaker: Any, job: str) -> dict[str, str]:

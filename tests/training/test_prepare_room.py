@@ -64,7 +64,7 @@ def test_a_disk_without_any_room_for_the_report_is_said_in_a_sentence(
 
 def test_a_file_that_may_not_grow_is_said_in_a_sentence(two_classes: None, opt_ml: Paths) -> None:
     bound = ["sh", "-c", 'ulimit -f 8 && exec "$@"', "sh"]  # blocks of 512 bytes
-    assert "File too large" in _told(_run([*bound, *COMMAND], opt_ml), opt_ml)
+    assert "grew beyond what a file may be here; raise the limit" in _told(_run([*bound, *COMMAND], opt_ml), opt_ml)
 
 
 def test_an_output_that_cannot_be_written_is_said_before_anything_is_read(

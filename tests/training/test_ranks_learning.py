@@ -66,6 +66,7 @@ def _pair(folder: Path, data: Path, settings: dict[str, str]) -> list[Job]:
     return [Job(folder / host, data, settings, resourceconfig={"current_host": host, "hosts": HOSTS}) for host in HOSTS]
 
 
+@pytest.mark.long
 def test_two_ranks_of_half_a_batch_follow_one_rank(data: Path, tmp_path: Path) -> None:
     """float32, gradients within 0.1 % of the longest; weights: within 1 % of the way that training took them."""
     alone, pair = Job(tmp_path / "alone", data, SETTINGS), _pair(tmp_path, data, SETTINGS)

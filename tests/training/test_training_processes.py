@@ -26,6 +26,7 @@ def job(tmp_path: Path, data: Path) -> Callable[..., Job]:
     return lambda settings=SETTINGS, **config: Job(tmp_path / f"job{next(names)}", data, settings, **config)
 
 
+@pytest.mark.long
 @pytest.mark.torch
 def test_a_run_that_is_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_bit(job: Callable[..., Job]) -> None:
     whole, stopped = job(), job()
@@ -56,6 +57,7 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_b
     assert names == {"model.json", "passport.json", "model.xml", "model.bin", "weights.pt"}
 
 
+@pytest.mark.long
 @pytest.mark.torch
 def test_two_hosts_learn_what_one_learns(job: Callable[..., Job], data: Path) -> None:
     import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ def resource_config(instance_type: str, hosts: Sequence[str], host: str, interfa
         "instance_groups": [{"instance_group_name": group, "instance_type": instance_type, "hosts": [*hosts]}],
         "network_interface_name": interface,
     }
+
+
+def core_share(hosts: int) -> dict[str, str]:
+    """Variables that give each of several hosts on this machine its share of the cores.
+
+    Without them every host's OpenMP threads would wait, spinning, for threads that another host keeps from running.
+    """
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // hosts))} if hosts > 1 else {}
 
 
 def write_config(folder: Path, files: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from kennel.rehearsal.containers import Container, Network
 from kennel.rehearsal.jobs.checkpoints import Checkpoints
 from kennel.rehearsal.jobs.context import Context, Watch
-from kennel.rehearsal.jobs.contract import check_outcome, resource_config, write_config
+from kennel.rehearsal.jobs.contract import check_outcome, core_share, resource_config, write_config
 from kennel.rehearsal.jobs.hosts import Outcome, run_hosts
 from kennel.rehearsal.jobs.spot import Interruption
 from kennel.rehearsal.jobs.store import Store, pack
@@ -118,6 +118,7 @@ class TrainingJob:
                 "TRAINING_JOB_NAME": self.name,
                 "TRAINING_JOB_ARN": self.context.arn("training-job", self.name),
                 "AWS_REGION": self.context.region,
+                **core_share(len(self._hosts)),
                 **self.request.get("Environment", {}),
             },
             network=network,

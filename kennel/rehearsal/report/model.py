@@ -38,10 +38,10 @@ class RehearsalReport:
     """All that is known at the end, be it the good one or not; whatever was never reached stays empty.
 
     `evaluation` and `prepare` are evaluation.json and prepare.json; `epochs` are the metric lines, one mapping each
-    (`epoch`, `train_loss`, `valid_loss`, `valid_accuracy`, `images_per_second`); `figures` are PNG files;
-    `model_page` is the model's own report; `trials` are one mapping each (`trial`, the objective, `chosen`), of the
-    tuning job or of the one job that tries many heads; `overrides` are pipeline parameters that were laid over the
-    deployed ones; `environment` are the variables under which other clients reach what was kept up.
+    (`epoch`, `train_loss`, `valid_loss`, `valid_accuracy`, `images_per_second`); `model_page` is the model's own
+    report; `trials` are one mapping each (`trial`, the objective, `chosen`), of the tuning job or of the one job that
+    tries many heads; `overrides` are pipeline parameters that were laid over the deployed ones; `environment` are the
+    variables under which other clients reach what was kept up.
     """
 
     stage: str
@@ -54,7 +54,6 @@ class RehearsalReport:
     trials: Sequence[Mapping[str, Any]] = ()
     prepare: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
-    figures: Sequence[Path] = ()
     model_page: Path | None = None
     predictions: Sequence[Prediction] = ()
     coverage: Sequence[CoverageRow] = ()

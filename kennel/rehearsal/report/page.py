@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kennel.console import Step
-from kennel.rehearsal.report import curve, pictures
+from kennel.rehearsal.report import pictures
 from kennel.rehearsal.report.model import RehearsalReport
 from kennel.rehearsal.seams import CoverageRow
 
@@ -21,11 +21,6 @@ _NAMES = {
     "top5_accuracy": "Right class among the best five",
     "macro_f1": "Macro F1",
     "expected_calibration_error": "Expected calibration error",
-}
-_FIGURES = {
-    "confusion": "Confusion matrix: true classes against predicted ones",
-    "calibration": "Calibration: stated probability against the share that was right",
-    "per_class": "Results class by class",
 }
 _ORDER = ("stand-in", "partial", "held")  # the least real first
 
@@ -54,16 +49,12 @@ def render(report: RehearsalReport) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(share=share, duration=duration, title=_title, figure=_figure)
-    environment.globals.update(thumbnail=pictures.thumbnail, width=curve.WIDTH, height=curve.HEIGHT)
+    environment.globals.update(thumbnail=pictures.thumbnail)
     return environment.get_template("page.html.j2").render(
         report=report,
         verdict=_verdict(report),
-        charts=_charts(report),
         bars=_bars(report.steps, report.seconds),
-        figures=[(pictures.figure(path), _caption(path)) for path in report.figures if path.is_file()],
         scores=_scores(report),
-        classes=sorted(report.evaluation.get("per_class", ()), key=lambda row: float(row["f1"])),
-        confusions=report.evaluation.get("confusion_pairs", ()),
         coverage=_by_type(report.coverage),
         judged=Counter(one.right for one in report.predictions if not one.error),
         broken=sum(bool(one.error) for one in report.predictions),
@@ -97,26 +88,6 @@ def _verdict(report: RehearsalReport) -> tuple[str, str]:
     return "good", "Every step of the deployed system ran: training, release and prediction."
 
 
-def _charts(report: RehearsalReport) -> list[curve.Chart]:
-    epochs = _best_run(report.epochs)
-    losses = {"train_loss": "train", "valid_loss": "valid"}
-    both = [
-        curve.chart("Accuracy on the validation split", epochs, {"valid_accuracy": "valid"}, top=1),
-        curve.chart("Loss (nats)", epochs, losses),
-    ]
-    return [chart for chart in both if chart]
-
-
-def _best_run(epochs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return the epochs of the best trial; a run ends where the count of epochs starts anew (tuning)."""
-    runs: list[list[Mapping[str, Any]]] = []
-    for epoch in epochs:
-        if not runs or epoch.get("epoch", 0) <= runs[-1][-1].get("epoch", 0):
-            runs.append([])
-        runs[-1].append(epoch)
-    return max(runs, key=lambda run: max(float(epoch.get("valid_accuracy", 0)) for epoch in run), default=[])
-
-
 def _bars(steps: Sequence[Step], total: float) -> list[tuple[Step, float, float]]:
     """Return (step, left, width) in percent of the whole; a bar is never too thin to be seen."""
     scale = 100 / total if total else 0.0
@@ -143,10 +114,6 @@ def _by_type(rows: Sequence[CoverageRow]) -> list[Held]:
         for type_, members in types.items()
     ]
     return sorted(grouped, key=lambda held: ((*_ORDER, held.worst).index(held.worst), held.type))
-
-
-def _caption(path: Path) -> str:
-    return next((text for part, text in _FIGURES.items() if part in path.stem), _title(path.stem))
 
 
 def _figure(value: Any) -> str:

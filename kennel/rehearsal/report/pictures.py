@@ -4,7 +4,6 @@ import base64
 import io
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 _SIDE = 320  # pixels: a card is half as wide, on a dense screen
 _SMALL = 64  # below this the pixels themselves are shown, not a blur of them
@@ -33,11 +32,6 @@ def thumbnail(image: bytes) -> Picture | None:
     packed = io.BytesIO()
     small.save(packed, "PNG" if pixelated else "JPEG", quality=82)
     return Picture(_uri(packed.getvalue(), "png" if pixelated else "jpeg"), pixelated)
-
-
-def figure(path: Path) -> str:
-    """Return a PNG file as a data URI."""
-    return _uri(path.read_bytes(), "png")
 
 
 def _uri(data: bytes, kind: str) -> str:

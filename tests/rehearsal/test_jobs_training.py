@@ -1,0 +1,151 @@
+"""Training jobs: SageMaker's files, several hosts, spot and checkpoints."""
+
+import os
+from typing import Any
+
+import pytest
+
+from kennel.rehearsal.jobs import StepEvent
+from kennel.rehearsal.jobs.checkpoints import Checkpoints
+from kennel.rehearsal.jobs.store import Store
+from tests.rehearsal.pipelines import Pipelines, training
+
+pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
+
+
+def test_a_training_job_sees_sagemakers_files_and_its_model_is_packed_flat(pipelines: Pipelines) -> None:
+    pipelines.put("data/train/x.bin", b"pixels")
+    script = """
+say(json.dumps(config["hyperparameters"]), config["resourceconfig"]["hosts"], *config["inputdataconfig"])
+data = (ml / "input/data/train/x.bin").read_bytes()
+(ml / "model" / "model.json").write_bytes(data); (ml / "output/data/extra.txt").write_text("e")
+say("epoch=1 valid_accuracy=0.5"); say("epoch=2 valid_accuracy=0.75")
+"""
+    channel = {
+        "ChannelName": "train",
+        "DataSource": {"S3DataSource": {"S3Uri": "s3://data/data/train", "S3DataType": "S3Prefix"}},
+    }
+    execution = pipelines.run(training("Train", script, InputDataConfig=[channel]))
+    assert execution.status == "Succeeded", execution.failure_reason
+    model, output = sorted(pipelines.keys("runs"))
+    assert model.startswith("runs/pipelines-ex1-Train-") and model.endswith("/output/model.tar.gz")
+    assert pipelines.artifact(model) == {"model.json": b"pixels"}
+    assert pipelines.artifact(output) == {"extra.txt": b"e"}
+    assert pipelines.lines()[0] == '{"epochs": "2"} [\'algo-1\'] train'
+    assert [event.metrics for event in pipelines.events if event.kind == "metric"] == [
+        {"valid_accuracy": 0.5},
+        {"valid_accuracy": 0.75},
+    ]
+    assert pipelines.events[-1] == StepEvent("Train", "finished", "valid_accuracy 0.75")
+    (step,) = execution.steps
+    arn = step["Metadata"]["TrainingJob"]["Arn"]
+    assert arn == f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{model.split('/')[1]}"
+
+
+def test_each_host_of_a_job_knows_who_it_is_and_their_models_are_one(pipelines: Pipelines) -> None:
+    script = """
+me = config["resourceconfig"]["current_host"]
+say(me, config["resourceconfig"]["hosts"], "on half of the cores:", os.environ["OMP_NUM_THREADS"])
+(ml / "model" / me).write_text(me)
+"""
+    execution = pipelines.run(
+        training(
+            "Train", script, ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+        )
+    )
+    assert execution.status == "Succeeded", execution.failure_reason
+    told = f"['algo-1', 'algo-2'] on half of the cores: {max(1, (os.cpu_count() or 1) // 2)}"
+    assert sorted(pipelines.lines()) == [f"algo-1 {told}", f"algo-2 {told}"]
+    assert {event.job for event in pipelines.events if event.kind == "log"} == {"algo-1", "algo-2"}
+    assert pipelines.artifact(pipelines.keys("runs")[0]) == {"algo-1": b"algo-1", "algo-2": b"algo-2"}
+
+
+def test_when_one_host_fails_the_other_is_ended(pipelines: Pipelines) -> None:
+    script = """
+signal.signal(signal.SIGTERM, lambda *a: sys.exit(143))
+if config["resourceconfig"]["current_host"] == "algo-2": time.sleep(0.5); sys.exit("lost")
+time.sleep(60)"""
+    execution = pipelines.run(
+        training(
+            "Train", script, ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+        )
+    )
+    assert execution.failure_reason.endswith("lost (exit code 1)")
+
+
+_SPOT = """
+mark = ml / "checkpoints" / "epoch"
+first = int(mark.read_text()) + 1 if mark.exists() else 1
+def stop(*a): (ml / "checkpoints" / "old").unlink(); say("stopped"); sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+for epoch in range(first, 3):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    mark.write_text(str(epoch)); (ml / "checkpoints" / "old").write_text("x")
+    say(f"epoch={epoch} valid_accuracy=0.{epoch}")
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    if epoch == 1: time.sleep(60)
+(ml / "model" / "m").write_text(str(first))
+"""
+
+
+def _spot(name: str = "Train") -> dict[str, Any]:
+    more = {"CheckpointConfig": {"S3Uri": "s3://data/checkpoints"}, "EnableManagedSpotTraining": True}
+    return training(name, _SPOT, **more)
+
+
+def test_a_spot_job_is_interrupted_and_goes_on_from_its_checkpoint(pipelines: Pipelines) -> None:
+    execution = pipelines.run(_spot(), spot=True)
+    assert execution.status == "Succeeded", execution.failure_reason
+    assert pipelines.lines("metric") == ["epoch=1 valid_accuracy=0.1", "epoch=2 valid_accuracy=0.2"]
+    told = pipelines.lines()
+    assert told[0] == "stopped"
+    assert told[1].startswith("The spot instance was taken away")
+    assert pipelines.artifact(pipelines.keys("runs")[0]) == {"m": b"2"}
+
+
+def test_a_checkpoint_that_the_job_removed_is_removed_from_s3(pipelines: Pipelines) -> None:
+    pipelines.put("checkpoints/epoch", b"1")
+    pipelines.put("checkpoints/gone", b"1")
+    script = (
+        "(ml / 'checkpoints/gone').unlink(); (ml / 'checkpoints/new').write_text('2'); (ml / 'model/m').write_text('')"
+    )
+    pipelines.run(training("Train", script, CheckpointConfig={"S3Uri": "s3://data/checkpoints"}))
+    assert pipelines.keys("checkpoints") == ["checkpoints/epoch", "checkpoints/new"]
+
+
+def test_a_spot_job_that_keeps_something_before_its_first_metric_is_interrupted_too(pipelines: Pipelines) -> None:
+    script = """
+kept = ml / "checkpoints" / "features" / "0"
+if not kept.exists():
+    kept.parent.mkdir()
+    kept.with_suffix(".partial").write_text("x"); kept.with_suffix(".partial").rename(kept)
+    signal.pause()
+(ml / "model" / "m").write_text("resumed")"""
+    more = {"CheckpointConfig": {"S3Uri": "s3://data/checkpoints"}, "EnableManagedSpotTraining": True}
+    execution = pipelines.run(training("Train", script, **more), spot=True)
+    assert execution.status == "Succeeded", execution.failure_reason
+    assert pipelines.lines()[0].startswith("The spot instance was taken away")
+    assert pipelines.artifact(pipelines.keys("runs")[0]) == {"m": b"resumed"}
+
+
+def test_what_one_job_keeps_the_next_one_finds_on_spot_and_off(pipelines: Pipelines) -> None:
+    script = "kept = ml / 'checkpoints/features'; (ml / 'model/m').write_text(str(kept.exists())); kept.write_text('x')"
+    more = {"CheckpointConfig": {"S3Uri": "s3://data/checkpoints"}}
+    pipelines.run(training("First", script, **more), training("Second", script, EnableManagedSpotTraining=True, **more))
+    assert [pipelines.artifact(key) for key in pipelines.keys("runs")] == [{"m": b"False"}, {"m": b"True"}]
+
+
+def test_what_another_job_has_kept_meanwhile_stays(pipelines: Pipelines) -> None:
+    pipelines.put("checkpoints/gone", b"1")
+    checkpoints = Checkpoints(Store(pipelines.s3), {"S3Uri": "s3://data/checkpoints/"}, "")
+    checkpoints.bring(pipelines.work)
+    pipelines.put("checkpoints/another", b"1")
+    (pipelines.work / "checkpoints" / "gone").unlink()
+    checkpoints.keep([pipelines.work])
+    assert pipelines.keys("checkpoints") == ["checkpoints/another"]
+
+
+def test_a_job_that_takes_too_long_is_stopped(pipelines: Pipelines) -> None:
+    script = "signal.signal(signal.SIGTERM, lambda *a: sys.exit(143)); time.sleep(60)"
+    execution = pipelines.run(training("Train", script, StoppingCondition={"MaxRuntimeInSeconds": 1}))
+    assert execution.failure_reason.startswith("Train: MaxRuntimeExceeded: the job was stopped after its 1 s")
