@@ -10,22 +10,14 @@ from ipaddress import IPv4Network
 import aws_cdk as cdk
 from aws_cdk import aws_logs as logs
 
+from stacks.instance_types import EC2_TYPE, SAGEMAKER_TYPE, has_nvme_disks, multiplies_bfloat16, runtime_for
 from stacks.rules import Settings, SettingsError, between, like, require
 
 __all__ = ["DEV", "PROD", "SettingsError", "StageSettings", "has_nvme_disks"]
 
-_ML_TYPE = r"ml\.[a-z][a-z0-9-]*\.[a-z0-9]+"
-_EC2_TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9]+"
-_NVME = re.compile(r"ml\.(p3dn|p4|p5|p6|g\d|trn\d|inf2|i\d|[cmr]\d+[agin]*d)")
-
-
-def has_nvme_disks(instance_type: str) -> bool:
-    """Whether a SageMaker type keeps its volume on NVMe disks: encrypted by the hardware, and no customer key taken."""
-    return _NVME.match(instance_type) is not None
-
 
 def _sagemaker_type(default: str) -> str:
-    return like(_ML_TYPE, "a SageMaker instance type such as 'ml.m5.xlarge'", default=default)  # type: ignore[no-any-return]
+    return like(SAGEMAKER_TYPE, "a SageMaker instance type such as 'ml.m5.xlarge'", default=default)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +44,7 @@ class TrainingSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for type_ in self.instance_types:
-            fits = re.fullmatch(_ML_TYPE, type_) is not None
+            fits = re.fullmatch(SAGEMAKER_TYPE, type_) is not None
             require(fits, "TrainingSettings.instance_types must be SageMaker instance types", type_)
         known = self.instance_type in self.instance_types
         require(known, f"TrainingSettings.instance_type must be one of {self.instance_types}", self.instance_type)
@@ -74,15 +66,38 @@ class CanarySettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScheduledCapacity(Settings):
+    """From each time that `cron` names, the fleet scales between these bounds until another schedule's time comes."""
+
+    cron: str = like(r"\S+( \S+){5}", "six fields such as '0 7 ? * MON-FRI *' (minute first, year last)", default=None)
+    timezone: str = "Etc/UTC"
+    min_instances: int = between(1, 1000, default=None)
+    max_instances: int = between(1, 1000, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        room = self.max_instances >= self.min_instances
+        require(room, f"ScheduledCapacity.max_instances must be at least {self.min_instances}", self.max_instances)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostingSettings(Settings):
     """The endpoint and how it scales. `canary` None: all traffic moves at once."""
 
     instance_type: str = _sagemaker_type("ml.m5.xlarge")
+    runtime: str = like("openvino|onnxruntime|torch", "openvino, onnxruntime or torch", default="openvino")
+    precision: str = like("auto|float32|bfloat16|int8", "auto, float32, bfloat16 or int8", default="auto")
+    threads: int | None = between(1, 192, default=None)  # None: all cores
     min_instances: int = between(1, 1000, default=2)
     max_instances: int = between(1, 1000, default=4)
-    invocations_per_instance_per_minute: int = between(1, 1_000_000, default=600)
-    scale_out_cooldown_seconds: int = between(0, 3600, default=60)
+    # `concurrency`: requests in flight in an instance, each 10 s; `invocations`: of an instance in a minute.
+    scaling_metric: str = like("concurrency|invocations", "concurrency or invocations", default="concurrency")
+    scaling_target: float | None = between(0.1, 1_000_000.0, default=None)  # None: from what `kennel loadtest` measured
+    safety_factor: float = between(0.1, 1.0, default=0.7)  # of the measured rate: the rest is for what comes unevenly
+    # Until a new instance answers: before that the metric cannot show what it brings.
+    scale_out_cooldown_seconds: int = between(0, 3600, default=300)
     scale_in_cooldown_seconds: int = between(0, 3600, default=300)
+    schedule: tuple[ScheduledCapacity, ...] = ()
     capture_percent: int = between(0, 100, default=10)
     volume_gib: int = between(1, 512, default=20)
     canary: CanarySettings | None = field(default_factory=CanarySettings)
@@ -91,8 +106,26 @@ class HostingSettings(Settings):
         super().__post_init__()
         room = self.max_instances >= self.min_instances
         require(room, f"HostingSettings.max_instances must be at least {self.min_instances}", self.max_instances)
-        halves = self.canary is None or self.min_instances >= 2
-        require(halves, "HostingSettings.canary needs min_instances of at least 2", self.min_instances)
+        least = min([self.min_instances, *(each.min_instances for each in self.schedule)])
+        require(self.canary is None or least >= 2, "HostingSettings.canary needs min_instances of at least 2", least)
+        scales = not self.schedule or self.max_instances > self.min_instances
+        rule = f"HostingSettings.schedule needs max_instances above min_instances ({self.min_instances})"
+        require(scales, rule, self.max_instances)
+        self._check_arithmetic()
+
+    def _check_arithmetic(self) -> None:
+        fits = runtime_for(self.instance_type)
+        require(
+            fits is not None,
+            "HostingSettings.instance_type must have a runtime: x86, Graviton or GPU",
+            self.instance_type,
+        )
+        require(self.runtime == fits, f"HostingSettings.runtime must be {fits} on {self.instance_type}", self.runtime)
+        plain = self.precision in ("auto", "float32") or self.runtime == "openvino"
+        require(plain, f"HostingSettings.precision must be auto or float32 with {self.runtime}", self.precision)
+        fast = self.precision != "bfloat16" or multiplies_bfloat16(self.instance_type)
+        rule = f"HostingSettings.precision cannot be bfloat16 on {self.instance_type}, which does not multiply it"
+        require(fast, f"{rule} (m7i, c7i, r7i, m7a ... do)", self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +181,7 @@ class WorkbenchSettings(Settings):
     notebook_instance_type: str = _sagemaker_type("ml.t3.medium")
     notebook_volume_gib: int = between(5, 16384, default=20)
     notebook_idle_minutes: int = between(10, 1440, default=60)
-    trainer_instance_type: str = like(_EC2_TYPE, "an EC2 instance type such as 'g4dn.xlarge'", default="g4dn.xlarge")
+    trainer_instance_type: str = like(EC2_TYPE, "an EC2 instance type such as 'g4dn.xlarge'", default="g4dn.xlarge")
     trainer_volume_gib: int = between(100, 16384, default=150)  # the Deep Learning AMI alone takes about half
     trainer_max_hours: int = between(1, 120, default=12)
 

@@ -1,5 +1,6 @@
 """The container images, built in the account when the stack is deployed: nobody needs Docker."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -11,6 +12,7 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.findings import acknowledge, own, wildcard
+from stacks.instance_types import is_graviton
 
 _ROOT = Path(__file__).parent.parent
 
@@ -18,7 +20,16 @@ _ROOT = Path(__file__).parent.parent
 class Image(Construct):
     """One image from the folder of the same name; `image_uri`, and `grant_pull` for the role that runs it."""
 
-    def __init__(self, scope: Construct, id_: str, *, folder: str, settings: StageSettings) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        folder: str,
+        settings: StageSettings,
+        platform: assets.Platform = assets.Platform.LINUX_AMD64,
+        arguments: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(scope, id_)
         self._repository = ecr.Repository(
             self,
@@ -34,7 +45,8 @@ class Image(Construct):
             "Build",
             directory=str(_ROOT / folder),
             exclude=["**/__pycache__", "**/*.pyc", "**/.*_cache"],  # running the tests must not change the image
-            platform=assets.Platform.LINUX_AMD64,
+            platform=platform,
+            build_args=arguments,
             repository=self._repository,
         )
         self.image_uri = build.image_uri
@@ -50,7 +62,15 @@ class ImagesStack(cdk.Stack):
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: images of training and inference")
         self.training = Image(self, "Training", folder="training", settings=settings)
-        self.inference = Image(self, "Inference", folder="inference", settings=settings)
+        hosting = settings.hosting
+        self.inference = Image(
+            self,
+            "Inference",
+            folder="inference",
+            settings=settings,
+            platform=assets.Platform.LINUX_ARM64 if is_graviton(hosting.instance_type) else assets.Platform.LINUX_AMD64,
+            arguments={"RUNTIME": hosting.runtime},
+        )
         cdk.CfnOutput(self, "TrainingImageUri", value=self.training.image_uri)
         cdk.CfnOutput(self, "InferenceImageUri", value=self.inference.image_uri)
         self._acknowledge()

@@ -4,8 +4,9 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from stacks.config import HostingSettings, StageSettings, has_nvme_disks
+from stacks.config import HostingSettings, StageSettings
 from stacks.data import DataStack
+from stacks.instance_types import has_nvme_disks, is_gpu
 from stacks.network import NetworkStack
 
 # The one variant keeps its name: SageMaker's guardrails and scaling refuse an update that changes it.
@@ -28,7 +29,7 @@ class ServedModel(Construct):
     ) -> None:
         super().__init__(scope, id_)
         container = sagemaker.CfnModel.ContainerDefinitionProperty(
-            model_package_name=package_arn, environment={"MODEL_PACKAGE_ARN": package_arn}
+            model_package_name=package_arn, environment=_environment(settings, package_arn)
         )
         model = sagemaker.CfnModel(
             self,
@@ -51,6 +52,17 @@ class ServedModel(Construct):
         self.config_name = config.attr_endpoint_config_name
 
 
+def _environment(settings: StageSettings, package_arn: str) -> dict[str, str]:
+    hosting = settings.hosting
+    return {
+        "MODEL_PACKAGE_ARN": package_arn,
+        "ENDPOINT_NAME": settings.name,  # dimension of the server's own metrics
+        "RUNTIME": hosting.runtime,
+        "PRECISION": hosting.precision,
+        **({} if hosting.threads is None else {"THREADS": str(hosting.threads)}),
+    }
+
+
 def _vpc_config(network: NetworkStack | None) -> sagemaker.CfnModel.VpcConfigProperty | None:
     if network is None:
         return None
@@ -71,6 +83,8 @@ def _variant(settings: HostingSettings, model_name: str) -> sagemaker.CfnEndpoin
         initial_variant_weight=1,
         volume_size_in_gb=None if has_nvme_disks(settings.instance_type) else settings.volume_gib,
         routing_config=least_outstanding,
+        # CUDA 13, with which today's torch comes, wants a newer driver than the default machine image has.
+        inference_ami_version="al2023-ami-sagemaker-inference-gpu-4-1" if is_gpu(settings.instance_type) else None,
     )
 
 

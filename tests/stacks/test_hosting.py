@@ -54,7 +54,13 @@ def test_whatever_serves_exists_only_with_a_model_and_everything_else_always(hos
 def test_the_model_comes_from_the_package_isolated_and_without_a_name(synth: Synthesized, stage: str) -> None:
     model = synth.only(stage, "Hosting", "AWS::SageMaker::Model")
     package = {"Ref": "ModelPackageArn"}
-    assert model["PrimaryContainer"] == {"ModelPackageName": package, "Environment": {"MODEL_PACKAGE_ARN": package}}
+    assert model["PrimaryContainer"]["ModelPackageName"] == package
+    assert model["PrimaryContainer"]["Environment"] == {
+        "MODEL_PACKAGE_ARN": package,
+        "ENDPOINT_NAME": f"kennel-{stage.lower()}",
+        "RUNTIME": "openvino",
+        "PRECISION": "auto",
+    }
     assert model["EnableNetworkIsolation"] is True
     assert "ModelName" not in model
 
@@ -118,22 +124,6 @@ def test_rollback_alarms_name_the_endpoint_literally_so_nothing_is_circular(synt
         assert dimensions == {"EndpointName": "kennel-prod", "VariantName": "AllTraffic"}
         assert alarm["Properties"]["TreatMissingData"] == "notBreaching"
         assert alarm["Properties"]["Period"] == 60
-
-
-@pytest.mark.parametrize(("stage", "low", "high"), [("Dev", 1, 2), ("Prod", 2, 4)])
-def test_the_fleet_scales_with_invocations_per_instance_and_minute(
-    synth: Synthesized, stage: str, low: int, high: int
-) -> None:
-    ((_, target),) = synth.resources(stage, "Hosting", "AWS::ApplicationAutoScaling::ScalableTarget").items()
-    assert (target["Properties"]["MinCapacity"], target["Properties"]["MaxCapacity"]) == (low, high)
-    assert target["Properties"]["ResourceId"] == f"endpoint/kennel-{stage.lower()}/variant/AllTraffic"
-    assert target["DependsOn"] == ["Endpoint"]  # its name is literal, so nothing else makes it wait
-    policy = synth.only(stage, "Hosting", "AWS::ApplicationAutoScaling::ScalingPolicy")
-    tracking = policy["TargetTrackingScalingPolicyConfiguration"]
-    metric = tracking["PredefinedMetricSpecification"]["PredefinedMetricType"]
-    assert metric == "SageMakerVariantInvocationsPerInstance"
-    assert tracking["TargetValue"] == 600
-    assert (tracking["ScaleOutCooldown"], tracking["ScaleInCooldown"]) == (60, 300)
 
 
 def test_the_endpoints_role_is_for_sagemaker_of_this_account(synth: Synthesized, stage: str) -> None:

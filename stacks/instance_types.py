@@ -1,0 +1,40 @@
+"""What follows from the name of a SageMaker instance type."""
+
+import re
+
+SAGEMAKER_TYPE = r"ml\.[a-z][a-z0-9-]*\.[a-z0-9]+"
+EC2_TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9]+"
+
+_NVME = re.compile(r"ml\.(p3dn|p4|p5|p6|g\d|trn\d|inf2|i\d|[cmr]\d+[agin]*d)")
+_GRAVITON = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.")  # c6g, m7gd, r8g ...; g5g is a GPU type, and SageMaker has none
+_GPU = re.compile(r"ml\.[gp]\d")
+_NEURON = re.compile(r"ml\.(inf|trn)\d")
+_BFLOAT16 = re.compile(r"ml\.[cmr]([7-9]i|[7-9]a)")  # Sapphire Rapids or later, Zen 4 or later
+
+
+def has_nvme_disks(instance_type: str) -> bool:
+    """Whether a SageMaker type keeps its volume on NVMe disks: encrypted by the hardware, and no customer key taken."""
+    return _NVME.match(instance_type) is not None
+
+
+def is_graviton(instance_type: str) -> bool:
+    """Whether its processor is Arm's: images for it are linux/arm64."""
+    return _GRAVITON.match(instance_type) is not None
+
+
+def is_gpu(instance_type: str) -> bool:
+    return _GPU.match(instance_type) is not None
+
+
+def multiplies_bfloat16(instance_type: str) -> bool:
+    """Whether its x86 processor has AMX-BF16 or AVX512-BF16; without them bfloat16 is four times slower."""
+    return _BFLOAT16.match(instance_type) is not None
+
+
+def runtime_for(instance_type: str) -> str | None:
+    """The model runtime that fits the processor; None where none of ours runs (Inferentia, Trainium)."""
+    if _NEURON.match(instance_type):
+        return None
+    if is_gpu(instance_type):
+        return "torch"
+    return "onnxruntime" if is_graviton(instance_type) else "openvino"
