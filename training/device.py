@@ -1,10 +1,10 @@
 """What this machine computes with."""
 
 import os
-from pathlib import Path
 
 import torch
 
+from training.cpu import cpu_flags as cpu_flags
 from training.errors import TrainingError
 
 
@@ -32,15 +32,6 @@ def choose_precision(wanted: str, device: torch.device, *, mode: str = "head") -
 
 def _gpu_multiplies_bfloat16() -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-
-
-def cpu_flags() -> frozenset[str]:
-    """Return the instruction sets of this machine's first core as Linux names them; none where it does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def cores() -> int:

@@ -4,25 +4,39 @@ import os
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from training import calibration
-from training.data import Images
-from training.export import export
+from training.export import export, images
+from training.hyperparameters import Hyperparameters
 from training.job import Job, Trained
 from training.passport import write_passport
 
-_SAMPLES = 8  # images on which the exported network must agree with torch
+_CHECKED = 256  # validation images, at most, on which each export must agree with torch
+_CALIBRATED = 300  # training images, at most, from which int8 takes its scales
 
 
 def finish(job: Job, trained: Trained, *, seconds: float) -> None:
     """Export `trained` into the model folder, with its passport last; `seconds`: how long the run has taken."""
     record = {**_record(job, trained), **_calibrated(job, trained), "trained_on": _trained_on(job, seconds)}
-    data = Images(job.valid_split, job.how, augment=False)
-    samples = torch.stack([data[index, 0][0] for index in range(min(_SAMPLES, len(data)))])
-    difference = export(trained.model, samples, job.paths.model, record)
+    settings = trained.settings
+    exports = export(
+        trained.model,
+        images.read(job.valid_split, job.how, most=_CHECKED, seed=settings.seed),
+        job.paths.model,
+        record,
+        settings=settings,
+        calibration=_for_int8(job, settings),
+    )
     write_passport(job.paths.model, record, image=os.environ.get("TRAINING_IMAGE", ""))
-    job.say(f"exported {job.architecture.name}; largest difference from torch {difference:.2e}")
+    for name, found in exports.items():
+        job.say(" ".join(["export", f"form={name}", *(f"{key}={value}" for key, value in found.items())]))
+
+
+def _for_int8(job: Job, settings: Hyperparameters) -> Tensor | None:
+    if settings.int8 == "no":
+        return None
+    return images.read(job.train_split, job.how, most=_CALIBRATED, seed=settings.seed)
 
 
 def _record(job: Job, trained: Trained) -> dict[str, Any]:

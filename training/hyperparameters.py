@@ -70,6 +70,23 @@ class Hyperparameters:
         most=1,
     )
 
+    int8: str = _setting(
+        "auto",
+        "whether the model is also offered in int8, where its answers stay close to float32's",
+        choices=("auto", "no"),
+    )
+    export_agreement: float = _setting(
+        0.98, "share of the validation images on which int8 must answer as float32 does", least=0, most=1
+    )
+    export_change: float = _setting(
+        0.1, "largest change of a probability that int8 may bring on a validation image", least=0, most=1
+    )
+    runtime: str = _setting(
+        "openvino",
+        "what will serve the model: onnxruntime adds model.onnx to the artifact, torch adds model.pt2",
+        choices=("openvino", "onnxruntime", "torch"),
+    )
+
     def __post_init__(self) -> None:
         for spec in fields(self):
             _check(spec.name, getattr(self, spec.name), spec.metadata)

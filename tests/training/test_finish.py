@@ -116,7 +116,7 @@ def test_the_passport_fits_what_lies_beside_it(
     for key in ("data", "hyperparameters", "metrics"):
         assert passport[key] == record[key]
     names = {file.name for file in opt_ml.model.iterdir()} - {"passport.json"}
-    assert names == {"model.json", "model.xml", "model.bin", "weights.pt"}
+    assert names == {"model.json", "model.xml", "model.bin", "model-int8.xml", "model-int8.bin", "weights.pt"}
     assert passport["files"] == {name: file_sha256(opt_ml.model / name) for name in names}
 
 

@@ -1,0 +1,55 @@
+"""The forms in which one exported program is written, each with the function that answers from the written file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino  # type: ignore[import-untyped]
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from training.export.agreement import Answer
+
+
+def program_of(model: nn.Module, side: int) -> ExportedProgram:
+    """Return torch's graph of `model`, which takes float32 [N, 3, side, side]."""
+    # torch.export takes a size of one for a constant, so the example has two images.
+    example = torch.zeros(2, 3, side, side)
+    return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def openvino_of(program: ExportedProgram) -> Any:
+    """Return the openvino.Model, whose input is `image` and whose output is `logits`."""
+    converted = openvino.convert_model(program)
+    converted.inputs[0].set_names({"image"})
+    converted.outputs[0].set_names({"logits"})
+    return converted
+
+
+def write_openvino(converted: Any, file: Path) -> Answer:
+    """Write `file` and the .bin beside it, with float32 kept as it is."""
+    openvino.save_model(converted, file, compress_to_fp16=False)
+    compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: np.array(compiled(images)[0])  # a copy: the next answer takes its place
+
+
+def write_onnx(program: ExportedProgram, file: Path) -> Answer:
+    import onnxruntime  # type: ignore[import-untyped]  # for those who ask for it
+
+    torch.onnx.export(
+        program, f=file, input_names=["image"], output_names=["logits"], dynamo=True, external_data=False, verbose=False
+    )
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["logits"], {"image": images})[0]
+
+
+def write_pt2(program: ExportedProgram, file: Path) -> Answer:
+    torch.export.save(program, file)
+    module = torch.export.load(file).module()
+
+    def answer(images: Any) -> Any:
+        with torch.inference_mode():
+            return module(torch.from_numpy(images)).numpy()
+
+    return answer
