@@ -1,23 +1,36 @@
-"""`kennel rehearse --keep`: everything stays up, for any client that speaks to AWS, until Ctrl-C."""
+"""`kennel rehearse --keep`: everything stays up, for a browser and any client of AWS, until Ctrl-C."""
 
 from __future__ import annotations
 
-import signal
-import threading
-
 from kennel.console import Display
+from kennel.page import Target, serve_until_stopped
 from kennel.rehearsal.cloud import Cloud, Deployed
 
 
 def keep_up(cloud: Cloud, deployed: Deployed, display: Display) -> None:
-    """Print how ordinary clients reach what is up, and return when the user has had enough (Ctrl-C or SIGTERM)."""
+    """Serve the page, print how ordinary clients reach what is up, and return when the user has had enough.
+
+    That is at Ctrl-C or SIGTERM.
+    """
+    stage = deployed.stage
+    function = deployed.outputs[f"{stage}-Classify"]["FunctionAliasArn"]
+    target = Target(stage, function, cloud.client("lambda"), environment=cloud.environment())
+
+    def tell(page: str) -> None:
+        display.console.print(_how(cloud, deployed, page), markup=False, highlight=False, soft_wrap=True)
+
+    serve_until_stopped(target, 0, tell)
+
+
+def _how(cloud: Cloud, deployed: Deployed, page: str) -> str:
     stage = deployed.stage
     endpoint = deployed.outputs[f"{stage}-Hosting"]["EndpointName"]
     function = deployed.outputs[f"{stage}-Classify"]["FunctionAliasArn"]
     bucket = deployed.outputs[f"{stage}-Data"]["DataBucketName"]
     exports = "\n".join(f"export {name}={value}" for name, value in cloud.environment().items())
-    display.console.print(
-        f"""
+    return f"""
+Drop a photo on {page}
+
 The embedded AWS stays up at {cloud.url}. In another terminal:
 
 {exports}
@@ -29,12 +42,4 @@ aws lambda invoke --function-name {function} --payload fileb://event.json answer
 aws sagemaker-runtime invoke-endpoint --endpoint-name {endpoint} --content-type image/jpeg \\
   --body fileb://PHOTO answer.json
 
-Ctrl-C ends it.""",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    done = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
-    done.wait()
+Ctrl-C ends it."""

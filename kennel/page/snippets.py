@@ -1,0 +1,94 @@
+"""The same question from elsewhere: curl, the AWS CLI and boto3, each ready to be pasted.
+
+File names and addresses come from a stranger's drag and drop, so everything is quoted here, by those who know how.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from shlex import quote
+from urllib.parse import quote as quote_url
+
+from kennel.page.target import Target
+
+_literal = partial(json.dumps, ensure_ascii=False)  # of a text, such that Python reads it too
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+# No shell word is as long as a photo, and `base64 -w0` is GNU's only.
+_EVENT_OF_FILE = """printf '{"image": "%s"}' "$(base64 < FILE | tr -d '\\n')" """
+
+
+def snippets(target: Target, source: str, value: str, kind: str) -> dict[str, str]:
+    """`source`: url, s3_uri or image; `value`: the address, or the file's name; `kind`: the file's media type."""
+    return {
+        "curl": _curl(target, source, value, kind),
+        "AWS CLI": _exports(target, "AWS_ENDPOINT_URL", *_KEYS) + _cli(target, source, value),
+        "boto3": _boto3(target, source, value),
+    }
+
+
+def _curl(target: Target, source: str, value: str, kind: str) -> str:
+    if not target.api_url:
+        return _exports(target, *_KEYS) + _curl_lambda(target, source, value)
+    if source == "image":
+        body = f"-H {quote('Content-Type: ' + kind)} --data-binary {quote('@' + value)}"
+    else:
+        body = f"-H 'Content-Type: application/json' --data-raw {quote(json.dumps({source: value}))}"
+    return (
+        '# With a profile, first: eval "$(aws configure export-credentials --format env)"\n'
+        + _signed(target, "execute-api")
+        + '  -H "x-amz-security-token: $AWS_SESSION_TOKEN" \\\n'
+        + f"  {body} \\\n  {quote(target.api_url)}\n"
+    )
+
+
+def _curl_lambda(target: Target, source: str, value: str) -> str:
+    """Where no HTTP API is played, Lambda's own API takes the same question."""
+    name, _, alias = target.function.split(":function:")[-1].partition(":")
+    address = f"{target.endpoint_url}/2015-03-31/functions/{quote_url(name)}/invocations?Qualifier={quote_url(alias)}"
+    return (
+        f"{_event(source, value)} |\n{_signed(target, 'lambda')}"
+        f"  -H 'Content-Type: application/json' --data-binary @- \\\n  {quote(address)}\n"
+    )
+
+
+def _signed(target: Target, service: str) -> str:
+    keys = '"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY"'
+    return f"curl --aws-sigv4 aws:amz:{target.region}:{service} --user {keys} \\\n"
+
+
+def _cli(target: Target, source: str, value: str) -> str:
+    return (
+        f"{_event(source, value)} > event.json\n"
+        f"aws lambda invoke --function-name {quote(target.function)} --region {target.region} \\\n"
+        "  --payload fileb://event.json answer.json\ncat answer.json\n"
+    )
+
+
+def _boto3(target: Target, source: str, value: str) -> str:
+    imports, event = "import json\n", f'"{source}": {_literal(value)}'
+    if source == "image":
+        imports = "import base64\nimport json\nfrom pathlib import Path\n"
+        event = f'"image": base64.b64encode(Path({_literal(value)}).read_bytes()).decode()'
+    where = {"region_name": target.region}
+    if target.environment:
+        where |= {"endpoint_url": target.endpoint_url}
+        where |= {name.lower(): target.environment[name] for name in _KEYS}
+    given = "".join(f"    {name}={_literal(text)},\n" for name, text in where.items())
+    return (
+        f'{imports}\nimport boto3\n\nclient = boto3.client(\n    "lambda",\n{given})\nevent = {{{event}}}\n'
+        "answer = client.invoke(\n"
+        f"    FunctionName={_literal(target.function)},\n    Payload=json.dumps(event),\n)\n"
+        'print(json.dumps(json.load(answer["Payload"]), indent=2))\n'
+    )
+
+
+def _event(source: str, value: str) -> str:
+    if source == "image":
+        return _EVENT_OF_FILE.strip().replace("FILE", quote(f"./{value}"))
+    return f"printf %s {quote(json.dumps({source: value}))}"
+
+
+def _exports(target: Target, *names: str) -> str:
+    return "".join(f"export {name}={quote(target.environment[name])}\n" for name in names if target.environment)

@@ -1,0 +1,51 @@
+// A photo on its way to the function: shown, and made smaller where a request could not hold it.
+
+const LONGEST = 2048; // pixels; models look at some hundred
+
+/** Show `file` in `image`; resolves to [width, height], or null for what this browser cannot read. */
+export async function preview(file, image) {
+  if (image.src) URL.revokeObjectURL(image.src);
+  image.src = URL.createObjectURL(file);
+  image.hidden = false;
+  try {
+    await image.decode();
+  } catch {
+    image.hidden = true;
+    return null;
+  }
+  image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) <= 64);
+  return [image.naturalWidth, image.naturalHeight];
+}
+
+/** Return {body, name, note}: the file itself, or a JPEG of it where it has too many bytes or pixels. */
+export async function fit(file, image, size, limits) {
+  const name = file.name || "photo";
+  const pixels = size ? size[0] * size[1] : 0;
+  if (file.size <= limits.max_bytes && pixels <= limits.max_pixels) return { body: file, name, note: "" };
+  if (!size) throw new Error(`${name} has ${megabytes(file)}; a request holds ${(limits.max_bytes / 1e6).toFixed(1)} MB, and this browser cannot read it to make it smaller.`);
+  let longest = LONGEST;
+  let body = await drawn(image, size, longest);
+  while (body.size > limits.max_bytes) body = await drawn(image, size, (longest /= 2));
+  const before = `${(pixels / 1e6).toFixed(0)} megapixels and ${megabytes(file)}`;
+  return {
+    body,
+    name: name.replace(/(\.[^.]*)?$/, "-smaller.jpg"),
+    note: `Made smaller in this browser: from ${before} to ${longest} pixels on the longer side and ${megabytes(body)}.`,
+  };
+}
+
+async function drawn(image, [width, height], longest) {
+  const scale = Math.min(1, longest / Math.max(width, height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(width * scale));
+  canvas.height = Math.max(1, Math.round(height * scale));
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.fillStyle = "white"; // JPEG has no transparency
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve, reject) =>
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("This browser could not make the photo smaller."))), "image/jpeg", 0.92));
+}
+
+const megabytes = (file) => `${(file.size / 1e6).toFixed(1)} MB`;

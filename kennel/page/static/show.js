@@ -1,0 +1,110 @@
+// From an answer to what is seen. Texts from outside become text nodes, never markup.
+
+const at = (id) => document.getElementById(id);
+
+function make(tag, className, ...inside) {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.append(...inside);
+  return made;
+}
+
+function bar(className, left, width) {
+  const fill = make("i", "");
+  fill.style.left = `${100 * left}%`;
+  fill.style.width = `${100 * width}%`;
+  const track = make("span", className, fill);
+  track.ariaHidden = "true";
+  return track;
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`;
+
+export function clear() {
+  for (const id of ["verdict", "classes", "model", "note", "hops", "hops-note"]) at(id).replaceChildren();
+  for (const id of ["time", "again", "empty"]) at(id).hidden = true;
+}
+
+export function showError(message, code) {
+  const words = make("p", "verdict bad", code ? `${message.replace(/\.$/, "")} (${code}).` : message);
+  at("verdict").replaceChildren(words);
+}
+
+export function showAnswer(answer) {
+  const [best] = answer.predictions;
+  const unsure = answer.label === null;
+  const sure = answer.label ?? best.label; // an older function names no label
+  at("verdict").replaceChildren(
+    unsure ? make("p", "best", "None of these") : make("p", "best", sure, " ", make("small", "", percent(best.probability))),
+    ...(unsure ? [make("p", "why", `At best ${best.label} with ${percent(best.probability)}; the model asks for ${percent(answer.threshold)}.`)] : []),
+  );
+  at("classes").className = unsure ? "classes unsure" : "classes";
+  at("classes").replaceChildren(...answer.predictions.map((one) =>
+    make("li", "", make("span", "", one.label), make("span", "share", percent(one.probability)), bar("bar", 0, one.probability))));
+  at("model").textContent = answer.model ? `Answered by ${answer.model}` : "";
+}
+
+/** [name, milliseconds] of each hop in the order of the way. Each is what that hop alone took. */
+export function hopsOf(total, invoke, timings) {
+  const { fetch_ms: fetched, endpoint_ms: endpoint, queue_ms: queue, decode_ms: decode, model_ms: model } = timings ?? {};
+  const inside = (queue ?? 0) + (decode ?? 0) + (model ?? 0);
+  const hops = [
+    ["Browser ↔ page", total - invoke],
+    [endpoint === undefined ? "Page ↔ function and model" : "Page ↔ function", invoke - (fetched ?? 0) - (endpoint ?? 0)],
+    ["Fetching the photo", fetched],
+    [inside ? "Function ↔ endpoint" : "Function ↔ endpoint and model", endpoint === undefined ? undefined : endpoint - inside],
+    ["Waiting for its turn", queue],
+    ["Decoding the photo", decode],
+    ["The model itself", model],
+  ];
+  return hops.filter(([, took]) => took !== undefined).map(([name, took]) => [name, Math.max(0, took)]);
+}
+
+export function showHops(total, invoke, timings) {
+  let gone = 0;
+  const rows = hopsOf(total, invoke, timings).map(([name, took]) => {
+    const row = make("li", "", make("span", "what", name), bar("track", gone / total, took / total), make("span", "took", milliseconds(took)));
+    gone += took;
+    return row;
+  });
+  rows.push(make("li", "total", make("span", "what", "Altogether"), make("span", "track"), make("span", "took", milliseconds(total))));
+  at("hops").replaceChildren(...rows);
+  at("hops-note").textContent = timings ? "" : "This stage's function is of an older release, which tells no times of its own.";
+  at("time").hidden = false;
+}
+
+/** Tabs of `texts` (name -> text); arrow keys move between them. */
+export function showCode(texts) {
+  const names = Object.keys(texts);
+  const chosen = names.includes(at("tabs").dataset.chosen) ? at("tabs").dataset.chosen : names[0];
+  at("tabs").replaceChildren(...names.map((name) => tab(name, texts, names)));
+  select(chosen, texts);
+  at("again").hidden = false;
+}
+
+function tab(name, texts, names) {
+  const button = make("button", "", name);
+  Object.assign(button, { type: "button", role: "tab", id: `tab-${name.replace(/\W/g, "-")}` });
+  button.setAttribute("aria-controls", "panel");
+  button.addEventListener("click", () => select(name, texts));
+  button.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    select(names[(names.indexOf(name) + step + names.length) % names.length], texts);
+    at("tabs").querySelector("[aria-selected=true]").focus();
+  });
+  return button;
+}
+
+function select(name, texts) {
+  at("tabs").dataset.chosen = name;
+  for (const one of at("tabs").children) {
+    const mine = one.textContent === name;
+    one.ariaSelected = String(mine);
+    one.tabIndex = mine ? 0 : -1;
+    if (mine) at("panel").setAttribute("aria-labelledby", one.id);
+  }
+  at("code").textContent = texts[name];
+}
