@@ -170,7 +170,7 @@ def test_images_are_answered_in_batches_in_the_splits_order(tmp_path: Path) -> N
     images = [(label, solid(250, 0) if label else solid(0, 250)) for label in labels]
     split = write_split(tmp_path / "split", images)
     write_model(tmp_path / "model")
-    answers = network.answer(network.load(tmp_path / "model"), split)
+    answers = network.answer(network.load(tmp_path / "model"), split)["float32"]
     assert len(answers) == len(images)
     assert answers.right.all()
     assert answers.labels.tolist() == labels

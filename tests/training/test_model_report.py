@@ -52,8 +52,8 @@ def report(tmp_path: Path) -> Report:
         answers = Answers(labels, told, confidence, confidence**0.5, (told != labels).astype(np.int64))
         whole = {**RECORD, **record}
         threshold = whole["abstain"]["threshold"] if whole.get("abstain") else None
-        network = Network(classes, Preprocessing(32, 32), 2.0, threshold, whole, None)
-        summary = run.summarize(answers, split, network, Passport("5ea1", "ab12", "c0de", ""))
+        network = Network(classes, Preprocessing(32, 32), 2.0, threshold, whole, {})
+        summary = run.summarize({"float32": answers}, split, network, Passport("5ea1", "ab12", "c0de", ""))
         draw(tmp_path / "figures", answers, summary["per_class"])
         return render(summary, answers, split, whole, tmp_path / "figures" / "confusion.png")
 

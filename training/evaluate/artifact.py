@@ -10,7 +10,8 @@ from typing import IO, Any
 from training.errors import TrainingError
 
 FILES = ("model.json", "model.xml", "model.bin")
-_ALL = (*FILES, "weights.pt", "passport.json")
+INT8 = ("model-int8.xml", "model-int8.bin")
+_WANTED = (*FILES, *INT8, "passport.json")
 _CHUNK = 1 << 20  # bytes
 
 
@@ -41,14 +42,14 @@ def unpack(archive: Path, folder: Path) -> Passport:
 
 
 def _extract(archive: Path, folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each known file; the weights are only looked at."""
+    """Return the SHA-256 of each file; what evaluation does not need is only looked at."""
     hashes = {}
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
             name = member.name.removeprefix("./")
-            source = tar.extractfile(member) if name in _ALL and member.isfile() else None
+            source = tar.extractfile(member) if member.isfile() else None
             if source is not None:
-                target = Path("/dev/null") if name == "weights.pt" else folder / name
+                target = folder / name if name in _WANTED else Path("/dev/null")
                 with source, target.open("wb") as sink:
                     hashes[name] = _copy(source, sink)
     return hashes
@@ -71,7 +72,8 @@ def _inspect(file: Path, hashes: dict[str, str]) -> Passport:
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainingError(f"passport.json of the model is broken ({error!r}); train it again.") from None
-    for name in (*FILES, *sorted(meant.keys() - set(FILES))):
+    known = {*FILES, *(name for name in INT8 if name in hashes)}
+    for name in (*FILES, *sorted((meant.keys() | known) - set(FILES))):
         if hashes.get(name) != meant.get(name):
             raise TrainingError(
                 f"{name} is not the file that the model's passport names: the artifact was changed; train it again."

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,9 @@ import numpy as np
 import openvino  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from training.cpu import multiplies_bfloat16
 from training.errors import TrainingError
+from training.evaluate.artifact import INT8
 from training.evaluate.scores import Answers
 from training.split import Split
 from training.transform import Preprocessing, open_rgb, to_array
@@ -28,11 +30,14 @@ class Network:
     temperature: float
     threshold: float | None  # confidence below which the answer is "none of these"
     record: dict[str, Any]
-    compiled: Any  # openvino.CompiledModel
+    compiled: Mapping[str, Any]  # openvino.CompiledModel by the precision in which it may be served; float32 first
 
 
 def load(folder: Path) -> Network:
-    """Compile the network for the CPU in float32, the arithmetic that is served."""
+    """Compile the network for the CPU in each precision that it offers and this machine multiplies.
+
+    int8 is among them wherever it is offered: every processor has it, if not the instructions that make it fast.
+    """
     try:
         record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if record["format"] != 1:
@@ -40,34 +45,50 @@ def load(folder: Path) -> Network:
         classes, how = tuple(record["classes"]), Preprocessing.from_dict(record["preprocessing"])
         temperature = float(record.get("temperature", 1.0))
         threshold = float(record["abstain"]["threshold"]) if record.get("abstain") else None
+        int8 = bool(record.get("exports", {}).get("int8", {}).get("accepted"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TrainingError(f"model.json of the model is broken ({error!r}).") from None
     if not 0 < temperature < math.inf:
         raise TrainingError(f"model.json of the model is broken: a temperature must be above 0, not {temperature}.")
-    try:
-        compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    except RuntimeError as error:
-        raise TrainingError(f"OpenVINO cannot load model.xml: {error}.") from None
+    compiled = {"float32": _compile(folder / "model.xml", "f32")}
+    if multiplies_bfloat16():
+        compiled["bfloat16"] = _compile(folder / "model.xml", "bf16")
+    if int8:
+        compiled["int8"] = _compile(folder / INT8[0], "f32")  # of what stays in floating point
     return Network(classes, how, temperature, threshold, record, compiled)
 
 
-def answer(network: Network, split: Split) -> Answers:
-    """Return the network's answers for every image of `split`; the logits are looked at batch by batch."""
+def _compile(file: Path, hint: str) -> Any:
+    try:
+        return openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    except RuntimeError as error:
+        raise TrainingError(f"OpenVINO cannot load {file.name}: {error}.") from None
+
+
+def answer(network: Network, split: Split) -> dict[str, Answers]:
+    """Return the answers of each precision for every image of `split`; the logits are looked at batch by batch."""
     if split.classes != network.classes:
         raise TrainingError(_difference(network.classes, split.classes))
     labels = np.array([sample.label for sample in split.samples], np.int64)
-    parts, start = [], 0
+    parts: dict[str, list[Answers]] = {precision: [] for precision in network.compiled}
+    start = 0
     for batch in _batches(network.how, split):
-        logits = network.compiled(batch)[0]  # [batch, classes]
-        if logits.shape != (len(batch), len(network.classes)):
-            raise TrainingError(
-                f"The model answers {list(logits.shape)} for {len(batch)} images of {len(network.classes)} classes."
+        for precision, compiled in network.compiled.items():
+            logits = _logits(compiled, batch, len(network.classes))
+            parts[precision].append(
+                Answers.from_logits(logits, labels[start : start + len(batch)], network.temperature)
             )
-        if not np.isfinite(logits).all():
-            raise TrainingError("The model answers with infinite or undefined numbers; it cannot be used.")
-        parts.append(Answers.from_logits(logits, labels[start : start + len(batch)], network.temperature))
         start += len(batch)
-    return Answers.join(parts)
+    return {precision: Answers.join(some) for precision, some in parts.items()}
+
+
+def _logits(compiled: Any, batch: NDArray[np.float32], classes: int) -> NDArray[Any]:
+    logits: NDArray[Any] = compiled(batch)[0]  # [batch, classes]
+    if logits.shape != (len(batch), classes):
+        raise TrainingError(f"The model answers {list(logits.shape)} for {len(batch)} images of {classes} classes.")
+    if not np.isfinite(logits).all():
+        raise TrainingError("The model answers with infinite or undefined numbers; it cannot be used.")
+    return logits
 
 
 def _difference(known: tuple[str, ...], tested: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,21 +35,25 @@ def evaluate(paths: Paths) -> None:
     output = paths.processing_output("evaluation")
     output.mkdir(parents=True, exist_ok=True)
     report = summarize(answers, split, loaded, passport)
-    draw(output / "figures", answers, report["per_class"])
-    page = render(report, answers, split, loaded.record, output / "figures" / "confusion.png")
+    exact = answers["float32"]
+    draw(output / "figures", exact, report["per_class"])
+    page = render(report, exact, split, loaded.record, output / "figures" / "confusion.png")
     (output / "report.html").write_text(page, encoding="utf-8", errors="replace")  # names may hold what UTF-8 cannot
     # Last: whoever sees evaluation.json sees everything.
     (output / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(" ".join(f"test_{name}={metric['value']:.6f}" for name, metric in report["metrics"].items()), flush=True)
 
 
-def summarize(answers: scores.Answers, split: Split, loaded: network.Network, passport: Passport) -> dict[str, Any]:
-    """Return the content of evaluation.json."""
+def summarize(
+    found: Mapping[str, scores.Answers], split: Split, loaded: network.Network, passport: Passport
+) -> dict[str, Any]:
+    """Return the content of evaluation.json; `found` has the answers by precision, and float32's are looked into."""
+    answers, precisions = found["float32"], _precisions(found)
     rows = scores.per_class(answers, split.classes)
     pairs = scores.confusions(answers)[:PAIRS]
     return {
         "format": 1,
-        "metrics": {name: {"value": value} for name, value in _metrics(answers, rows).items()},
+        "metrics": {name: {"value": value} for name, value in _metrics(answers, rows, precisions).items()},
         "test_samples": len(split),
         "classes": list(split.classes),
         "per_class": rows,
@@ -59,15 +64,30 @@ def summarize(answers: scores.Answers, split: Split, loaded: network.Network, pa
         "abstain": _abstain(answers, loaded.threshold),
         "samples": _samples(answers, split),
         "model": {key: loaded.record.get(key) for key in _OF_MODEL},
+        "precisions": precisions,
         "passport": asdict(passport),
     }
 
 
-def _metrics(answers: scores.Answers, rows: list[dict[str, Any]]) -> dict[str, float]:
+def _precisions(found: Mapping[str, scores.Answers]) -> dict[str, dict[str, float]]:
+    rights = {precision: answers.right for precision, answers in found.items()}
+    return {
+        precision: {
+            "accuracy": float(right.mean()),
+            "accuracy_lower": scores.interval(int(right.sum()), len(right))[0],
+        }
+        for precision, right in rights.items()
+    }
+
+
+def _metrics(
+    answers: scores.Answers, rows: list[dict[str, Any]], precisions: dict[str, dict[str, float]]
+) -> dict[str, float]:
+    """Return float32's numbers, and what is sure in whichever precision it will be served."""
     right = answers.right
     return {
-        "accuracy": float(right.mean()),
-        "accuracy_lower": scores.interval(int(right.sum()), len(right))[0],
+        **precisions["float32"],
+        "served_accuracy_lower": min(one["accuracy_lower"] for one in precisions.values()),
         "top5_accuracy": scores.top_accuracy(answers, 5),
         "macro_f1": scores.macro_f1(answers, rows),
         "worst_classes_recall": scores.worst_classes_recall(rows),
