@@ -1,25 +1,27 @@
 """What the endpoint answered, believed only after a look."""
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from classify.errors import BadAnswer
 
 _SLACK = 0.01  # by which float32 probabilities, perhaps rounded, may miss a sum of one
+_TIMINGS = ("queue_ms", "decode_ms", "model_ms")
+_DAY = 86_400_000.0  # milliseconds
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """`probabilities[i]` belongs to `classes[i]`; `model` is the package's ARN, or empty where nobody named it.
 
     `threshold` is the best probability below which the picture shows none of the classes; None: there is none.
+    `timings` are the server's own, in milliseconds.
     """
 
     probabilities: list[float]
     classes: list[str]
     model: str
     threshold: float | None
+    timings: dict[str, float]
 
     @property
     def label(self) -> str | None:
@@ -54,7 +56,13 @@ def parse(body: bytes) -> Answer:
     threshold: Any = answer.get("threshold")  # absent where the endpoint still runs an older image
     if threshold is not None and not _is_share(threshold):
         raise _bad("has a threshold that is no number from 0 to 1")
-    return Answer(probabilities, classes, model or "", threshold)
+    return Answer(probabilities, classes, model or "", threshold, _timings(answer.get("timings")))
+
+
+def _timings(value: Any) -> dict[str, float]:
+    """Those that are times; the answer is no worse without them, and an older image does not give them."""
+    given = value if isinstance(value, dict) else {}
+    return {name: given[name] for name in _TIMINGS if _is_time(given.get(name))}
 
 
 def _are_classes(value: Any) -> bool:
@@ -75,6 +83,10 @@ def _are_probabilities(value: Any, count: int) -> bool:
 def _is_share(value: Any) -> bool:
     """The comparison is false for NaN, and needs no conversion that a huge integer would break."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _DAY
 
 
 def _bad(what: str) -> BadAnswer:

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from threading import Thread
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -13,8 +12,7 @@ _RESERVE = 0.5  # seconds in which to write the answer before Lambda ends the sa
 _UNKNOWN = 25.0  # seconds, where the context does not tell
 
 
-@dataclass(frozen=True)
-class Deadline:
+class Deadline(NamedTuple):
     """`at` in seconds of time.monotonic()."""
 
     at: float

@@ -5,8 +5,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from classify.errors import InvalidRequest
 from classify.pictures import too_large
@@ -18,8 +17,7 @@ _MOST = 1000  # predictions
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """`source`: one of SOURCES; `value`: the URL or URI as text, the image as bytes; `top_k`: None for the default."""
 
     source: str
@@ -60,7 +58,7 @@ def _from_http(event: Mapping[str, Any], max_bytes: int) -> Request:
     top_k = _top_k_of_query(event.get("queryStringParameters"))
     if kind in ("", "application/json"):
         request = _from_fields(_json(body), max_bytes)
-        return replace(request, top_k=request.top_k or top_k)
+        return request._replace(top_k=request.top_k or top_k)
     if kind.startswith("image/") or kind in ("application/octet-stream", "application/x-image"):
         return Request("image", body, top_k)
     raise InvalidRequest(

@@ -1,5 +1,6 @@
 """Reads the error answers of S3 and of SageMaker's runtime; pure, so that each can be looked at alone."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,10 @@ from classify.errors import (
     UnsupportedImage,
 )
 from classify.pictures import SEND
+from classify.runtime import Answer
 
 _THROTTLED = ("ThrottlingException", "ThrottledException", "Throttling", "TooManyRequestsException", "SlowDown")
+_LATE = ("InvalidSignatureException", "RequestExpired")  # the signature of a sandbox that was frozen on its way
 _BUSY = "The model has too much to do; try again in a moment."
 _BROKEN = "The model could not answer; try again, and look at the endpoint's log if that does not help."
 
@@ -26,14 +29,10 @@ class Unforeseen(Exception):
     """AWS said something that this function's own deployment has caused; for the log, not for the caller."""
 
 
-def _read(response: Mapping[str, Any]) -> tuple[str, str, int]:
-    error = response.get("Error", {})
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return str(error.get("Code", "")), str(error.get("Message", "")), int(status)
-
-
 def of_s3(response: Mapping[str, Any]) -> Problem:
-    code, _, status = _read(response)
+    """From botocore's ClientError.response."""
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if status == 416:  # no first byte in an object without bytes
         return NotAnImage(f"The object is empty. {SEND}")
     if status in (403, 404):
@@ -44,18 +43,40 @@ def of_s3(response: Mapping[str, Any]) -> Problem:
     )
 
 
-def of_endpoint(response: Mapping[str, Any]) -> Exception:
-    """A Problem, or Unforeseen for what no caller can help."""
-    code, message, status = _read(response)
+def of_endpoint(answer: Answer) -> Exception:
+    """A Problem, or Unforeseen for what no caller can help; its cause holds what the service said, for the log."""
+    fields = _fields(answer.body)
+    # As botocore reads it: the header before the body, and no more than the name.
+    code = (answer.error_type or str(fields.get("__type") or fields.get("code") or "")).split(":")[0].split("#")[-1]
+    message = str(fields.get("message") or fields.get("Message") or "")
+    said = Unforeseen(f"{code} ({answer.status}): {message}")
+    problem = _of_service(code, message, answer.status, fields.get("OriginalStatusCode"))
+    if problem is None:
+        return said
+    problem.__cause__ = said
+    return problem
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _of_service(code: str, message: str, status: int, original: Any) -> Problem | None:
     if code == "ModelError":
-        return _of_container(int(response.get("OriginalStatusCode") or 0))
+        return _of_container(original if isinstance(original, int) else 0)
     if code == "ValidationError" and "not found" in message.lower():
         return NoModel("No model is released yet: run the training pipeline, then approve the model package it makes.")
     if code in _THROTTLED or status == 429:
         return EndpointThrottled(_BUSY, again=True)
     if status >= 500:
         return EndpointUnavailable(_BROKEN, again=True)
-    return Unforeseen(f"{code} ({status}): {message}")
+    if code in _LATE and "expired" in message.lower():
+        return EndpointUnavailable(_BROKEN, again=True)  # each attempt is signed anew
+    return None
 
 
 def _of_container(status: int) -> Problem:

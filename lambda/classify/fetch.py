@@ -9,7 +9,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import cast
 
@@ -18,7 +17,7 @@ from classify.deadline import Deadline
 from classify.errors import FetchFailed, FetchTimeout, UrlRefused
 from classify.pictures import too_large
 from classify.urls import Place, parse
-from classify.wire import Wire
+from classify.wire import Wire, tls
 
 _REDIRECTS = 3
 _ADDRESSES = 4  # tried for one name
@@ -36,13 +35,6 @@ def _connect(address: str, timeout: float) -> socket.socket:
     return socket.create_connection((address, 443), timeout)
 
 
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
 @dataclass(frozen=True)
 class Fetcher:
     """The fields are a seam for tests, which play the name server and the network; which addresses count as public
@@ -50,7 +42,7 @@ class Fetcher:
 
     resolve: Callable[[str], list[str]] = _resolve
     connect: Callable[[str, float], socket.socket] = _connect
-    tls: Callable[[], ssl.SSLContext] = field(default=_tls)
+    tls: Callable[[], ssl.SSLContext] = field(default=tls)
 
     def fetch(self, url: str, max_bytes: int, deadline: Deadline) -> bytes:
         """The body behind `url`; raises UrlRefused, FetchFailed, FetchTimeout or TooLarge."""

@@ -1,14 +1,13 @@
 """Event in, answer out: always a value, within the time that Lambda gives, never an exception."""
 
 import json
+import os
 import time
-import traceback
 from typing import Any
 
-from classify import events, logic
+from classify import events, logic, runtime
 from classify.deadline import Deadline
 from classify.errors import INTERNAL, OUTCOMES, Outcome, Problem
-from classify.fetch import Fetcher
 from classify.settings import Settings
 
 _OK = Outcome("ok", 200)
@@ -16,16 +15,16 @@ _OK = Outcome("ok", 200)
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
     """Lambda's entry point. Direct callers get the JSON value, the HTTP API the same as a body with its status."""
-    return respond(event, context, Fetcher())
+    return respond(event, context, logic.fetch)
 
 
-def respond(event: Any, context: Any, fetcher: Fetcher) -> dict[str, Any]:
-    """As `handler`, with a fetcher that tests may bring."""
+def respond(event: Any, context: Any, fetch: logic.Fetch) -> dict[str, Any]:
+    """As `handler`, with a way to fetch that tests may bring."""
     started = time.monotonic()
     request_id = str(getattr(context, "aws_request_id", ""))
     error: Exception | None = None
     try:
-        outcome, value = _OK, _classify(event, Deadline.of(context), fetcher)
+        outcome, value = _OK, _classify(event, Deadline.of(context), fetch)
     except Exception as problem:
         outcome, value, error = *_refusal(problem), problem
     value["request_id"] = request_id
@@ -33,16 +32,17 @@ def respond(event: Any, context: Any, fetcher: Fetcher) -> dict[str, Any]:
     return _http(outcome, value) if events.is_http(event) else value
 
 
-def _classify(event: Any, deadline: Deadline, fetcher: Fetcher) -> dict[str, Any]:
+def _classify(event: Any, deadline: Deadline, fetch: logic.Fetch) -> dict[str, Any]:
     settings = Settings.from_environment()
     request = events.parse(event, settings.max_bytes)
-    answer = logic.classify(request, settings, deadline, fetcher)
+    answer, timings = logic.classify(request, settings, deadline, fetch)
     return {
         "probabilities": answer.probabilities,
         "predictions": answer.predictions(request.top_k or settings.top_k),
         "label": answer.label,
         "threshold": answer.threshold,
         "model": answer.model,
+        "timings": timings,
     }
 
 
@@ -71,11 +71,22 @@ def _log(request_id: str, outcome: Outcome, seconds: float, error: Exception | N
         "milliseconds": round(1000 * seconds, 1),
     }
     if error is not None:
-        whole = traceback.format_exception(error) if outcome.status >= 500 else _chain(error)
-        line["error"] = "".join(whole)
+        line["error"] = _traceback(error) if outcome.status >= 500 else " <- ".join(_chain(error))
     print(json.dumps(line), flush=True)
 
 
 def _chain(error: BaseException) -> list[str]:
-    cause = [" <- ", *_chain(error.__cause__)] if error.__cause__ else []
+    cause = _chain(error.__cause__) if error.__cause__ else []
     return [f"{type(error).__name__}: {error}", *cause]
+
+
+def _traceback(error: BaseException) -> str:
+    import traceback  # a good answer needs none
+
+    return "".join(traceback.format_exception(error))
+
+
+if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
+    # While Lambda starts a sandbox it gives it more of a CPU than this function's memory buys later, and with
+    # provisioned concurrency nobody waits for it.
+    runtime.prepare()

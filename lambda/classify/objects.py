@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection
 
-from classify import aws
 from classify.deadline import Deadline
 from classify.errors import FetchTimeout, InvalidRequest, S3Refused
 
@@ -18,9 +17,15 @@ def read(uri: str, allowed: Collection[str], max_bytes: int, deadline: Deadline)
     if not inside or {".", ".."} & set(key.split("/")):
         raise S3Refused("Pictures are not read from there; use a bucket and a prefix that the stack allows.")
     try:
-        return deadline.bound(lambda: aws.read_object(bucket, key, max_bytes))
+        return deadline.bound(lambda: _get(bucket, key, max_bytes))
     except TimeoutError as error:
         raise FetchTimeout("S3 took too long; try again.") from error
+
+
+def _get(bucket: str, key: str, max_bytes: int) -> bytes:
+    from classify import aws  # boto3: within the deadline too
+
+    return aws.read_object(bucket, key, max_bytes)
 
 
 def _parse(uri: str) -> tuple[str, str]:

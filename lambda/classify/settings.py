@@ -1,13 +1,11 @@
 """What the stack tells this function through its environment."""
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import NamedTuple, Self
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """`allowed_s3_prefixes`: `bucket/folder/`, each ending in a slash; `max_bytes`: of one picture."""
 
     endpoint_name: str

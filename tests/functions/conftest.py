@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from classify import aws
+from classify.runtime import Runtime as Connection
 from classify.settings import Settings
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -77,11 +78,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
         monkeypatch.setenv(name, value)
     _forget()
     yield monkeypatch
+    Connection.of_environment().close()
     _forget()
 
 
 def _forget() -> None:
-    for remembered in (aws._s3, aws._runtime, Settings.from_environment):
+    for remembered in (aws._s3, Connection.of_environment, Settings.from_environment):
         remembered.cache_clear()
 
 

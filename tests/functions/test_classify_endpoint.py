@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 import pytest
-from classify import aws, faults
+from classify import faults
 from classify.handler import handler
+from classify.runtime import Answer
 
 from tests.functions.worlds import PNG, Context, Reply, Runtime, base64_of, probabilities
 
@@ -139,12 +140,6 @@ def test_the_log_tells_what_the_caller_does_not(runtime: Runtime, capsys: pytest
     assert line["code"] == "endpoint_unavailable"
 
 
-def test_clients_are_made_once_a_sandbox(runtime: Runtime) -> None:
-    handler(PICTURE, Context())
-    handler(PICTURE, Context())
-    assert aws._runtime.cache_info().misses == 1
-
-
 def test_an_error_answer_of_an_unknown_shape_is_read_all_the_same() -> None:
-    assert isinstance(faults.of_endpoint({}), faults.Unforeseen)
+    assert isinstance(faults.of_endpoint(Answer(400, "", b"")), faults.Unforeseen)
     assert str(faults.of_s3({})).startswith("S3 could not give the object")

@@ -19,7 +19,10 @@ def ask(event: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
 def test_json_is_answered_as_a_direct_call_is(runtime: Runtime) -> None:
     event = {"image": base64_of(PNG), "top_k": 2}
     status, body, headers = ask(http(json.dumps(event), "application/json; charset=utf-8"))
-    assert (status, body) == (200, handler(event, Context()))
+    direct = handler(event, Context())
+    assert status == 200
+    assert body.pop("timings").keys() == direct.pop("timings").keys()
+    assert body == direct
     assert headers == {"content-type": "application/json", "cache-control": "no-store"}
 
 

@@ -137,6 +137,7 @@ class Runtime:
 
     replies: list[Reply] = field(default_factory=lambda: [probabilities(0.1, 0.7, 0.2)])
     calls: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    peers: list[tuple[str, int]] = field(default_factory=list)  # of each call; the same for one connection
     over: threading.Event = field(default_factory=threading.Event)
 
     def reply(self) -> Reply:
@@ -148,12 +149,19 @@ class Runtime:
         world = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            wbufsize = -1  # head and body in one packet
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                world.peers.append(self.client_address)
                 world.calls.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
                 reply = world.reply()
                 world.over.wait(reply.delay)
-                if reply.status is not None:
+                if reply.status is None:
+                    self.close_connection = True
+                else:
                     self._answer(reply)
 
             def _answer(self, reply: Reply) -> None:
