@@ -48,6 +48,7 @@ class PipelineStack(cdk.Stack):
             inference_image=images.inference.image_uri,
             model_group=data.model_package_group_name,
             approval_status=settings.approval_status,
+            runtime=settings.hosting.runtime,
         )
         role = pipeline_role(self, settings=settings, data=data, images=images, jobs=jobs, job_role=jobs_role)
         pipeline = sagemaker.CfnPipeline(

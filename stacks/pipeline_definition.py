@@ -33,8 +33,10 @@ class Branch:
 BRANCHES = tuple(Branch(spot=spot, tuned=tuned) for tuned in (False, True) for spot in (False, True))
 
 
-def pipeline_definition(jobs: Jobs, *, inference_image: str, model_group: str, approval_status: str) -> dict[str, Any]:
-    """The whole definition; strings in it may be CloudFormation tokens."""
+def pipeline_definition(
+    jobs: Jobs, *, inference_image: str, model_group: str, approval_status: str, runtime: str
+) -> dict[str, Any]:
+    """The whole definition; strings in it may be CloudFormation tokens. `runtime` is what will serve the models."""
     steps = [_prepare(jobs)]
     for branch in BRANCHES:
         register = registration(
@@ -44,7 +46,7 @@ def pipeline_definition(jobs: Jobs, *, inference_image: str, model_group: str, a
     return {
         "Version": "2020-12-01",
         "Metadata": {},
-        "Parameters": parameters(jobs.settings, approval_status),
+        "Parameters": parameters(jobs.settings, approval_status, runtime),
         "Steps": steps,
     }
 

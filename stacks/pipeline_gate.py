@@ -7,19 +7,25 @@ from stacks.pipeline_language import Step, compare, condition, execution_id, get
 from stacks.pipeline_retries import SERVICE_RETRIES
 
 
+_MISSED = (
+    "Not registered. On the test split, in the least accurate precision that may be served, the lower end of the "
+    "accuracy's 95 % interval is "
+)
+
+
 def _evaluated(suffix: str, path: str) -> dict[str, Any]:
     return read(f"Evaluate{suffix}", "Evaluation", path)
 
 
 def gate(suffix: str, register: Step) -> Step:
     """The step that goes on with `register` when Evaluate has found enough, and else says what it has found."""
-    accuracy = _evaluated(suffix, "metrics.accuracy_lower.value"), get("Parameters.AccuracyThreshold")
+    accuracy = _evaluated(suffix, "metrics.served_accuracy_lower.value"), get("Parameters.AccuracyThreshold")
     worst = _evaluated(suffix, "metrics.worst_classes_recall.value"), get("Parameters.WorstClassesThreshold")
     enough = [compare("GreaterThanOrEqualTo", *accuracy), compare("GreaterThanOrEqualTo", *worst)]
     # The language knows no if inside a text, so both numbers stand beside what they should have reached.
     reason = join(
         "",
-        *("Not registered. On the test split, the lower end of the accuracy's 95 % interval is ", accuracy[0]),
+        *(_MISSED, accuracy[0]),
         *(" (AccuracyThreshold asks for ", accuracy[1], "), the mean recall of the ten worst classes ", worst[0]),
         *(" (WorstClassesThreshold asks for ", worst[1], "). Look at report.html of the Evaluate step; train longer, "),
         "on more data, or lower the threshold that was missed.",

@@ -11,8 +11,9 @@ from training.hyperparameters import Hyperparameters
 _TYPES = {str: "String", int: "Integer", float: "Float"}
 
 
-def parameters(settings: TrainingSettings, approval_status: str) -> list[dict[str, Any]]:
-    """All of them, each but DataManifest with a default."""
+def parameters(settings: TrainingSettings, approval_status: str, runtime: str) -> list[dict[str, Any]]:
+    """All of them, each but DataManifest with a default; that of Runtime is what the stage serves with."""
+    of_stage = {"runtime": runtime}
     return [
         {"Name": "DataManifest", "Type": "String"},
         _parameter("InstanceType", settings.instance_type, settings.instance_types),
@@ -20,7 +21,10 @@ def parameters(settings: TrainingSettings, approval_status: str) -> list[dict[st
         _parameter("Spot", "false", ("true", "false")),
         _parameter("TuneTrials", 0),
         _parameter("Duplicates", "fail", ("fail", "remove", "report")),
-        *(_parameter(_title(each.name), each.default, each.metadata["choices"]) for each in _settable()),
+        *(
+            _parameter(_title(each.name), of_stage.get(each.name, each.default), each.metadata["choices"])
+            for each in _settable()
+        ),
         _parameter("AccuracyThreshold", settings.accuracy_threshold),
         _parameter("WorstClassesThreshold", settings.worst_classes_threshold),
         _parameter("ApprovalStatus", approval_status, ("Approved", "PendingManualApproval", "Rejected")),

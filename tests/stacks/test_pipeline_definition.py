@@ -131,7 +131,8 @@ def test_the_gate_wants_the_intervals_lower_end_and_the_worst_classes_to_reach_t
 ) -> None:
     metrics = {
         "accuracy": {"value": 0.99},
-        "accuracy_lower": {"value": lower},
+        "accuracy_lower": {"value": 0.98},
+        "served_accuracy_lower": {"value": lower},
         "worst_classes_recall": {"value": worst},
     }
     report = {f"Steps.Evaluate{suffix}.PropertyFiles.Evaluation": {"metrics": metrics}}

@@ -16,6 +16,7 @@ from kennel.rehearsal.seams import CoverageRow
 _NAMES = {
     "accuracy": "Accuracy",
     "accuracy_lower": "Lower end of its 95 % interval",
+    "served_accuracy_lower": "The same in the least accurate precision served",
     "worst_classes_recall": "Mean recall of the ten worst classes",
     "uncalibrated_error": "The same before calibration",
     "top5_accuracy": "Right class among the best five",
