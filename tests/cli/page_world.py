@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests  # type: ignore[import-untyped]
+import requests
 
 from kennel.page import Target, served
 from kennel.rehearsal.seams import FunctionAnswer, FunctionCall

@@ -20,7 +20,7 @@ async function ask(prepare) {
     if (mine.signal.aborted) return;
     await answered(question, mine.signal);
   } catch (error) {
-    if (!mine.signal.aborted) showError(error instanceof TypeError ? "The page's server does not answer: is `kennel` still running?" : error.message);
+    if (!mine.signal.aborted) showError(error.message);
   } finally {
     if (!mine.signal.aborted) at("answer").ariaBusy = "false";
   }
@@ -28,26 +28,34 @@ async function ask(prepare) {
 
 async function answered({ body, type, source, value, shown }, signal) {
   const started = performance.now();
-  const response = await fetch("classify", { method: "POST", body, headers: { "Content-Type": type }, signal });
-  const raw = await response.text();
+  const response = await call("classify", { method: "POST", body, headers: { "Content-Type": type }, signal });
+  const answer = await json(response);
   const total = performance.now() - started;
-  const answer = JSON.parse(raw);
   const invoke = Number(/invoke;dur=([\d.]+)/.exec(response.headers.get("Server-Timing"))?.[1] ?? 0);
-  if (answer.error) showError(answer.error.message, answer.error.code);
-  else showAnswer(answer);
-  if (response.ok) showHops(total, invoke, answer.timings);
+  if (answer?.error) showError(answer.error.message, answer.error.code);
+  else if (answer?.predictions?.length) showAnswer(answer);
+  else showError("The function's answer names no classes.");
+  if (response.ok) showHops(total, invoke, answer?.timings);
   const query = new URLSearchParams({ source, value, type });
-  const snippets = await (await fetch(`snippets?${query}`, { signal })).json();
+  const snippets = await json(await call(`snippets?${query}`, { signal }));
   showCode({ ...snippets, Request: JSON.stringify(shown, null, 2), Answer: JSON.stringify(answer, null, 2) });
 }
 
-const askFile = (file) => ask(async () => {
+const call = (address, options) => fetch(address, options).catch(() => {
+  throw new Error("The page's server does not answer: is `kennel` still running?");
+});
+
+const json = (response) => response.json().catch(() => {
+  throw new Error("The function answered something else than JSON.");
+});
+
+const askFile = (file, count = 1) => ask(async () => {
   at("invitation").hidden = true;
   at("address").value = "";
   const size = await preview(file, at("photo"));
   if (!size) at("invitation").hidden = false;
   const { body, name, note } = await fit(file, at("photo"), size, await about);
-  at("note").textContent = note;
+  at("note").replaceChildren(...(count > 1 ? [`Of ${count} photos this is the first. `] : []), ...note);
   const type = body.type.startsWith("image/") ? body.type : "application/octet-stream";
   const shown = { image: `(${body.size.toLocaleString("en")} bytes of ${name} in base64)` };
   return { body, type, source: "image", value: name, shown };
@@ -65,7 +73,7 @@ const askAddress = (address) => ask(async () => {
 function take(data) {
   const [file] = data.files;
   const address = (data.getData("text/uri-list") || data.getData("text/plain")).trim().split("\n")[0];
-  if (file) askFile(file);
+  if (file) askFile(file, data.files.length);
   else if (/^(https?|s3):\/\//.test(address)) {
     at("address").value = address;
     askAddress(address);
@@ -80,14 +88,15 @@ at("file").addEventListener("change", (event) => {
 });
 at("by-address").addEventListener("submit", (event) => {
   event.preventDefault();
-  const address = at("address").value.trim();
-  if (address) askAddress(address);
+  askAddress(at("address").value.trim());
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   at("drop").classList.add("over");
 });
-document.addEventListener("dragleave", (event) => event.relatedTarget ?? at("drop").classList.remove("over"));
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) at("drop").classList.remove("over"); // it left the window
+});
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   at("drop").classList.remove("over");
@@ -97,7 +106,12 @@ document.addEventListener("paste", (event) => {
   if (event.target.id !== "address" && take(event.clipboardData)) event.preventDefault();
 });
 at("copy").addEventListener("click", async () => {
-  await navigator.clipboard.writeText(at("code").textContent);
-  at("copy").textContent = "Copied";
+  try {
+    await navigator.clipboard.writeText(at("code").textContent);
+    at("copy").textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(at("code"));
+    at("copy").textContent = "Selected";
+  }
   setTimeout(() => (at("copy").textContent = "Copy"), 1500);
 });

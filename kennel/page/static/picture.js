@@ -20,18 +20,18 @@ export async function preview(file, image) {
 /** Return {body, name, note}: the file itself, or a JPEG of it where it has too many bytes or pixels. */
 export async function fit(file, image, size, limits) {
   const name = file.name || "photo";
+  if (!(await readable(file))) throw new Error(`${name} is empty, or nothing that a browser can read.`);
   const pixels = size ? size[0] * size[1] : 0;
-  if (file.size <= limits.max_bytes && pixels <= limits.max_pixels) return { body: file, name, note: "" };
+  if (file.size <= limits.max_bytes && pixels <= limits.max_pixels) return { body: file, name, note: [] };
   if (!size) throw new Error(`${name} has ${megabytes(file)}; a request holds ${(limits.max_bytes / 1e6).toFixed(1)} MB, and this browser cannot read it to make it smaller.`);
   let longest = LONGEST;
   let body = await drawn(image, size, longest);
   while (body.size > limits.max_bytes) body = await drawn(image, size, (longest /= 2));
-  const before = `${(pixels / 1e6).toFixed(0)} megapixels and ${megabytes(file)}`;
-  return {
-    body,
-    name: name.replace(/(\.[^.]*)?$/, "-smaller.jpg"),
-    note: `Made smaller in this browser: from ${before} to ${longest} pixels on the longer side and ${megabytes(body)}.`,
-  };
+  const smaller = name.replace(/(\.[^.]*)?$/, "-smaller.jpg");
+  const before = `${(pixels / 1e6).toFixed(1)} megapixels and ${megabytes(file)}`;
+  const after = `at most ${longest} pixels a side and ${megabytes(body)}`;
+  const note = [`Made smaller in this browser, from ${before} to ${after}. `, download(body, smaller)];
+  return { body, name: smaller, note };
 }
 
 async function drawn(image, [width, height], longest) {
@@ -46,6 +46,15 @@ async function drawn(image, [width, height], longest) {
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
   return new Promise((resolve, reject) =>
     canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("This browser could not make the photo smaller."))), "image/jpeg", 0.92));
+}
+
+/** Folders can be dropped too, and say only so. */
+const readable = (file) => file.slice(0, 1).arrayBuffer().then((start) => start.byteLength > 0, () => false);
+
+function download(body, name) {
+  const link = document.createElement("a");
+  Object.assign(link, { href: URL.createObjectURL(body), download: name, textContent: "Keep the smaller one" });
+  return link;
 }
 
 const megabytes = (file) => `${(file.size / 1e6).toFixed(1)} MB`;

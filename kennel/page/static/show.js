@@ -18,11 +18,18 @@ function bar(className, left, width) {
   return track;
 }
 
+/** Two shares with as many digits as tell them apart. */
+function apart(one, other) {
+  let digits = 1;
+  while (digits < 15 && (100 * one).toFixed(digits) === (100 * other).toFixed(digits)) digits++;
+  return [one, other].map((share) => `${(100 * share).toFixed(digits)} %`);
+}
+
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`;
 
 export function clear() {
-  for (const id of ["verdict", "classes", "model", "note", "hops", "hops-note"]) at(id).replaceChildren();
+  for (const id of ["verdict", "classes", "model", "note", "hops"]) at(id).replaceChildren();
   for (const id of ["time", "again", "empty"]) at(id).hidden = true;
 }
 
@@ -33,16 +40,19 @@ export function showError(message, code) {
 
 export function showAnswer(answer) {
   const [best] = answer.predictions;
-  const unsure = answer.label === null;
-  const sure = answer.label ?? best.label; // an older function names no label
-  at("verdict").replaceChildren(
-    unsure ? make("p", "best", "None of these") : make("p", "best", sure, " ", make("small", "", percent(best.probability))),
-    ...(unsure ? [make("p", "why", `At best ${best.label} with ${percent(best.probability)}; the model asks for ${percent(answer.threshold)}.`)] : []),
-  );
+  const unsure = answer.label === null; // an older function names no label
+  at("verdict").replaceChildren(...(unsure ? noneOfThese(best, answer.threshold) : [headline(best.label, percent(best.probability))]));
   at("classes").className = unsure ? "classes unsure" : "classes";
   at("classes").replaceChildren(...answer.predictions.map((one) =>
     make("li", "", make("span", "", one.label), make("span", "share", percent(one.probability)), bar("bar", 0, one.probability))));
   at("model").textContent = answer.model ? `Answered by ${answer.model}` : "";
+}
+
+const headline = (label, share) => make("p", "best", label, " ", make("small", "", share));
+
+function noneOfThese(best, threshold) {
+  const [share, least] = apart(best.probability, threshold);
+  return [make("p", "best", "None of these"), make("p", "why", `At best ${best.label} with ${share}; the model asks for ${least}.`)];
 }
 
 /** [name, milliseconds] of each hop in the order of the way. Each is what that hop alone took. */
@@ -51,7 +61,7 @@ export function hopsOf(total, invoke, timings) {
   const inside = (queue ?? 0) + (decode ?? 0) + (model ?? 0);
   const hops = [
     ["Browser ↔ page", total - invoke],
-    [endpoint === undefined ? "Page ↔ function and model" : "Page ↔ function", invoke - (fetched ?? 0) - (endpoint ?? 0)],
+    [endpoint === undefined ? "Page ↔ function and all behind it" : "Page ↔ function", invoke - (fetched ?? 0) - (endpoint ?? 0)],
     ["Fetching the photo", fetched],
     [inside ? "Function ↔ endpoint" : "Function ↔ endpoint and model", endpoint === undefined ? undefined : endpoint - inside],
     ["Waiting for its turn", queue],
@@ -62,15 +72,16 @@ export function hopsOf(total, invoke, timings) {
 }
 
 export function showHops(total, invoke, timings) {
+  const hops = hopsOf(total, invoke, timings);
+  const whole = hops.reduce((sum, [, took]) => sum + took, 0);
   let gone = 0;
-  const rows = hopsOf(total, invoke, timings).map(([name, took]) => {
-    const row = make("li", "", make("span", "what", name), bar("track", gone / total, took / total), make("span", "took", milliseconds(took)));
+  const rows = hops.map(([name, took]) => {
+    const row = make("li", "", make("span", "what", name), bar("track", gone / whole, took / whole), make("span", "took", milliseconds(took)));
     gone += took;
     return row;
   });
   rows.push(make("li", "total", make("span", "what", "Altogether"), make("span", "track"), make("span", "took", milliseconds(total))));
   at("hops").replaceChildren(...rows);
-  at("hops-note").textContent = timings ? "" : "This stage's function is of an older release, which tells no times of its own.";
   at("time").hidden = false;
 }
 
