@@ -4,6 +4,7 @@ import typer
 
 from kennel.commands.compare import compare
 from kennel.commands.invoke import invoke
+from kennel.commands.loadtest import loadtest
 from kennel.commands.rehearse import rehearse
 from kennel.commands.status import status
 from kennel.commands.train import train
@@ -20,5 +21,5 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (rehearse, upload, train, compare, verify, invoke, status):
+for command in (rehearse, upload, train, compare, verify, loadtest, invoke, status):
     app.command()(command)

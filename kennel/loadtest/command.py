@@ -1,0 +1,132 @@
+"""`kennel loadtest`, from the question to the file."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kennel.aws import client
+from kennel.console import Display
+from kennel.errors import KennelError
+from kennel.loadtest import record
+from kennel.loadtest.deployed import deployed
+from kennel.loadtest.load import Plan
+from kennel.loadtest.local import local
+from kennel.loadtest.outcome import Load
+from kennel.loadtest.pictures import pictures
+from kennel.loadtest.search import search
+from kennel.loadtest.subject import Subject
+
+_ROOT = Path(__file__).resolve().parents[2]
+_WARM = 2.0  # seconds at the same rate before those that count
+_PROBE = (2.0, 3.0)  # requests a second, and for how many seconds, to see how long one takes
+_LONGER = 2  # a rate is confirmed for so many times as long as it was tried
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the operator asked for; exactly one of `artifact` and `stage`."""
+
+    artifact: Path | None
+    stage: str
+    p99: float
+    seconds: float
+    photos: tuple[Path, ...]
+    out: Path | None
+
+    def __post_init__(self) -> None:
+        if (self.artifact is None) == (not self.stage):
+            raise KennelError("Name what to measure: a model.tar.gz (or its folder), or a deployed stage with --stage.")
+        if self.out:
+            record.check_writable(self.out)
+
+
+def measure(request: Request, display: Display) -> dict[str, Any]:
+    """Find the highest rate that holds, write it to `out`, and return what was written."""
+    with tempfile.TemporaryDirectory(prefix="kennel-loadtest-") as name, _subject(request, Path(name)) as subject:
+        photos = pictures(list(request.photos), Path(name))
+        loads = _search(request, subject, photos, display)
+    measured = record.entry(subject, loads, request.p99, len(photos))
+    if request.out:
+        record.write(request.out, measured)
+    return measured
+
+
+@contextmanager
+def _subject(request: Request, folder: Path) -> Iterator[Subject]:
+    if request.artifact is None:
+        yield deployed(request.stage, client)
+    else:
+        with local(request.artifact, folder) as subject:
+            yield subject
+
+
+def _search(request: Request, subject: Subject, photos: Sequence[Path], display: Display) -> list[Load]:
+    plan = Plan(
+        url=subject.url,
+        endpoint=subject.endpoint,
+        photos=tuple(str(photo.resolve()) for photo in photos),
+        rate=_PROBE[0],
+        warm=_WARM,
+        seconds=_PROBE[1],
+        p99_ms=1e6,
+    )
+    probe = _load(plan)
+    if not probe.held:
+        raise KennelError(f"The requests of the warm-up were not answered: {probe.error or 'no answer came'}")
+    plan = dataclasses.replace(plan, p99_ms=request.p99, seconds=request.seconds)
+    longer = dataclasses.replace(plan, seconds=request.seconds * _LONGER)
+    return search(
+        lambda rate: _shown(dataclasses.replace(plan, rate=rate), "Try", display),
+        lambda rate: _shown(dataclasses.replace(longer, rate=rate), "Confirm", display),
+        first=500 / (probe.p50_ms or 500),  # half of what one request at a time would come to
+    )
+
+
+def _shown(plan: Plan, verb: str, display: Display) -> Load:
+    with display.step(f"{verb} {plan.rate:.1f} requests a second") as step:
+        load = _load(plan)
+        verdict = "held" if load.held else f"broke: {load.error}" if load.error else "too slow"
+        step.detail = f"p99 {load.p99_ms or 0:.0f} ms, {load.concurrency:.1f} in flight: {verdict}"
+    return load
+
+
+def _load(plan: Plan) -> Load:
+    """Run the load in a process of its own, which shares nothing with this one but the machine."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kennel.loadtest.load"],
+        input=json.dumps(dataclasses.asdict(plan)),
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise KennelError(
+            f"The load could not be made: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+        )
+    return Load(**json.loads(done.stdout))
+
+
+def show(measured: dict[str, Any], out: Path | None) -> None:
+    """Print the conclusion; the runs were printed as they went."""
+    console = Console(highlight=False)
+    best, model = measured["loads"][-1], measured["model"]
+    lines = [
+        f"{measured['requests_per_second']:g} requests a second on {measured['machine']}",
+        f"  {model['architecture']} with {measured['runtime']} in {measured['precision']}, "
+        f"p50 {best['p50_ms']:g} ms, p99 {best['p99_ms']:g} ms (target {measured['target_p99_ms']:g} ms)",
+        f"  in flight {measured['concurrency']:g} on average, {measured['concurrency_peak']:g} at most in ten seconds",
+    ]
+    if best["late_ms"] > measured["target_p99_ms"] / 10:
+        lines.append(f"  Doubtful: requests left up to {best['late_ms']:g} ms late. Measure from a faster machine.")
+    lines.append(f"Written to {out}." if out else "Written nowhere: --out stacks/capacity.json makes it the scaling's.")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
