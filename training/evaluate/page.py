@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.evaluate import chart, plots, scores
+from training.evaluate.forms import forms
 from training.evaluate.money import cost
 from training.evaluate.pictures import Album, Picture, small_figure
 from training.split import Split
@@ -67,6 +68,7 @@ def render(
         tried=len(trials),
         calibration=plots.calibration(answers),
         coverage=plots.coverage(answers),
+        forms=forms(record.get("exports") or {}, report["precisions"]),
         mistakes=_mistakes(answers, split, album),
         pairs=_pairs(answers, split, album),
         rows=(rows[:_ROWS], rows[_ROWS : _ROWS + _MORE], max(0, len(rows) - _ROWS - _MORE)),
