@@ -50,10 +50,8 @@ const json = (response) => response.json().catch(() => {
 });
 
 const askFile = (file, count = 1) => ask(async () => {
-  at("invitation").hidden = true;
   at("address").value = "";
   const size = await preview(file, at("photo"));
-  if (!size) at("invitation").hidden = false;
   const { body, name, note } = await fit(file, at("photo"), size, await about);
   at("note").replaceChildren(...(count > 1 ? [`Of ${count} photos this is the first. `] : []), ...note);
   const type = body.type.startsWith("image/") ? body.type : "application/octet-stream";
@@ -63,7 +61,6 @@ const askFile = (file, count = 1) => ask(async () => {
 
 const askAddress = (address) => ask(async () => {
   at("photo").hidden = true;
-  at("invitation").hidden = false;
   const source = address.startsWith("s3://") ? "s3_uri" : "url";
   const shown = { [source]: address };
   return { body: JSON.stringify(shown), type: "application/json", source, value: address, shown };
