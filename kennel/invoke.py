@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ class Refused(KennelError):
 
 
 def payload(picture: str, top_k: int | None = None) -> dict[str, Any]:
-    """Return the event for a URL, an s3:// address or a file; raises KennelError for a file that cannot be sent."""
+    """Return the event for a URL, an s3:// address or a file; raises KennelError for a file that cannot be sent.
+
+    A picture too large for a request is sent reduced, and stderr says so.
+    """
     more = {} if top_k is None else {"top_k": top_k}
     if picture.startswith(("https://", "http://")):
         return {"url": picture, **more}
@@ -56,15 +60,24 @@ def _read(path: Path) -> bytes:
     size = path.stat().st_size
     if size == 0:
         raise KennelError(f"{path} is empty.")
-    if size > FILE_LIMIT:
-        raise KennelError(
-            f"{path} has {size / 1e6:.1f} MB; a request to Lambda holds {FILE_LIMIT / 1e6:.1f} MB: "
-            "make it smaller, or copy it to photos/ in the data bucket and pass its s3:// address."
-        )
     try:
-        return path.read_bytes()
+        return path.read_bytes() if size <= FILE_LIMIT else _smaller(path, size)
     except OSError as error:
         raise KennelError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _smaller(path: Path, size: int) -> bytes:
+    from kennel.reduce import reduced
+
+    holds = f"{path} has {size / 1e6:.1f} MB; a request to Lambda holds {FILE_LIMIT / 1e6:.1f} MB"
+    smaller = reduced(path.read_bytes(), FILE_LIMIT)
+    if smaller is None:
+        raise KennelError(
+            f"{holds}, and it is no picture that could be reduced here: make it smaller, "
+            "or copy it to photos/ in the data bucket and pass its s3:// address."
+        )
+    print(f"{holds}: it is sent as a JPEG of {smaller.width} x {smaller.height} pixels.", file=sys.stderr)
+    return smaller.jpeg
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:

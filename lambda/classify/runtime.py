@@ -10,14 +10,14 @@ from functools import lru_cache
 from http.client import HTTPConnection, HTTPException
 from ssl import SSLError
 from typing import NamedTuple, Self, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from botocore.auth import SigV4Auth  # type: ignore[import-untyped]
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 
 from classify.deadline import Deadline
 from classify.errors import EndpointUnavailable
-from classify.service import Service, of_environment
+from classify.service import Service, configured, of_environment
 from classify.wire import Wire, tls
 
 _CONNECT = 2.0  # seconds
@@ -46,7 +46,7 @@ class Answer(NamedTuple):
 
 def prepare() -> None:
     """Do ahead what the first call needs and what cannot fail: no connection is opened."""
-    if os.environ.get("AWS_REGION") and of_environment().is_secure:
+    if not configured().startswith("http:"):
         tls()
 
 
@@ -100,7 +100,7 @@ class Runtime:
         try:
             connection = HTTPConnection("")  # the request names its host
             connection.sock = cast(socket.socket, wire)  # it has the methods that http.client calls
-            connection.request("POST", self._target(request), request.data, dict(request.headers.items()))
+            connection.request("POST", urlsplit(request.url).path, request.data, dict(request.headers.items()))
             response = connection.getresponse()
             answer = Answer(response.status, response.headers.get("x-amzn-ErrorType", ""), response.read())
         except BaseException:
@@ -110,9 +110,6 @@ class Runtime:
         if response.will_close:
             self.close()
         return answer
-
-    def _target(self, request: AWSRequest) -> str:
-        return str(request.url).removeprefix(f"{self._service.parts.scheme}://{self._service.parts.netloc}")
 
     def _dial(self, deadline: Deadline) -> Wire:
         parts = self._service.parts

@@ -28,11 +28,12 @@ class Service(NamedTuple):
 def of_environment() -> Service:
     """Raises KeyError where there is no region; Lambda always names it."""
     region = os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
-    url = _configured() or f"https://runtime.sagemaker.{region}.{_suffix(region)}"
+    url = configured() or f"https://runtime.sagemaker.{region}.{_suffix(region)}"
     return Service(url.rstrip("/"), region)
 
 
-def _configured() -> str:
+def configured() -> str:
+    """The URL that somebody has set in place of AWS's own, or nothing."""
     if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return ""
     return os.environ.get("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME") or os.environ.get("AWS_ENDPOINT_URL", "")

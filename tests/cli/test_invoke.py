@@ -1,6 +1,7 @@
 """Asking the function: boto3 against a Lambda API on loopback that answers as told."""
 
 import base64
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from kennel.aws import client
 from kennel.errors import KennelError
 from kennel.invoke import FILE_LIMIT, PAYLOAD_LIMIT, Refused, classify, payload
 from kennel.show import show_answer
+from tests.cli.test_reduce import noise
 from tests.cli.trees import png
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:classify:live"
@@ -113,10 +116,22 @@ def test_the_largest_file_just_fits_into_a_request(tmp_path: Path) -> None:
     assert PAYLOAD_LIMIT - 2048 < len(json.dumps(payload(str(tmp_path / "x.jpg"), 1000))) <= PAYLOAD_LIMIT
 
 
-def test_a_larger_file_is_refused_with_the_limit_and_a_way_out(tmp_path: Path) -> None:
+def test_a_larger_file_that_is_no_picture_is_refused_with_the_limit_and_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(bytes(FILE_LIMIT + 1))
-    with pytest.raises(KennelError, match=r"4\.7 MB; a request to Lambda holds 4\.7 MB: .* photos/ in the data bucket"):
+    with pytest.raises(KennelError, match=r"4\.7 MB; a request to Lambda holds 4\.7 MB, .* photos/ in the data bucket"):
         payload(str(tmp_path / "x.jpg"))
+
+
+def test_a_larger_picture_is_sent_reduced_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise(1400, 1300).save(tmp_path / "x.png", compress_level=1)
+    event = payload(str(tmp_path / "x.png"), 3)
+    sent = Image.open(io.BytesIO(base64.b64decode(event["image"])))
+    assert (sent.format, sent.size, event["top_k"]) == ("JPEG", (1103, 1024), 3)
+    said = capsys.readouterr()
+    assert said.err.endswith(
+        "has 5.5 MB; a request to Lambda holds 4.7 MB: it is sent as a JPEG of 1103 x 1024 pixels.\n"
+    )
+    assert said.out == ""
 
 
 @pytest.mark.parametrize(("name", "says"), [("gone.jpg", "does not exist"), (".", "is no file"), ("e.jpg", "is empty")])
