@@ -94,8 +94,12 @@ def main() -> None:
     given = json.load(sys.stdin)
     plan = Plan(**{**given, "photos": tuple(given["photos"])})
     patience = max(5.0, 3 * plan.p99_ms / 1000)
-    send = over_http(plan.url, patience) if plan.url else over_sagemaker(plan.endpoint, patience, CONNECTIONS)
-    load = Run(plan, send, [Path(file).read_bytes() for file in plan.photos]).go()
+    bodies = [Path(file).read_bytes() for file in plan.photos]
+    asked = (
+        over_http(plan.url, patience, CONNECTIONS) if plan.url else over_sagemaker(plan.endpoint, patience, CONNECTIONS)
+    )
+    with asked as send:
+        load = Run(plan, send, bodies).go()
     print(json.dumps(dataclasses.asdict(load)))
 
 

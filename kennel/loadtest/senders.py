@@ -1,37 +1,33 @@
 """How one request is sent: over HTTP to a server of this machine, or through SageMaker to a deployed endpoint."""
 
-import http.client
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 Sender = Callable[[bytes], str]  # what went wrong; empty for a 200
 
 _TYPE = "application/octet-stream"
 
 
-def over_http(url: str, seconds: float) -> Sender:
-    """A sender that keeps one connection a thread; an answer may take `seconds`."""
-    place, mine = urlsplit(url), threading.local()
+@contextmanager
+def over_http(url: str, seconds: float, connections: int) -> Iterator[Sender]:
+    """Yield a sender that keeps its connections; an answer may take `seconds`."""
+    import urllib3
 
     def send(body: bytes) -> str:
-        if not hasattr(mine, "connection"):
-            mine.connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=seconds)
         try:
-            mine.connection.request("POST", place.path, body, {"Content-Type": _TYPE})
-            answer = mine.connection.getresponse()
-            content = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            mine.connection.close()
+            answer = pool.request("POST", url, body=body, headers={"Content-Type": _TYPE})
+        except urllib3.exceptions.HTTPError as error:
             return f"{type(error).__name__}: {error}"
-        return "" if answer.status == 200 else f"{answer.status}: {content[:200].decode('utf-8', 'replace')}"
+        return "" if answer.status == 200 else f"{answer.status}: {answer.data[:200].decode('utf-8', 'replace')}"
 
-    return send
+    with urllib3.PoolManager(maxsize=connections, retries=False, timeout=seconds) as pool:
+        yield send
 
 
-def over_sagemaker(endpoint: str, seconds: float, connections: int) -> Sender:
-    """A sender that retries nothing: a request that is refused is one that was lost."""
+@contextmanager
+def over_sagemaker(endpoint: str, seconds: float, connections: int) -> Iterator[Sender]:
+    """Yield a sender that retries nothing: a request that is refused is one that was lost."""
     import boto3  # type: ignore[import-untyped]
     from botocore.config import Config  # type: ignore[import-untyped]
     from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
@@ -48,4 +44,5 @@ def over_sagemaker(endpoint: str, seconds: float, connections: int) -> Sender:
             return f"{type(error).__name__}: {error}"
         return ""
 
-    return send
+    yield send
+    runtime.close()
