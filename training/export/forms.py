@@ -6,17 +6,9 @@ from typing import Any
 import numpy as np
 import openvino  # type: ignore[import-untyped]
 import torch
-from torch import nn
 from torch.export import ExportedProgram
 
 from training.export.agreement import Answer
-
-
-def program_of(model: nn.Module, side: int) -> ExportedProgram:
-    """Return torch's graph of `model`, which takes float32 [N, 3, side, side]."""
-    # torch.export takes a size of one for a constant, so the example has two images.
-    example = torch.zeros(2, 3, side, side)
-    return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 
 def openvino_of(program: ExportedProgram) -> Any:

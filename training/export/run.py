@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from training.errors import TrainingError
 from training.export.agreement import Answer, Yardstick
-from training.export.forms import openvino_of, program_of, write_onnx, write_openvino, write_pt2
-from training.head.compiled import calibrated
+from training.export.forms import openvino_of, write_onnx, write_openvino, write_pt2
+from training.head.compiled import calibrated, program_of
 from training.hyperparameters import Hyperparameters
 
 SAME = (0.999, 0.001)  # agreement and change of a probability that float32 in another order of sums keeps easily
@@ -43,9 +43,6 @@ def export(
     converted = openvino_of(program)
     exports = {"float32": _exact(yardstick, "model.xml", write_openvino(converted, folder / "model.xml"))}
     exports["int8"] = _int8(yardstick, converted, folder / "model-int8.xml", settings, calibration)
-    if not exports["int8"]["accepted"]:
-        for left in folder.glob("model-int8.*"):
-            left.unlink()
     if settings.runtime == "onnxruntime":
         exports["onnx"] = _exact(yardstick, "model.onnx", write_onnx(program, folder / "model.onnx"))
     if settings.runtime == "torch":
@@ -70,15 +67,21 @@ def _int8(
     if yardstick.images < FEWEST:
         return _refused(f"{yardstick.images} validation image cannot speak for it")
     try:
-        answer = write_openvino(calibrated(converted, calibration), file)
-        found = yardstick.hold(answer)
+        found = yardstick.hold(write_openvino(calibrated(converted, calibration), file))
     except Exception as error:  # whatever a library of this size may raise: the float32 model is whole without it
+        _remove(file)
         return _refused(f"nncf failed ({type(error).__name__}: {error})")
     if found.holds(settings.export_agreement, settings.export_change):
         return {"file": file.name, **found.to_dict(), "accepted": True}
+    _remove(file)
     wanted = f"export_agreement={settings.export_agreement:g} and export_change={settings.export_change:g}"
     return {**_refused(f"it misses {wanted}"), **found.to_dict()}
 
 
 def _refused(reason: str) -> dict[str, Any]:
     return {"accepted": False, "reason": " ".join(reason.split())[:300]}
+
+
+def _remove(file: Path) -> None:
+    for half in (file, file.with_suffix(".bin")):
+        half.unlink(missing_ok=True)

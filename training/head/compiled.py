@@ -11,6 +11,7 @@ from typing import Any
 import openvino  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from training.device import cores
 
@@ -18,13 +19,17 @@ BATCH = 8
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "f32"}  # int8: of what stays in floating point
 
 
-def convert(backbone: nn.Module, side: int) -> Any:
-    """Return the openvino.Model of a network that takes float32 [N, 3, side, side]."""
+def program_of(network: nn.Module, side: int) -> ExportedProgram:
+    """Return torch's graph of a network that takes float32 [N, 3, side, side]."""
     # torch.export takes a size of one for a constant, so the example has two images. The older tracer takes as long
     # (3.5 s for ResNet-50) and is deprecated.
     example = torch.zeros(2, 3, side, side)
-    program = torch.export.export(backbone.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    return openvino.convert_model(program)
+    return torch.export.export(network.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def convert(backbone: nn.Module, side: int) -> Any:
+    """Return the openvino.Model of a network that takes float32 [N, 3, side, side]."""
+    return openvino.convert_model(program_of(backbone, side))
 
 
 def calibrated(model: Any, images: Tensor) -> Any:
