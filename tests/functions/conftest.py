@@ -22,11 +22,12 @@ _USES = x509.KeyUsage(True, False, False, False, False, True, False, False, Fals
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Self-signed for HOST and elsewhere.example; key and certificate in one file."""
+    """Self-signed for all names of the tests; key and certificate in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pretended internet")])
     now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName(host) for host in (HOST, "elsewhere.example", "xn--hndchen-n2a.example")]
+    hosts = (HOST, "elsewhere.example", "xn--hndchen-n2a.example", "runtime.sagemaker.eu-central-1.amazonaws.com")
+    names = [x509.DNSName(host) for host in hosts]
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -93,3 +94,16 @@ def runtime(environment: pytest.MonkeyPatch) -> Iterator[Runtime]:
     with world.up() as url:
         environment.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
         yield world
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The bounds of the pauses before further attempts; the pauses themselves are none."""
+    bounds: list[float] = []
+
+    def uniform(low: float, high: float) -> float:
+        bounds.append(high)
+        return low
+
+    monkeypatch.setattr("random.uniform", uniform)
+    return bounds

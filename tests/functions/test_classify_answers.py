@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 from classify.handler import handler
 
-from tests.functions.worlds import PNG, Context, Reply, Runtime, base64_of
-
-PICTURE = {"image": base64_of(PNG)}
+from tests.functions.worlds import PICTURE, Context, Reply, Runtime
 
 
 def good(**more: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.functions.worlds import (
     HOST,
+    PICTURE,
     PNG,
     Context,
     Internet,
@@ -38,7 +39,6 @@ ARCHITECTURE = {
     "bad_answer": 502,
     "internal_error": 500,
 }
-PICTURE = {"image": base64_of(PNG)}
 
 
 def code_of(event: Any) -> str:

@@ -10,9 +10,9 @@ from classify import faults
 from classify.handler import handler
 from classify.runtime import Answer
 
-from tests.functions.worlds import PNG, Context, Reply, Runtime, base64_of, probabilities
+from tests.functions.worlds import PICTURE, PNG, Context, Reply, Runtime, probabilities
 
-PICTURE = {"image": base64_of(PNG)}
+pytestmark = pytest.mark.usefixtures("pauses")
 GOOD = probabilities(0.1, 0.7, 0.2)
 
 
@@ -25,19 +25,6 @@ def container(status: int) -> Reply:
 THROTTLED = Reply(429, {"message": "Rate exceeded"}, "ThrottlingException")
 UNAVAILABLE = Reply(503, {"message": "secret text"}, "ServiceUnavailable")
 NOT_FOUND = Reply(400, {"message": "Endpoint kennel-test of account 123456789012 not found."}, "ValidationError")
-
-
-@pytest.fixture(autouse=True)
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The bounds of the pauses taken; the pauses themselves are short."""
-    bounds: list[float] = []
-
-    def uniform(low: float, high: float) -> float:
-        bounds.append(high)
-        return low
-
-    monkeypatch.setattr("random.uniform", uniform)
-    return bounds
 
 
 def error_of(*replies: Reply, runtime: Runtime, seconds: float = 20.0) -> dict[str, Any]:

@@ -202,6 +202,9 @@ def base64_of(body: bytes) -> str:
     return base64.b64encode(body).decode()
 
 
+PICTURE = {"image": base64_of(PNG)}
+
+
 def http(body: bytes | str | None, content_type: str | None, **more: Any) -> dict[str, Any]:
     """An event of the HTTP API, payload format 2.0; bytes travel as base64, as there."""
     text = base64_of(body) if isinstance(body, bytes) else body
