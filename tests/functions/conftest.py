@@ -79,7 +79,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
         monkeypatch.setenv(name, value)
     _forget()
     yield monkeypatch
-    Connection.of_environment().close()
+    if Connection.of_environment.cache_info().currsize:
+        Connection.of_environment().close()
     _forget()
 
 

@@ -96,3 +96,22 @@ def test_an_answer_that_cannot_be_true_is_not_passed_on(runtime: Runtime, body: 
     error = handler(PICTURE, Context())["error"]
     assert (error["code"], error["status"]) == ("bad_answer", 502)
     assert len(runtime.calls) == 1
+
+
+def test_the_servers_timings_are_passed_on_beside_our_own(runtime: Runtime) -> None:
+    its = {"queue_ms": 0, "decode_ms": 4.25, "model_ms": 3.5}
+    runtime.replies = [Reply(200, good(timings=its | {"more": 1}), delay=0.05)]
+    timings = handler(PICTURE, Context())["timings"]
+    assert timings.pop("endpoint_ms") >= 50
+    assert timings == its
+
+
+@pytest.mark.parametrize("timings", [None, [], "fast", {"queue_ms": "1"}, {"queue_ms": True}, {"queue_ms": -1}])
+@pytest.mark.parametrize("odd", [{}, {"model_ms": float("nan")}, {"model_ms": 10**400}])
+def test_timings_that_are_no_times_are_left_out_of_a_good_answer(
+    runtime: Runtime, timings: Any, odd: dict[str, Any]
+) -> None:
+    runtime.replies = [Reply(200, good(timings=timings | odd if isinstance(timings, dict) else timings))]
+    answer = handler(PICTURE, Context())
+    assert answer["label"] == "dog"
+    assert list(answer["timings"]) == ["endpoint_ms"]

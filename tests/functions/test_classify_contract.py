@@ -86,6 +86,7 @@ def test_a_url_is_fetched_and_classified(runtime: Runtime, site: Site, internet:
     site.pages["/dog.png"] = page(PNG)
     value = respond({"url": f"https://{HOST}/dog.png"}, Context(), internet.fetcher().fetch)
     assert value["predictions"][0]["label"] == "dog"
+    assert sorted(value["timings"]) == ["endpoint_ms", "fetch_ms"]
     assert runtime.calls[0][2] == PNG
 
 
