@@ -11,10 +11,13 @@ from types import FrameType
 
 import uvicorn
 from PIL import Image
+from starlette.applications import Starlette
 
-from inference import app, artifact, logs, settings
+from inference import app, artifact, choice, logs, machine, network, settings
+from inference.choice import Choice
 from inference.classifier import Classifier
 from inference.errors import StartError
+from inference.metrics import Metrics
 
 _DRAIN_SECONDS = 25  # SageMaker kills 30 seconds after SIGTERM
 # Longer than a load balancer keeps an idle connection, so that the server is not the one to close it under a request.
@@ -32,20 +35,40 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     logs.start()
     try:
         chosen = settings.from_environ(environment)
-        found = artifact.load(chosen.model_dir)
-        # Our own limit is checked before any pixel is decoded; Pillow's would warn on standard error.
-        Image.MAX_IMAGE_PIXELS = None
-        # Of each new kind of broken EXIF data, which callers make as they like.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        classifier = Classifier(found, chosen.max_pixels)
-        classifier.warm_up()
+        classifier, made = ready(chosen)
         listener = _listen(chosen.host, chosen.port)
     except StartError as error:
         print(f"inference: {error}", file=sys.stderr)
         return 1
     logs.event("listening", host=chosen.host, port=listener.getsockname()[1], classes=len(classifier.classes))
-    _serve(classifier, chosen, listener)
+    metrics = Metrics(chosen.endpoint)
+    stop = metrics.start()
+    try:
+        _serve(app.build(classifier, chosen, made.threads, metrics), listener)
+    finally:  # also when the signal is raised again
+        stop()
     return 0
+
+
+def ready(chosen: settings.Settings) -> tuple[Classifier, Choice]:
+    """Ready to answer; raises StartError."""
+    found = artifact.load(chosen.model_dir)
+    made = choice.choose(
+        chosen.runtime,
+        chosen.precision,
+        chosen.threads,
+        offered=found.files,
+        multiplied=network.multiplies(chosen.runtime),
+        cores=machine.cores(),
+    )
+    logs.event("chosen", runtime=made.runtime, precision=made.precision, threads=made.threads, why=made.why)
+    # Our own limit is checked before any pixel is decoded; Pillow's would warn on standard error.
+    Image.MAX_IMAGE_PIXELS = None
+    # Of each new kind of broken EXIF data, which callers make as they like.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    classifier = Classifier(found, network.load(found, made), chosen.max_pixels)
+    classifier.warm_up(made.threads)
+    return classifier, made
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -61,10 +84,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _serve(classifier: Classifier, chosen: settings.Settings, listener: socket.socket) -> None:
+def _serve(application: Starlette, listener: socket.socket) -> None:
     """Until a signal. uvicorn stops accepting, answers what it has, then raises the signal again for `_leave`."""
     config = uvicorn.Config(
-        app.build(classifier, chosen),
+        application,
         loop="asyncio",
         http="httptools",
         ws="none",

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,27 +31,44 @@ class Preprocessing:
 class Artifact:
     classes: tuple[str, ...]  # in the order of the network's outputs
     preprocessing: Preprocessing
-    network: Path  # model.xml; model.bin lies beside it
+    files: Mapping[str, Path]  # of the exports that training accepted; model.bin lies beside model.xml
     temperature: float = 1.0  # divides the logits before the softmax
     threshold: float | None = None  # the best probability below which a picture shows none of the classes
 
 
 def load(folder: Path) -> Artifact:
     """Raises StartError when a file is missing or says something impossible."""
-    network = folder / "model.xml"
-    for file in (folder / "model.json", network, network.with_suffix(".bin")):
-        if not file.is_file():
-            raise StartError(f"{file} is missing; unpack a model.tar.gz of Kennel's training job into {folder}.")
+    _require(folder / "model.json")
     facts = _read(folder / "model.json")
     if facts.get("format") != _FORMAT:
         raise StartError(f"model.json has format {facts.get('format')!r}; this server reads format {_FORMAT}.")
     return Artifact(
         _classes(facts.get("classes")),
         _preprocessing(facts.get("preprocessing")),
-        network,
+        _files(folder, facts.get("exports", {"float32": {"file": "model.xml", "accepted": True}})),
         _temperature(facts.get("temperature", 1.0)),
         _threshold(facts.get("abstain")),
     )
+
+
+def _require(file: Path) -> None:
+    if not file.is_file():
+        raise StartError(f"{file} is missing; unpack a model.tar.gz of Kennel's training job into {file.parent}.")
+
+
+def _files(folder: Path, exports: Any) -> dict[str, Path]:
+    """Of the accepted exports; raises StartError when one is missing."""
+    known = exports.items() if isinstance(exports, dict) else ()
+    accepted = {key: facts for key, facts in known if isinstance(facts, dict) and facts.get("accepted") is True}
+    names = {key: str(facts.get("file", "")) for key, facts in accepted.items()}
+    if not names or not all(name and Path(name).name == name for name in names.values()):
+        raise StartError("model.json: exports must hold one accepted export or more, each with the name of its file.")
+    files = {key: folder / name for key, name in names.items()}
+    for file in files.values():
+        _require(file)
+        if file.suffix == ".xml":
+            _require(file.with_suffix(".bin"))
+    return files
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Bytes to an upright RGB picture, or a refusal that says why."""
 
 import io
+import time
 
 import numpy as np
 
@@ -35,6 +36,11 @@ _OTHER_KINDS = (
     (0, b"8BPS", "PSD"),
 )
 
+# A progressive JPEG of six megabytes may hold a hundred thousand passes over the picture; cameras write about ten.
+# These two bytes stand nowhere else in a JPEG's data.
+_PASS, _PASSES = b"\xff\xda", 200
+_DECODE_SECONDS = 5.0  # of this thread's own computing, on which a busy machine has no influence
+
 
 def decode(body: bytes, max_pixels: int) -> Image.Image:
     """An upright RGB picture; of an animation the first frame.
@@ -45,13 +51,15 @@ def decode(body: bytes, max_pixels: int) -> Image.Image:
     if not body:
         raise Refused(400, "not_an_image", "The body is empty; send the bytes of a picture.")
     _refuse_other_kinds(body)
+    if body.startswith(b"\xff\xd8") and body.count(_PASS) > _PASSES:
+        raise _too_slow()
     try:
-        picture = Image.open(io.BytesIO(body), formats=KINDS)
+        picture = Image.open(_Timed(body), formats=KINDS)
         if picture.width * picture.height <= max_pixels:
             return to_rgb(picture)
     except Image.DecompressionBombError:
         pass
-    except MemoryError:
+    except (MemoryError, Refused):
         raise
     # Pillow's parsers raise whatever broken bytes lead them into: OSError, SyntaxError, ValueError, struct.error ...
     except Exception as error:
@@ -61,13 +69,33 @@ def decode(body: bytes, max_pixels: int) -> Image.Image:
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Turned upright as EXIF says, then RGB; any size, 8 bits a channel."""
-    upright = ImageOps.exif_transpose(picture)
+    ImageOps.exif_transpose(picture, in_place=True)  # which copies nothing where nothing is to be turned
+    upright = picture
     if upright.mode.startswith("I;16"):  # Pillow would cut at 255, which leaves white
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.mode == "P" and "transparency" in upright.info:
         # The same colours as straight to RGB, without Pillow's warning about transparent palettes.
         upright = upright.convert("RGBA")
-    return upright.convert("RGB")
+    upright.load()
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
+
+
+class _Timed(io.BytesIO):
+    """Refuses to be read on when decoding has taken too long: decoders ask for a part at a time."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._until = time.thread_time() + _DECODE_SECONDS
+
+    def read(self, size: int | None = -1) -> bytes:
+        if time.thread_time() > self._until:
+            raise _too_slow()
+        return super().read(size)
+
+
+def _too_slow() -> Refused:
+    message = f"The picture takes more than {_DECODE_SECONDS:g} seconds to decode; save it again as a plain JPEG."
+    return Refused(413, "too_large", message)
 
 
 def _refuse_other_kinds(body: bytes) -> None:

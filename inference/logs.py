@@ -29,3 +29,8 @@ def start() -> None:
 
 def event(name: str, **facts: object) -> None:
     logging.getLogger("inference").info(name, extra={"facts": facts})
+
+
+def failure(name: str) -> None:
+    """With the exception that is being handled."""
+    logging.getLogger("inference").exception(name)

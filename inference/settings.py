@@ -1,9 +1,10 @@
 """What the environment decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.choice import EXPORTS, PRECISIONS
 from inference.errors import StartError
 
 
@@ -15,6 +16,10 @@ class Settings:
     max_bytes: int  # of a request's body
     max_pixels: int  # of a picture, before it is decoded
     model_package_arn: str  # empty when unknown
+    endpoint: str  # the metrics' dimension; empty when unknown
+    runtime: str
+    precision: str  # auto: the best that artifact and hardware offer
+    threads: int  # 0: one for each core
 
 
 def from_environ(environ: Mapping[str, str]) -> Settings:
@@ -29,6 +34,10 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         # 150 MB as RGB, for each picture that is worked on at a time.
         max_pixels=_number(environ, "MAX_PIXELS", 50_000_000, 1, 2**31),
         model_package_arn=environ.get("MODEL_PACKAGE_ARN", ""),
+        endpoint=environ.get("ENDPOINT_NAME", ""),
+        runtime=_one_of(environ, "RUNTIME", tuple(EXPORTS)),
+        precision=_one_of(environ, "PRECISION", PRECISIONS),
+        threads=_number(environ, "THREADS", 0, 0, 1024),
     )
 
 
@@ -37,3 +46,11 @@ def _number(environ: Mapping[str, str], name: str, default: int, low: int, high:
     if not (text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high):
         raise StartError(f"{name} must be a whole number from {low} to {high}, not {text!r}.")
     return int(text)
+
+
+def _one_of(environ: Mapping[str, str], name: str, values: Sequence[str]) -> str:
+    """The first is the default."""
+    value = environ.get(name) or values[0]
+    if value not in values:
+        raise StartError(f"{name} must be one of {', '.join(values)}, not {value!r}.")
+    return value

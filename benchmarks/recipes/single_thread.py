@@ -16,18 +16,19 @@ from benchmarks.recipes.photographs import files
 
 def main(photos: Path, core: int, seconds: float) -> None:
     os.sched_setaffinity(0, {core})  # before OpenVINO looks for cores
-    from inference import artifact, classifier, images, settings, transform
+    from inference import images, settings, transform
+    from inference.__main__ import ready
+    from inference.timings import Timings
 
-    chosen = settings.from_environ(os.environ)
-    server = classifier.Classifier(artifact.load(chosen.model_dir), chosen.max_pixels)
+    server = ready(settings.from_environ(os.environ))[0]
     bodies = [file.read_bytes() for file in files(photos)]
     for body in bodies[:5]:
-        server.classify(body)
-    decoding, resizing = _timed(images, "decode"), _timed(transform, "to_tensor")
+        server.classify(body, Timings())
+    decoding, resizing = _timed(images, "decode"), _timed(transform, "to_pixels")
     rounds, begun = 0, time.perf_counter()
     while not rounds or time.perf_counter() - begun < seconds:
         for body in bodies:
-            server.classify(body)
+            server.classify(body, Timings())
         rounds += 1
     each = 1000 / (rounds * len(bodies))
     total, decode, resize = (each * taken for taken in (time.perf_counter() - begun, decoding[0], resizing[0]))

@@ -27,7 +27,7 @@ def load_with(folder: Path, **changes: Any) -> artifact.Artifact:
 def test_an_artifact_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = load_with(tmp_path, interpolation="bicubic", mean=[0.485, 0.456, 0], something="new")
     assert found.classes == ("red", "green", "blue")
-    assert found.network == tmp_path / "model.xml"
+    assert found.files == {"float32": tmp_path / "model.xml"}
     assert (found.preprocessing.resize, found.preprocessing.crop) == (40, 32)
     assert found.preprocessing.interpolation is Image.Resampling.BICUBIC
     assert found.preprocessing.mean == (0.485, 0.456, 0.0)

@@ -28,7 +28,7 @@ def test_a_picture_of_each_kind_is_classified(server: Server, kind: str, index: 
     answer = server.classify(picture(kind, COLOURS[index]), Content_Type=f"image/{kind.lower()}")
     assert answer.status == 200, answer.body
     assert answer.headers["content-type"] == "application/json"
-    assert sorted(answer.json) == ["classes", "model", "probabilities", "threshold"]
+    assert sorted(answer.json) == ["classes", "model", "probabilities", "threshold", "timings"]
     probabilities = answer.json["probabilities"]
     assert answer.json["classes"] == ["red", "green", "blue"]
     assert probabilities.index(max(probabilities)) == index
@@ -68,17 +68,47 @@ def test_the_bytes_decide_whatever_supported_content_type_they_come_with(server:
     assert server.classify(picture("WEBP"), **({"Content_Type": kind} if kind else {})).status == 200
 
 
-@pytest.mark.parametrize("accept", ["application/json", "*/*", "text/csv, application/*;q=0.1", "Application/JSON"])
+@pytest.mark.parametrize(
+    "accept", ["application/json", "*/*", "text/csv;q=0.1, application/*", "Application/JSON", "text/csv, */*", ""]
+)
 def test_json_may_be_accepted_in_several_words(server: Server, accept: str) -> None:
-    assert server.classify(picture(), Accept=accept).status == 200
+    answer = server.classify(picture(), Accept=accept)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
 
 
-def test_an_answer_in_another_format_is_not_acceptable(server: Server) -> None:
-    answer = server.classify(picture(), Accept="text/csv, image/png")
+@pytest.mark.parametrize("accept", ["text/csv", "text/*", "application/json;q=0.5, TEXT/CSV", "image/png, text/csv"])
+def test_csv_is_one_line_of_the_same_probabilities(server: Server, accept: str) -> None:
+    answer = server.classify(picture(), Accept=accept)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    line, rest = answer.body.decode().split("\n")
+    assert [float(value) for value in line.split(",")] == server.classify(picture()).json["probabilities"]
+    assert rest == ""
+
+
+@pytest.mark.parametrize("accept", ["image/png", "text/html, application/xml", "application/json;q=0"])
+def test_an_answer_in_another_format_is_not_acceptable(server: Server, accept: str) -> None:
+    answer = server.classify(picture(), Accept=accept)
     assert (answer.status, answer.code) == (406, "not_acceptable")
 
 
-@pytest.mark.parametrize("kind", ["application/json", "text/plain", "multipart/form-data; boundary=x"])
+def test_an_answer_says_where_its_time_went(server: Server) -> None:
+    answer = server.classify(picture())
+    timings = answer.json["timings"]
+    assert sorted(timings) == ["decode_ms", "model_ms", "queue_ms"]
+    assert timings["decode_ms"] > 0 < timings["model_ms"]
+    assert answer.headers["server-timing"] == (
+        f"queue;dur={timings['queue_ms']:g}, decode;dur={timings['decode_ms']:g}, model;dur={timings['model_ms']:g}"
+    )
+
+
+def test_a_refusal_and_a_wrong_method_have_timings_too(server: Server) -> None:
+    refused = server.classify(b"x" * 1000).headers["server-timing"]
+    assert refused.startswith("queue;dur=")
+    assert not refused.endswith("model;dur=1")
+    assert server.ask("GET", "/invocations").headers["server-timing"] == "queue;dur=0, decode;dur=0, model;dur=0"
+
+
+@pytest.mark.parametrize("kind", ["application/xml", "text/plain", "multipart/form-data; boundary=x"])
 def test_a_body_that_says_it_is_no_picture_is_refused(server: Server, kind: str) -> None:
     answer = server.classify(picture(), Content_Type=kind)
     assert (answer.status, answer.code) == (415, "unsupported_image")

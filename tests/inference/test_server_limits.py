@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from inference import app
+from inference import app, line
+from inference.metrics import Metrics
 from inference.settings import Settings
+from inference.timings import Timings
 from tests.inference.tiny import Answer, answer_on, ask, until, upload
 
-_SETTINGS = Settings(Path(), "127.0.0.1", 0, 1000, 1000, "")
+_SETTINGS = Settings(Path(), "127.0.0.1", 0, 1000, 1000, "", "", "openvino", "auto", 0)
 
 
 class Patient:
@@ -26,16 +29,19 @@ class Patient:
 
     def __init__(self) -> None:
         self.go = threading.Event()
+        self.begun: list[bytes] = []
 
-    def classify(self, body: bytes) -> list[float]:
+    def classify(self, body: bytes, timings: Timings) -> list[float]:
+        self.begun.append(body)
         assert self.go.wait(30)
         return [0.25, 0.75]
 
 
 @contextmanager
-def served(classifier: Patient) -> Iterator[int]:
+def served(classifier: Patient, workers: int = 2) -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app.build(classifier, _SETTINGS), log_config=None, lifespan="off"))
+    built = app.build(classifier, _SETTINGS, workers, Metrics(""))
+    server = uvicorn.Server(uvicorn.Config(built, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
@@ -62,25 +68,23 @@ def first(answers: list[Future[Answer]], count: int) -> list[Answer]:
 def test_beyond_the_queue_callers_are_told_to_come_back_and_the_others_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app, "_WORKERS", 2)
-    monkeypatch.setattr(app, "_QUEUED", 3)
+    monkeypatch.setattr(line, "_WAITING", 2)
     classifier = Patient()
     with served(classifier) as port, ThreadPoolExecutor(9) as callers:
         answers = [callers.submit(ask, port, "POST", "/invocations", b"x") for _ in range(9)]
-        refused = first(answers, 4)
+        refused = first(answers, 3)
         assert ask(port, "GET", "/ping").status == 200
         classifier.go.set()
         statuses = sorted(answer.result().status for answer in answers)
-    assert [(answer.code, answer.headers["retry-after"]) for answer in refused] == [("busy", "1")] * 4
-    assert statuses == [200] * 5 + [503] * 4
+    assert [(answer.code, answer.headers["retry-after"]) for answer in refused] == [("busy", "1")] * 3
+    assert statuses == [200] * 6 + [503] * 3
 
 
 def test_a_place_in_the_queue_is_free_again_after_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_WORKERS", 1)
-    monkeypatch.setattr(app, "_QUEUED", 0)
+    monkeypatch.setattr(line, "_WAITING", 0)
     classifier = Patient()
     classifier.go.set()
-    with served(classifier) as port:
+    with served(classifier, workers=1) as port:
         assert [ask(port, "POST", "/invocations", b"x").status for _ in range(3)] == [200] * 3
 
 
@@ -105,11 +109,36 @@ def test_a_body_that_does_not_arrive_in_time_is_408_and_the_connection_ends(
         assert connection.recv(1) == b""
 
 
-def test_an_answer_that_takes_too_long_is_503(monkeypatch: pytest.MonkeyPatch, patient: tuple[Patient, int]) -> None:
+def test_an_answer_that_takes_too_long_is_504(monkeypatch: pytest.MonkeyPatch, patient: tuple[Patient, int]) -> None:
     monkeypatch.setattr(app, "_WORK_SECONDS", 0.2)
     answer = ask(patient[1], "POST", "/invocations", b"x")
-    assert (answer.status, answer.code) == (503, "busy")
-    assert answer.headers["retry-after"] == "10"
+    assert (answer.status, answer.code) == (504, "deadline_exceeded")
+
+
+def test_what_nobody_waits_for_any_more_is_never_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_WORK_SECONDS", 0.5)
+    classifier = Patient()
+    with served(classifier, workers=1) as port, ThreadPoolExecutor(2) as callers:
+        stuck = callers.submit(ask, port, "POST", "/invocations", b"first")
+        until(lambda: classifier.begun == [b"first"])
+        with upload(port, b"gone", 4):
+            pass
+        assert ask(port, "POST", "/invocations", b"late").status == stuck.result().status == 504
+        classifier.go.set()
+        assert ask(port, "POST", "/invocations", b"last").status == 200
+    assert classifier.begun == [b"first", b"last"]
+
+
+def test_callers_are_served_in_the_order_in_which_they_came() -> None:
+    classifier = Patient()
+    with served(classifier, workers=1) as port, ThreadPoolExecutor(8) as callers:
+        answers = []
+        for place in range(8):
+            answers.append(callers.submit(ask, port, "POST", "/invocations", bytes([place])))
+            time.sleep(0.03)
+        classifier.go.set()
+        assert [answer.result().status for answer in answers] == [200] * 8
+    assert classifier.begun == [bytes([place]) for place in range(8)]
 
 
 def test_reading_and_working_fit_into_the_minute_that_sagemaker_waits() -> None:

@@ -4,11 +4,11 @@ import http.client
 import io
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def until(condition: Callable[[], bool]) -> None:
 def write_model(folder: Path, weights: Any = None, classes: int = 3) -> Path:
     """An artifact whose logits are the means of the three colours, times `weights` [3, classes]."""
     # OpenVINO is loaded after the package that silences it.
-    from inference.network import openvino  # type: ignore[attr-defined]
+    from inference.on_openvino import openvino  # type: ignore[attr-defined]
 
     ops = openvino.opset13
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,12 +133,13 @@ def start(folder: Path, *before: str, **more: str) -> subprocess.Popen[str]:
 def listening(process: subprocess.Popen[str], seconds: float = 60) -> int:
     """The port of a server that has just been started, from its log; one that does not listen is ended."""
     assert process.stdout is not None
-    end = time.monotonic() + seconds
-    while select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
-        facts = json.loads(process.stdout.readline() or '{"event": "end"}')
-        if facts["event"] == "listening":
-            return int(facts["port"])
-        if facts["event"] == "end":
-            break
+    patience = threading.Timer(seconds, process.kill)
+    patience.start()
+    try:
+        for line in process.stdout:
+            if (facts := json.loads(line))["event"] == "listening":
+                return int(facts["port"])
+    finally:
+        patience.cancel()
     process.kill()
     raise AssertionError(f"the server did not listen: {process.communicate()[1]}")

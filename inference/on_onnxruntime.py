@@ -1,0 +1,50 @@
+"""ONNX Runtime, for Graviton: sums in 32 bits, each picture on the core of the thread that asks."""
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from inference import transform
+from inference.artifact import Artifact
+from inference.choice import Choice
+from inference.errors import StartError
+from inference.machine import multiplies as multiplies
+
+
+class OnnxRuntime:
+    def __init__(self, session: onnxruntime.InferenceSession, artifact: Artifact) -> None:
+        self._session, self._preprocessing = session, artifact.preprocessing
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[crop, crop, 3] to [classes]; raises RuntimeError."""
+        answer = self._session.run(None, {"image": transform.normalized(pixels, self._preprocessing)})
+        return np.asarray(answer[0][0], np.float32)
+
+
+def load(artifact: Artifact, choice: Choice) -> OnnxRuntime:
+    """Raises StartError when the file cannot be read or does not fit model.json."""
+    file = artifact.files[choice.export]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the threads that ask compute
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no class of their own
+        raise StartError(f"{file} cannot be loaded by ONNX Runtime: {' '.join(str(error).split())[:300]}.") from error
+    _check(session, artifact)
+    return OnnxRuntime(session, artifact)
+
+
+def _check(session: onnxruntime.InferenceSession, artifact: Artifact) -> None:
+    crop, classes = artifact.preprocessing.crop, len(artifact.classes)
+    if not _fits(session.get_inputs(), [1, 3, crop, crop]) or session.get_inputs()[0].name != "image":
+        raise StartError(f"model.onnx must have one input, image, of shape [1, 3, {crop}, {crop}], as model.json says.")
+    if not _fits(session.get_outputs(), [1, classes]):
+        shapes = ", ".join(str(port.shape) for port in session.get_outputs())
+        raise StartError(f"model.json names {classes} classes, but the output of model.onnx has the shape {shapes}.")
+
+
+def _fits(ports: list[onnxruntime.NodeArg], shape: list[int]) -> bool:
+    """Sizes that are open have a name instead of a number."""
+    if len(ports) != 1 or len(ports[0].shape) != len(shape):
+        return False
+    return all(not isinstance(found, int) or found == size for found, size in zip(ports[0].shape, shape, strict=True))

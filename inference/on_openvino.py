@@ -1,0 +1,83 @@
+"""OpenVINO: the default on processors of Intel and AMD.
+
+As many pictures at once as there are cores, each computed by the thread that asks, on one core: nothing waits at a
+barrier between layers, and nothing is handed to another thread. The library lets go of Python's lock meanwhile.
+"""
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+import openvino  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from inference.artifact import Artifact, Preprocessing
+from inference.choice import Choice
+from inference.errors import StartError
+from inference.machine import multiplies as multiplies
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8's whole numbers stand in the network itself
+
+
+class OpenVino:
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._free: deque[Any] = deque()  # requests, each with memory of its own for the layers between
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[crop, crop, 3] to [classes]; raises RuntimeError."""
+        try:
+            request = self._free.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        try:
+            request.get_input_tensor().data[0] = pixels
+            request.infer()
+            return np.array(request.get_output_tensor(0).data[0], np.float32)
+        finally:
+            self._free.append(request)
+
+
+def load(artifact: Artifact, choice: Choice) -> OpenVino:
+    """Raises StartError when OpenVINO cannot read the files or they do not fit model.json."""
+    file = artifact.files[choice.export]
+    config = {
+        "INFERENCE_PRECISION_HINT": _HINTS[choice.precision],
+        "NUM_STREAMS": str(choice.threads),
+        "INFERENCE_NUM_THREADS": str(choice.threads),
+        # The threads are ours, and they decode too: the kernel moves them better than a fixed table.
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    try:
+        core = openvino.Core()
+        model = core.read_model(file)
+        _check(model, artifact, file.name)
+        return OpenVino(core.compile_model(_from_pixels(model, artifact.preprocessing), "CPU", config))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StartError(f"{file} cannot be loaded by OpenVINO: {reason}.") from error
+
+
+def _from_pixels(model: Any, how: Preprocessing) -> Any:
+    """The same network with the picture's bytes [1, crop, crop, 3] as input; the first layers normalize them."""
+    model.reshape([1, 3, how.crop, how.crop])
+    steps = openvino.preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).mean([255 * value for value in how.mean]).scale(
+        [255 * value for value in how.std]
+    )
+    return steps.build()
+
+
+def _check(model: Any, artifact: Artifact, name: str) -> None:
+    crop, classes = artifact.preprocessing.crop, len(artifact.classes)
+    if not _only_port(model.inputs, [1, 3, crop, crop]) or "image" not in model.input(0).names:
+        raise StartError(f"{name} must have one input, image, of shape [1, 3, {crop}, {crop}], as model.json says.")
+    if not _only_port(model.outputs, [1, classes]):
+        shapes = ", ".join(str(port.partial_shape) for port in model.outputs)
+        raise StartError(f"model.json names {classes} classes, but the output of {name} has the shape {shapes}.")
+
+
+def _only_port(ports: list[Any], shape: list[int]) -> bool:
+    return len(ports) == 1 and bool(ports[0].partial_shape.compatible(openvino.PartialShape(shape)))

@@ -1,0 +1,50 @@
+"""torch, for GPUs: what torch.export wrote, on CUDA where there is one."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from inference import transform
+from inference.artifact import Artifact
+from inference.choice import Choice
+from inference.errors import StartError
+
+
+def multiplies() -> dict[str, str]:
+    """From each precision to what the hardware has for it."""
+    if not torch.cuda.is_available():
+        return {"float32": "any processor"}
+    name = torch.cuda.get_device_name()
+    return {"float32": name} | ({"bfloat16": name} if torch.cuda.is_bf16_supported(including_emulation=False) else {})
+
+
+class Torch:
+    def __init__(self, module: nn.Module, artifact: Artifact, choice: Choice, device: str) -> None:
+        self._module, self._preprocessing, self._device = module, artifact.preprocessing, device
+        self._reduced = choice.precision == "bfloat16"
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[crop, crop, 3] to [classes]; raises RuntimeError."""
+        image = torch.from_numpy(transform.normalized(pixels, self._preprocessing)).to(self._device)
+        with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._reduced):
+            answer: NDArray[np.float32] = self._module(image)[0].float().cpu().numpy()
+        return answer
+
+
+def load(artifact: Artifact, choice: Choice) -> Torch:
+    """Raises StartError when the file cannot be read or does not fit model.json."""
+    file = artifact.files[choice.export]
+    torch.set_num_threads(1)  # the threads that ask compute
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        module = torch.export.load(file).module().to(device)
+        crop = artifact.preprocessing.crop
+        with torch.inference_mode():
+            shape = list(module(torch.zeros(1, 3, crop, crop, device=device)).shape)
+    except Exception as error:  # zip, pickle, schema, CUDA: each part raises its own
+        raise StartError(f"{file} cannot be loaded by torch: {' '.join(str(error).split())[:300]}.") from error
+    if shape != [1, len(artifact.classes)]:
+        names = len(artifact.classes)
+        raise StartError(f"model.json names {names} classes, but the output of model.pt2 has the shape {shape}.")
+    return Torch(module, artifact, choice, device)
