@@ -36,9 +36,10 @@ class Measured:
 
     instance_type: str
     architecture: str
-    image_size: int
+    image_size: int | None  # None: unknown
     runtime: str
     precision: str
+    p99_ms: float
     loads: tuple[Load, ...]
 
 
@@ -65,9 +66,10 @@ def _measured(instance_type: str, entry: dict[str, Any]) -> Measured:
     return Measured(
         instance_type=instance_type,
         architecture=str(model["architecture"]),
-        image_size=int(model["image_size"]),
+        image_size=None if model["image_size"] is None else int(model["image_size"]),
         runtime=str(entry["runtime"]),
         precision=str(entry["precision"]),
+        p99_ms=float(entry["target_p99_ms"]),
         loads=tuple(Load(*each) for each in loads),
     )
 
@@ -101,16 +103,16 @@ def doubts(settings: HostingSettings, measured: Measured | None) -> dict[str, st
     if measured is None:
         return {"kennel:capacity-missing": f"No measurement of what {settings.instance_type} holds: {how}"}
     trained = Hyperparameters()
-    model = (trained.model, trained.image_size)
+    size = measured.image_size or trained.image_size
     found = {
         "kennel:capacity-instance-type": (
             measured.instance_type != settings.instance_type,
             f"The scaling target comes from another machine than {settings.instance_type} and is not scaled to it",
         ),
         "kennel:capacity-model": (
-            (measured.architecture, measured.image_size) != model,
-            f"The scaling target was measured with {measured.architecture} at {measured.image_size} pixels, but the "
-            f"pipeline trains {model[0]} at {model[1]}",
+            (measured.architecture, size) != (trained.model, trained.image_size),
+            f"The scaling target was measured with {measured.architecture} at {size} pixels, but the pipeline trains "
+            f"{trained.model} at {trained.image_size}",
         ),
         "kennel:capacity-arithmetic": (
             measured.runtime != settings.runtime or settings.precision not in ("auto", measured.precision),

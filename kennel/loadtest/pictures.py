@@ -26,5 +26,5 @@ def _made(seed: int, folder: Path) -> Path:
     coarse = Image.frombytes("RGB", _GRAIN, chance.randbytes(3 * _GRAIN[0] * _GRAIN[1]))
     fine = Image.frombytes("RGB", _SIZE, chance.randbytes(3 * _SIZE[0] * _SIZE[1]))
     file = folder / f"{seed}.jpg"
-    Image.blend(coarse.resize(_SIZE, Image.Resampling.BICUBIC), fine, 0.1).save(file, quality=90)
+    Image.blend(coarse.resize(_SIZE, Image.Resampling.BICUBIC), fine, 0.05).save(file, quality=90)
     return file

@@ -19,14 +19,14 @@ TYPE = "ml.m5.xlarge"
 
 
 def measured(**changes: Any) -> Measured:
-    plain = {"instance_type": TYPE, "architecture": "resnet50", "image_size": 224}
-    return Measured(**(plain | {"runtime": "openvino", "precision": "int8", "loads": LOADS} | changes))
+    plain: dict[str, Any] = {"instance_type": TYPE, "architecture": "resnet50", "image_size": 224}
+    return Measured(**(plain | {"runtime": "openvino", "precision": "int8", "p99_ms": 500.0, "loads": LOADS} | changes))
 
 
 def entry(**changes: Any) -> dict[str, Any]:
     loads = [{"requests_per_second": load.rate, "concurrency_peak": load.peak} for load in reversed(LOADS)]
     model = {"architecture": "resnet50", "image_size": 224}
-    return {"model": model, "runtime": "openvino", "precision": "int8", "loads": loads} | changes
+    return {"model": model, "runtime": "openvino", "precision": "int8", "target_p99_ms": 500, "loads": loads} | changes
 
 
 def write(folder: Path, **entries: dict[str, Any]) -> Path:
@@ -97,6 +97,7 @@ def test_a_target_set_by_hand_counts_and_silences_every_doubt() -> None:
         (measured(instance_type=""), {"instance-type"}),
         (measured(architecture="resnet18"), {"model"}),
         (measured(image_size=160), {"model"}),
+        (measured(image_size=None), set()),
         (measured(runtime="torch"), {"arithmetic"}),
         (measured(instance_type="", architecture="resnet18"), {"instance-type", "model"}),
     ],
