@@ -80,7 +80,8 @@ class Runtime:
 
     def _signed(self, endpoint: str, body: bytes, kind: str) -> AWSRequest:
         url = f"{self._service.url}/endpoints/{quote(endpoint, safe='')}/invocations"
-        headers = {"Host": self._service.parts.netloc, "Content-Type": kind, "Accept": "application/json"}
+        headers = {"Host": self._service.parts.netloc, "Content-Type": kind}
+        headers |= {"Accept": "application/json", "User-Agent": "Kennel"}
         request = AWSRequest("POST", url, headers, body)
         SigV4Auth(Credentials.of_environment(), "sagemaker", self._service.region).add_auth(request)
         return request

@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from classify.errors import INTERNAL, OUTCOMES
 from classify.handler import handler, respond
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.functions.worlds import (
     HOST,
@@ -18,7 +16,6 @@ from tests.functions.worlds import (
     Runtime,
     Site,
     base64_of,
-    http,
     page,
     picture,
     probabilities,
@@ -192,42 +189,3 @@ def test_each_invocation_logs_one_json_line_without_the_picture(
 
 def test_the_context_may_be_missing(runtime: Runtime) -> None:
     assert handler(PICTURE, None)["request_id"] == ""
-
-
-names = st.sampled_from(
-    ["url", "s3_uri", "image", "top_k", "body", "headers", "requestContext", "isBase64Encoded", "http"]
-)
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names | st.text(max_size=9), inner, max_size=5),
-    max_leaves=12,
-)
-https = st.text(max_size=30).map(lambda rest: f"http://{rest}")
-direct = st.dictionaries(names, anything | https | st.text().map(lambda key: f"s3://elsewhere/{key}"), max_size=4)
-through_api = st.builds(
-    lambda body, kind, more: http(body, kind) | more,
-    st.binary(max_size=60) | st.text(max_size=60) | direct.map(json.dumps),
-    st.sampled_from([None, "application/json", "image/png", "application/octet-stream", "text/html", ";;"]),
-    st.dictionaries(
-        st.sampled_from(["body", "headers", "queryStringParameters", "isBase64Encoded"]), anything, max_size=2
-    ),
-)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(anything | direct)
-def test_whatever_is_sent_directly_gets_a_documented_answer(runtime: Runtime, event: Any) -> None:
-    value = handler(event, Context())
-    answer = json.loads(value["body"]) if "statusCode" in value else value
-    json.dumps(answer)
-    assert ARCHITECTURE[answer["error"]["code"]] == answer["error"]["status"]
-    assert answer["error"]["code"] != "internal_error", event
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(through_api)
-def test_whatever_comes_through_the_api_gets_a_documented_answer(runtime: Runtime, event: Any) -> None:
-    value = handler(event, Context())
-    error = json.loads(value["body"])["error"]
-    assert value["statusCode"] == error["status"] == ARCHITECTURE[error["code"]]
-    assert error["code"] != "internal_error", event
