@@ -15,6 +15,10 @@ from kennel.page.target import Target
 _literal = partial(json.dumps, ensure_ascii=False)  # of a text, such that Python reads it too
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
+# A session's token where there is one. Without one curl's own Accept stands there: curl signs a header that is empty
+# but does not send it, and AWS refuses such a signature.
+_TOKEN = '-H "${AWS_SESSION_TOKEN:+x-amz-security-token: }${AWS_SESSION_TOKEN:-Accept: */*}"'
+
 # No shell word is as long as a photo, and `base64 -w0` is GNU's only.
 _EVENT_OF_FILE = """printf '{"image": "%s"}' "$(base64 < FILE | tr -d '\\n')" """
 
@@ -36,9 +40,9 @@ def _curl(target: Target, source: str, value: str, kind: str) -> str:
     else:
         body = f"-H 'Content-Type: application/json' --data-raw {quote(json.dumps({source: value}))}"
     return (
-        '# With a profile, first: eval "$(aws configure export-credentials --format env)"\n'
+        '# Keys of a profile (AWS CLI 2): eval "$(aws configure export-credentials --format env)"\n'
         + _signed(target, "execute-api")
-        + '  -H "x-amz-security-token: $AWS_SESSION_TOKEN" \\\n'
+        + f"  {_TOKEN} \\\n"
         + f"  {body} \\\n  {quote(target.api_url)}\n"
     )
 

@@ -2,17 +2,18 @@
 
 const LONGEST = 2048; // pixels; models look at some hundred
 
-/** Show `file` in `image`; resolves to [width, height], or null for what this browser cannot read. */
+/** Show `file` in `image`; resolves to [width, height], or null for what this browser knows no picture in. */
 export async function preview(file, image) {
+  image.hidden = true;
+  if (!(await readable(file))) throw new Error(`${file.name} is empty, or nothing that a browser can read.`);
   if (image.src) URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(file);
-  image.hidden = false;
   try {
     await image.decode();
   } catch {
-    image.hidden = true;
     return null;
   }
+  image.hidden = false;
   image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) <= 64);
   return [image.naturalWidth, image.naturalHeight];
 }
@@ -20,7 +21,6 @@ export async function preview(file, image) {
 /** Return {body, name, note}: the file itself, or a JPEG of it where it has too many bytes or pixels. */
 export async function fit(file, image, size, limits) {
   const name = file.name || "photo";
-  if (!(await readable(file))) throw new Error(`${name} is empty, or nothing that a browser can read.`);
   const pixels = size ? size[0] * size[1] : 0;
   if (file.size <= limits.max_bytes && pixels <= limits.max_pixels) return { body: file, name, note: [] };
   if (!size) throw new Error(`${name} has ${megabytes(file)}; a request holds ${(limits.max_bytes / 1e6).toFixed(1)} MB, and this browser cannot read it to make it smaller.`);
