@@ -40,13 +40,22 @@ def write_split(folder: Path, images: Sequence[Labelled], classes: tuple[str, ..
     return split
 
 
-def write_model(folder: Path, *, scale: float = 10.0, passport: bool = True, **record: Any) -> dict[str, Any]:
+def write_network(file: Path, scale: float) -> None:
     """A network that answers `scale` times the mean green and the mean red (0 to 1); the first is the first class."""
-    folder.mkdir(parents=True, exist_ok=True)
     image = ops.parameter([-1, 3, 32, 32], np.float32, name="image")
     means = ops.reduce_mean(image, np.array([2, 3]), keep_dims=False)  # [N, 3]
     logits = ops.multiply(ops.gather(means, np.array([1, 0]), np.array(1)), np.float32(scale))
-    openvino.save_model(openvino.Model([logits], [image], "means"), folder / "model.xml", compress_to_fp16=False)
+    openvino.save_model(openvino.Model([logits], [image], "means"), file, compress_to_fp16=False)
+
+
+def write_model(
+    folder: Path, *, scale: float = 10.0, int8: float | None = None, passport: bool = True, **record: Any
+) -> dict[str, Any]:
+    """The artifact of such a network; `int8` is the scale of the one in the int8 files, None for no such files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_network(folder / "model.xml", scale)
+    if int8 is not None:
+        write_network(folder / "model-int8.xml", int8)
     how = Preprocessing(32, 32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)).to_dict()
     whole = {
         "format": 1,

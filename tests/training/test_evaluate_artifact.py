@@ -9,6 +9,7 @@ import pytest
 from tests.training.small import pack, solid, write_model, write_split
 from training.errors import TrainingError
 from training.evaluate.artifact import Passport, unpack
+from training.passport import write_passport
 from training.paths import Paths
 
 
@@ -61,6 +62,31 @@ def test_the_weights_are_looked_at_and_not_written(model: Path) -> None:
         "model.xml",
         "passport.json",
     ]
+
+
+def test_other_forms_are_held_to_the_passport_and_not_written(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    record = write_model(model, int8=1.0)
+    for name in ("model.onnx", "model.pt2"):
+        (model / name).write_bytes(b"sound")
+    write_passport(model, record, image="")
+    _unpack(model)
+    written = {file.name for file in (tmp_path / "target").iterdir()}
+    assert {"model-int8.xml", "model-int8.bin"} <= written
+    assert not {"model.onnx", "model.pt2"} & written
+    for name in ("model-int8.bin", "model.onnx", "model.pt2"):
+        was = (model / name).read_bytes()
+        (model / name).write_bytes(b"changed")
+        with pytest.raises(TrainingError, match=f"{name} is not the file"):
+            _unpack(model)
+        (model / name).write_bytes(was)
+
+
+@pytest.mark.parametrize("name", ["model-int8.xml", "model-int8.bin"])
+def test_int8_that_the_passport_does_not_know_is_refused(model: Path, name: str) -> None:
+    (model / name).write_bytes(b"slipped in")
+    with pytest.raises(TrainingError, match=f"{name} is not the file"):
+        _unpack(model)
 
 
 def test_an_archive_without_a_model_is_refused(model: Path) -> None:

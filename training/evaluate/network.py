@@ -45,7 +45,7 @@ def load(folder: Path) -> Network:
         classes, how = tuple(record["classes"]), Preprocessing.from_dict(record["preprocessing"])
         temperature = float(record.get("temperature", 1.0))
         threshold = float(record["abstain"]["threshold"]) if record.get("abstain") else None
-        int8 = bool(record.get("exports", {}).get("int8", {}).get("accepted"))
+        int8 = bool((record.get("exports") or {}).get("int8", {}).get("accepted"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TrainingError(f"model.json of the model is broken ({error!r}).") from None
     if not 0 < temperature < math.inf:
