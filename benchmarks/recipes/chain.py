@@ -1,0 +1,150 @@
+"""The whole chain on this machine: the Prod stage in the embedded AWS, with a model released through it."""
+
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]
+from botocore.config import Config  # type: ignore[import-untyped]
+
+from benchmarks.recipes.faulty_road import FaultyRoad, Mix
+from benchmarks.recipes.known_answers import write_artifact
+from kennel.rehearsal.cloud import Cloud, deploy
+from kennel.rehearsal.containers import pick_engine
+from kennel.rehearsal.follow import Waiting
+from kennel.rehearsal.release import approve, wait_until_served
+from kennel.rehearsal.seams import PipelineExecution, Planes
+from kennel.rehearsal.serving import Endpoints, Functions
+from kennel.rehearsal.synthesis import synthesize
+
+STAGE = "Prod"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """`client`: of Lambda, for as many callers as asked for; `road`: between the function and the endpoint."""
+
+    client: Any
+    function: str
+    road: FaultyRoad
+
+
+@contextmanager
+def released(work: Path, mix: Mix, concurrency: int) -> Iterator[Chain]:
+    """Everything that this starts ends with the block. `concurrency`: sandboxes of one function at most."""
+    with ExitStack() as stack:
+        engine = pick_engine()
+        stack.callback(engine.close)
+        cloud: Cloud
+        road: FaultyRoad
+
+        def environment(role_arn: str) -> dict[str, str]:
+            return {**cloud.environment(role_arn), "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": road.url}
+
+        functions = Functions(environment=environment, concurrency=concurrency)
+        endpoints = Endpoints(
+            client=lambda service, role: cloud.client(service, role), engine=engine, work=work / "endpoints"
+        )
+        stack.callback(endpoints.close)
+        stack.callback(functions.close)
+        planes = Planes(_no_pipeline, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
+        cloud = stack.enter_context(Cloud(planes, work / "cloud"))
+        place = urlsplit(cloud.url)
+        road = stack.enter_context(FaultyRoad((str(place.hostname), int(place.port or 0)), mix))
+        yield Chain(_lambda(cloud, concurrency), _release(cloud, work), road)
+
+
+def _no_pipeline(execution: PipelineExecution) -> None:
+    raise RuntimeError("Nothing is trained here.")
+
+
+def _lambda(cloud: Cloud, connections: int) -> Any:
+    variables = cloud.environment()
+    return boto3.client(
+        "lambda",
+        endpoint_url=cloud.url,
+        region_name=variables["AWS_REGION"],
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=120, max_pool_connections=connections),
+    )
+
+
+def _release(cloud: Cloud, work: Path) -> str:
+    """Deploy the stage and approve a model in it; the function's alias."""
+    outputs = deploy(cloud, synthesize(work / "cdk.out"), STAGE).outputs
+    data, sagemaker = outputs[f"{STAGE}-Data"], cloud.client("sagemaker")
+    archive = work / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(write_artifact(work / "artifact"), ".")
+    key = "runs/kennel-prod/train/load/output/model.tar.gz"
+    cloud.client("s3").put_object(Bucket=data["DataBucketName"], Key=key, Body=archive.read_bytes())
+    container = {
+        "Image": outputs[f"{STAGE}-Images"]["InferenceImageUri"],
+        "ModelDataUrl": f"s3://{data['DataBucketName']}/{key}",
+    }
+    package = sagemaker.create_model_package(
+        ModelPackageGroupName=data["ModelPackageGroupName"],
+        InferenceSpecification={
+            "Containers": [container],
+            "SupportedContentTypes": ["image/jpeg"],
+            "SupportedResponseMIMETypes": ["application/json"],
+        },
+        ModelApprovalStatus="PendingManualApproval",
+    )["ModelPackageArn"]
+    approve(sagemaker, sagemaker.describe_model_package(ModelPackageName=package))
+    wait_until_served(
+        cloud.client("cloudformation"),
+        sagemaker,
+        Waiting(cloud.bus.undelivered),
+        stack=f"{STAGE}-Hosting",
+        endpoint=outputs[f"{STAGE}-Hosting"]["EndpointName"],
+        package=package,
+    )
+    return outputs[f"{STAGE}-Classify"]["FunctionAliasArn"]
+
+
+def servers() -> list[psutil.Process]:
+    """The endpoint's server processes, which are this process's descendants."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.cmdline()[1:4] == ["-m", "inference", "serve"]:
+                found.append(process)
+        except psutil.Error:  # it ended meanwhile
+            continue
+    return found
+
+
+@contextmanager
+def killing(every: float, seconds: float) -> Iterator[list[tuple[float, int]]]:
+    """For so many seconds of the block, SIGKILL for one server and for all of them in turns, each `every` seconds.
+
+    The list gets (seconds of time.monotonic(), how many were killed).
+    """
+    kills: list[tuple[float, int]] = []
+    done = threading.Event()
+
+    def kill() -> None:
+        until = time.monotonic() + seconds
+        while not done.wait(every) and time.monotonic() < until:
+            victims = servers()
+            victims = victims if len(kills) % 2 else victims[:1]
+            for victim in victims:
+                victim.kill()
+            kills.append((time.monotonic(), len(victims)))
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    try:
+        yield kills
+    finally:
+        done.set()
+        thread.join()
