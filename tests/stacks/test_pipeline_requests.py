@@ -1,14 +1,18 @@
 """What each step of the pipeline asks the service for."""
 
 from collections.abc import Iterator
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
+from pathlib import Path
 from typing import Any
 
+import aws_cdk as cdk
 import botocore.session  # type: ignore[import-untyped]
 import pytest
 from botocore.model import ListShape, MapShape, Shape, StringShape, StructureShape  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator  # type: ignore[import-untyped]
 
+from stacks.config import DEV
+from stacks.stage import KennelStage
 from tests.stacks.synthesized import Json, Synthesized, defaults, resolved
 from training.hyperparameters import Hyperparameters
 from training.metrics import METRIC_DEFINITIONS
@@ -148,6 +152,14 @@ def test_every_hyperparameter_is_a_pipeline_parameter_of_its_own_name(
     assert tuple(parameter.get("EnumValues", ())) == field.metadata["choices"]
     given = resolved(steps["TrainSpot"]["Arguments"]["HyperParameters"], defaults(definition) | {name: "chosen"})
     assert given[field.name] == "chosen"
+
+
+def test_what_the_stage_serves_with_is_what_training_exports_for(tmp_path: Path) -> None:
+    graviton = replace(DEV.hosting, instance_type="ml.c7g.large", runtime="onnxruntime")
+    app = cdk.App(outdir=str(tmp_path))
+    KennelStage(app, "Dev", settings=replace(DEV, hosting=graviton))
+    app.synth()
+    assert defaults(Synthesized(tmp_path).definition("Dev"))["Runtime"] == "onnxruntime"
 
 
 def test_tuning_searches_what_it_does_not_hold_still(definition: Json, steps: dict[str, Json]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from tests.training.small import pack, solid, write_split  # noqa: E402
+from training import export as exporting  # noqa: E402
+from training import finish as finishing  # noqa: E402
 from training.__main__ import main  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
 from training.finish import finish  # noqa: E402
@@ -118,6 +121,44 @@ def test_the_passport_fits_what_lies_beside_it(
     names = {file.name for file in opt_ml.model.iterdir()} - {"passport.json"}
     assert names == {"model.json", "model.xml", "model.bin", "model-int8.xml", "model-int8.bin", "weights.pt"}
     assert passport["files"] == {name: file_sha256(opt_ml.model / name) for name in names}
+
+
+def test_the_exports_are_in_the_record_and_in_the_log(
+    finished: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports = finished()["exports"]
+    assert {name: one["accepted"] for name, one in exports.items()} == {"float32": True, "int8": True}
+    assert exports["int8"]["images"] == 4  # the validation split
+    said = capsys.readouterr().out
+    assert "export form=float32 file=model.xml agreement=1 largest_change=" in said
+    assert "export form=int8 file=model-int8.xml agreement=1 largest_change=" in said
+
+
+def test_the_settings_choose_the_forms(finished: Callable[..., dict[str, Any]], opt_ml: Paths) -> None:
+    exports = finished(int8="no", runtime="torch")["exports"]
+    assert exports["int8"] == {"accepted": False, "reason": "it was not asked for"}
+    assert exports["pt2"]["accepted"] is True
+    passport = json.loads((opt_ml.model / "passport.json").read_text("utf-8"))
+    assert set(passport["files"]) == {"model.json", "model.xml", "model.bin", "model.pt2", "weights.pt"}
+
+
+def test_int8_takes_its_scales_from_training_images_and_is_judged_by_validation_images(
+    finished: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def export(model: Any, samples: Any, folder: Path, record: Any, *, settings: Any, calibration: Any) -> Any:
+        seen.update(samples=samples, calibration=calibration)
+        return write(model, samples, folder, record)
+
+    write = exporting.export
+    monkeypatch.setattr(finishing, "export", export)
+    finished()
+    green = [
+        round(float(images[:, 1].mean() * 0.224 + 0.456) * 255) for images in (seen["samples"], seen["calibration"])
+    ]
+    assert green == [90, 50]
+    assert [len(images) for images in seen.values()] == [4, 6]
 
 
 def test_the_evaluation_takes_what_was_finished(finished: Callable[..., dict[str, Any]], opt_ml: Paths) -> None:

@@ -36,6 +36,10 @@ def test_what_sagemaker_adds_is_passed_over() -> None:
         ("image_size", "8", "image_size must lie between 16 and 1024"),
         ("model", "vgg", "model must be one of resnet18, resnet34"),
         ("mode", "", "mode must be one of auto, head, whole"),
+        ("int8", "yes", "int8 must be one of auto, no"),
+        ("export_agreement", "98", "export_agreement must lie between 0 and 1"),
+        ("export_change", "nan", "export_change must lie between 0 and 1"),
+        ("runtime", "tensorrt", "runtime must be one of openvino, onnxruntime, torch"),
         ("batch_size", "99999999", "batch_size must lie between"),
     ],
 )

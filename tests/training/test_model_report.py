@@ -1,13 +1,15 @@
 """The model's report: whole, escaped, bounded, and showing what is worth looking at."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.training.small import solid, write_split
 from training.evaluate import run
@@ -37,27 +39,43 @@ Report = Callable[..., str]
 
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
-    """The page on `images` solid pictures of `classes`, of which some are taken for the next class."""
+    """The page on `images` solid pictures of `classes`, of which some are taken for the next class.
 
-    def make(classes: tuple[str, ...], images: int, *, wrong: int = 3, data: bytes | None = None, **record: Any) -> str:
+    `worse` are the mistakes of other precisions.
+    """
+
+    def make(
+        classes: tuple[str, ...],
+        images: int,
+        *,
+        wrong: int = 3,
+        worse: Mapping[str, int] = MappingProxyType({}),
+        data: bytes | None = None,
+        **record: Any,
+    ) -> str:
         labels = np.arange(images) % len(classes)
         split = write_split(
             tmp_path / "split",
             [(int(one), data or solid(int(one) % 256, n % 256)) for n, one in enumerate(labels)],
             classes,
         )
-        told = labels.copy()
-        told[:wrong] = (told[:wrong] + 1) % len(classes)
-        confidence = np.linspace(0.9, 0.6, images)
-        answers = Answers(labels, told, confidence, confidence**0.5, (told != labels).astype(np.int64))
+        found = {name: _answers(labels, len(classes), some) for name, some in {"float32": wrong, **worse}.items()}
+        answers = found["float32"]
         whole = {**RECORD, **record}
         threshold = whole["abstain"]["threshold"] if whole.get("abstain") else None
         network = Network(classes, Preprocessing(32, 32), 2.0, threshold, whole, {})
-        summary = run.summarize({"float32": answers}, split, network, Passport("5ea1", "ab12", "c0de", ""))
+        summary = run.summarize(found, split, network, Passport("5ea1", "ab12", "c0de", ""))
         draw(tmp_path / "figures", answers, summary["per_class"])
         return render(summary, answers, split, whole, tmp_path / "figures" / "confusion.png")
 
     return make
+
+
+def _answers(labels: NDArray[np.int64], classes: int, wrong: int) -> Answers:
+    told = labels.copy()
+    told[:wrong] = (told[:wrong] + 1) % classes
+    confidence = np.linspace(0.9, 0.6, len(labels))
+    return Answers(labels, told, confidence, confidence**0.5, (told != labels).astype(np.int64))
 
 
 class _Page(HTMLParser):
@@ -210,3 +228,15 @@ def test_a_record_from_before_all_this_makes_a_page_too(report: Report) -> None:
     page = report(("cat", "dog"), 4, history=[], calibration=None, trained_on=None, hyperparameters={}, data=None)
     assert "How it learned" not in page
     assert "unknown" in page
+
+
+def test_each_form_says_how_good_it_is_and_whether_it_is_offered(report: Report) -> None:
+    exports = {
+        "float32": {"agreement": 1.0, "largest_change": 1e-6, "accepted": True},
+        "int8": {"agreement": 0.961, "largest_change": 0.32, "accepted": False, "reason": "it misses <b>something</b>"},
+    }
+    said = _said(report(("cat", "dog"), 12, worse={"bfloat16": 4}, exports=exports))
+    assert "float32 75.0 % 46.8 % 100.0 % 0.0 % yes" in said
+    assert "bfloat16 66.7 % 39.1 % none none where the processor multiplies it" in said
+    assert "int8 none none 96.1 % 32.0 % no: it misses <b>something</b>" in said
+    assert "with 95 % confidence at least 39.1 % of its answers are right" in said

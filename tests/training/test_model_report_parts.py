@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.training.small import solid, write_split
 from training.evaluate import pictures, plots
+from training.evaluate.forms import Form, forms
 from training.evaluate.money import cost
 from training.evaluate.page import share
 
@@ -53,4 +54,33 @@ def test_nothing_but_perfection_is_a_hundred_percent() -> None:
         "50.0 %",
         "0.0 %",
         "none",
+    ]
+
+
+SAME = {"agreement": 1.0, "largest_change": 1e-6, "accepted": True}
+
+
+def test_a_form_that_was_measured_stands_with_its_share_and_the_intervals_lower_end() -> None:
+    measured = {"float32": {"accuracy": 0.9, "accuracy_lower": 0.8}, "int8": {"accuracy": 0.7, "accuracy_lower": 0.6}}
+    int8 = {"agreement": 0.99, "largest_change": 0.05, "accepted": True}
+    first, second, third = forms({"float32": SAME, "int8": int8}, measured)
+    assert first == Form("float32", 0.9, 0.8, 1.0, 1e-6, "yes")
+    assert second.offered == "where the processor multiplies it, and this one did not"
+    assert third == Form("int8", 0.7, 0.6, 0.99, 0.05, "yes")
+
+
+def test_a_form_that_is_not_offered_says_why() -> None:
+    *_, int8 = forms({"float32": SAME, "int8": {"accepted": False, "reason": "it was not asked for"}}, {})
+    assert int8 == Form("int8", None, None, None, None, "no: it was not asked for")
+
+
+def test_other_runtimes_forms_are_named_as_what_they_are() -> None:
+    names = [one.name for one in forms({"float32": SAME, "onnx": SAME, "pt2": SAME}, {"bfloat16": {"accuracy": 1.0}})]
+    assert names == ["float32", "bfloat16", "float32, ONNX", "float32, torch.export"]
+
+
+def test_an_artifact_from_before_exports_offers_float32() -> None:
+    assert [(one.name, one.offered) for one in forms({}, {"float32": {}, "bfloat16": {}})] == [
+        ("float32", "yes"),
+        ("bfloat16", "where the processor multiplies it"),
     ]
