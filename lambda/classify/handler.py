@@ -21,14 +21,13 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 def respond(event: Any, context: Any, fetch: logic.Fetch) -> dict[str, Any]:
     """As `handler`, with a way to fetch that tests may bring."""
     started = time.monotonic()
-    request_id = str(getattr(context, "aws_request_id", ""))
     error: Exception | None = None
     try:
         outcome, value = _OK, _classify(event, Deadline.of(context), fetch)
     except Exception as problem:
         outcome, value, error = *_refusal(problem), problem
-    value["request_id"] = request_id
-    _log(request_id, outcome, time.monotonic() - started, error)
+    value["request_id"] = str(getattr(context, "aws_request_id", ""))
+    _log(outcome, value, time.monotonic() - started, error)
     return _http(outcome, value) if events.is_http(event) else value
 
 
@@ -61,15 +60,17 @@ def _http(outcome: Outcome, value: dict[str, Any]) -> dict[str, Any]:
     return {"statusCode": outcome.status, "headers": headers, "body": json.dumps(value), "isBase64Encoded": False}
 
 
-def _log(request_id: str, outcome: Outcome, seconds: float, error: Exception | None) -> None:
+def _log(outcome: Outcome, value: dict[str, Any], seconds: float, error: Exception | None) -> None:
     """One JSON line; what inner errors said goes here, and only here. A caller's own mistake needs no traceback."""
     line: dict[str, Any] = {
         "level": "INFO" if outcome.status < 500 else "ERROR",
-        "request_id": request_id,
+        "request_id": value["request_id"],
         "code": outcome.code,
         "status": outcome.status,
         "milliseconds": round(1000 * seconds, 1),
     }
+    if "timings" in value:
+        line["timings"] = value["timings"]
     if error is not None:
         line["error"] = _traceback(error) if outcome.status >= 500 else " <- ".join(_chain(error))
     print(json.dumps(line), flush=True)

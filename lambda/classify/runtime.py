@@ -56,7 +56,7 @@ class Runtime:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._wire: Wire | None = None
-        self._used = 0.0  # in seconds of time.monotonic()
+        self._used = 0.0  # in seconds of time.time(): other clocks may stand still in a frozen sandbox
 
     @classmethod
     @lru_cache(maxsize=1)
@@ -87,7 +87,7 @@ class Runtime:
         return request
 
     def _ask(self, request: AWSRequest, deadline: Deadline) -> Answer:
-        if time.monotonic() - self._used > _IDLE:
+        if time.time() - self._used > _IDLE:
             self.close()
         if self._wire:
             try:
@@ -107,7 +107,7 @@ class Runtime:
         except BaseException:
             self.close()
             raise
-        self._used = time.monotonic()
+        self._used = time.time()
         if response.will_close:
             self.close()
         return answer

@@ -1,10 +1,12 @@
 """The connection to SageMaker's runtime: kept, taken up anew when it was lost, bounded."""
 
+import ssl
 import threading
 import time
 
 import pytest
 from classify import runtime as module
+from classify import wire
 from classify.handler import handler
 
 from tests.functions.peers import peer
@@ -113,3 +115,20 @@ def test_a_name_that_is_unknown_or_hangs_is_an_endpoint_that_cannot_be_reached(
     assert code_of(0.8) == "endpoint_unavailable"
     assert time.monotonic() - started < 0.8
     over.set()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, ssl.SSLEOFError])
+def test_however_a_kept_connection_says_that_it_is_gone_it_is_replaced(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, pauses: list[float], error: type[OSError]
+) -> None:
+    code_of()
+
+    def sendall(*_: object) -> None:
+        broken.undo()  # the next connection works
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(wire.Wire, "sendall", sendall)
+        assert code_of() == "ok"
+    assert pauses == []
+    assert len(set(runtime.peers)) == 2

@@ -181,7 +181,8 @@ def test_each_invocation_logs_one_json_line_without_the_picture(
     handler(PICTURE, Context())
     handler({}, Context())
     good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert sorted(good) == ["code", "level", "milliseconds", "request_id", "status"]
+    assert sorted(good) == ["code", "level", "milliseconds", "request_id", "status", "timings"]
+    assert 0 < good["timings"]["endpoint_ms"] <= good["milliseconds"] + 0.1
     assert (good["code"], good["status"], good["level"]) == ("ok", 200, "INFO")
     assert (bad["code"], bad["status"], bad["level"]) == ("invalid_request", 400, "INFO")
     assert bad["error"].startswith("InvalidRequest: There is no picture.")
