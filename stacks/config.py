@@ -115,17 +115,14 @@ class HostingSettings(Settings):
 
     def _check_arithmetic(self) -> None:
         fits = runtime_for(self.instance_type)
-        require(
-            fits is not None,
-            "HostingSettings.instance_type must have a runtime: x86, Graviton or GPU",
-            self.instance_type,
-        )
+        kinds = "x86 (m5, c6i, m7i ...), Graviton (c7g, m8g ...) or a GPU that CUDA 13 knows (g4dn, g5, g6 ...)"
+        require(fits is not None, f"HostingSettings.instance_type must be {kinds}", self.instance_type)
         require(self.runtime == fits, f"HostingSettings.runtime must be {fits} on {self.instance_type}", self.runtime)
         plain = self.precision in ("auto", "float32") or self.runtime == "openvino"
         require(plain, f"HostingSettings.precision must be auto or float32 with {self.runtime}", self.precision)
         fast = self.precision != "bfloat16" or multiplies_bfloat16(self.instance_type)
         rule = f"HostingSettings.precision cannot be bfloat16 on {self.instance_type}, which does not multiply it"
-        require(fast, f"{rule} (m7i, c7i, r7i, m7a ... do)", self.precision)
+        require(fast, f"{rule} (m7i, c7i and r7i do)", self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The container images, built in the account when the stack is deployed: nobody needs Docker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -62,20 +62,20 @@ class ImagesStack(cdk.Stack):
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: images of training and inference")
         self.training = Image(self, "Training", folder="training", settings=settings)
-        hosting = settings.hosting
+        arm = is_graviton(settings.hosting.instance_type)
         self.inference = Image(
             self,
             "Inference",
             folder="inference",
             settings=settings,
-            platform=assets.Platform.LINUX_ARM64 if is_graviton(hosting.instance_type) else assets.Platform.LINUX_AMD64,
-            arguments={"RUNTIME": hosting.runtime},
+            platform=assets.Platform.LINUX_ARM64 if arm else assets.Platform.LINUX_AMD64,
+            arguments={"RUNTIME": settings.hosting.runtime},
         )
         cdk.CfnOutput(self, "TrainingImageUri", value=self.training.image_uri)
         cdk.CfnOutput(self, "InferenceImageUri", value=self.inference.image_uri)
-        self._acknowledge()
+        self._acknowledge([_AMD64, *([_ARM64] if arm else [])])
 
-    def _acknowledge(self) -> None:
+    def _acknowledge(self, projects: Sequence[str]) -> None:
         managed = "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{}]".format
         acknowledge(
             self,
@@ -95,10 +95,11 @@ class ImagesStack(cdk.Stack):
         acknowledge(
             self,
             "CodeBuild names its log streams and test reports itself, under this project's name.",
-            own("codebuild", f"report-group/<{_PROJECT}>-*"),
-            own("logs", f"log-group:/aws/codebuild/<{_PROJECT}>:*"),
+            *(own("codebuild", f"report-group/<{project}>-*") for project in projects),
+            *(own("logs", f"log-group:/aws/codebuild/<{project}>:*") for project in projects),
         )
 
 
-# The logical id that deploy-time-build gives its one build project for this platform.
-_PROJECT = "ContainerImageBuildAmd64e83729feb1564e709bec452b15847a30amd6491AAA9B2"
+# The logical ids that deploy-time-build gives its build projects, one for each platform.
+_AMD64 = "ContainerImageBuildAmd64e83729feb1564e709bec452b15847a30amd6491AAA9B2"
+_ARM64 = "ContainerImageBuildArm64e83729feb1564e709bec452b15847a30amd64C13E3549"

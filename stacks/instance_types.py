@@ -6,10 +6,10 @@ SAGEMAKER_TYPE = r"ml\.[a-z][a-z0-9-]*\.[a-z0-9]+"
 EC2_TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9]+"
 
 _NVME = re.compile(r"ml\.(p3dn|p4|p5|p6|g\d|trn\d|inf2|i\d|[cmr]\d+[agin]*d)")
-_GRAVITON = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.")  # c6g, m7gd, r8g ...; g5g is a GPU type, and SageMaker has none
-_GPU = re.compile(r"ml\.[gp]\d")
-_NEURON = re.compile(r"ml\.(inf|trn)\d")
-_BFLOAT16 = re.compile(r"ml\.[cmr]([7-9]i|[7-9]a)")  # Sapphire Rapids or later, Zen 4 or later
+_GRAVITON = re.compile(r"ml\.[cmr]\d+g[a-z]*\.")  # c7g, m8g, r7gd ...
+_GPU = re.compile(r"ml\.(g[4-9]|p[45]|p6-)")  # x86 with a GPU that CUDA 13 knows: not p2, p3 (older), p6e (Arm)
+_CPU = re.compile(r"ml\.[cmrt]\d")
+_BFLOAT16 = re.compile(r"ml\.[cmr][7-9]i")  # Sapphire Rapids or later
 
 
 def has_nvme_disks(instance_type: str) -> bool:
@@ -32,9 +32,9 @@ def multiplies_bfloat16(instance_type: str) -> bool:
 
 
 def runtime_for(instance_type: str) -> str | None:
-    """The model runtime that fits the processor; None where none of ours runs (Inferentia, Trainium)."""
-    if _NEURON.match(instance_type):
-        return None
+    """The model runtime that fits the processor; None where none of ours runs (Inferentia, Trainium, old GPUs ...)."""
     if is_gpu(instance_type):
         return "torch"
-    return "onnxruntime" if is_graviton(instance_type) else "openvino"
+    if is_graviton(instance_type):
+        return "onnxruntime"
+    return "openvino" if _CPU.match(instance_type) else None

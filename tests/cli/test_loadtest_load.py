@@ -111,10 +111,9 @@ def test_what_was_due_while_the_server_stalled_counts_as_late(server: Server) ->
 
 def test_a_target_that_is_lost_ends_the_load_early(server: Server) -> None:
     server.behave = slow(lambda number: 0.02)  # holds 50 a second, not 200
-    begun = time.monotonic()
-    load = run(plan(server, rate=200.0, seconds=20.0, p99_ms=100.0))
+    load = run(plan(server, rate=200.0, seconds=5.0, p99_ms=100.0))
     assert not load.held
-    assert time.monotonic() - begun < 10
+    assert server.asked < 500  # of 1040
 
 
 def test_one_refusal_ends_the_load_and_is_told(server: Server) -> None:

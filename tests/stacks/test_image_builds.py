@@ -1,13 +1,43 @@
 """The images are built in the account, from the two folders, and nothing else changes them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk import assertions
 
+from stacks.config import DEV, StageSettings
+from stacks.images import ImagesStack
 from tests.stacks.synthesized import Synthesized, text
 
 REPOSITORIES, BUILDS = "AWS::ECR::Repository", "Custom::CDKContainerImageBuild"
+
+
+def built(**hosting: Any) -> assertions.Template:
+    return assertions.Template.from_stack(ImagesStack(cdk.App(), "Images", settings=with_hosting(**hosting)))
+
+
+def with_hosting(**hosting: Any) -> StageSettings:
+    return replace(DEV, hosting=replace(DEV.hosting, **hosting))
+
+
+def test_the_serving_image_is_built_for_the_runtime_of_the_stage(synth: Synthesized, stage: str) -> None:
+    commands = {
+        id_[:8]: build["Properties"]["buildCommand"] for id_, build in synth.resources(stage, "Images", BUILDS).items()
+    }
+    assert "--build-arg RUNTIME=openvino " in commands["Inferenc"]
+    assert "RUNTIME" not in commands["Training"]
+
+
+def test_graviton_gets_an_arm_image_with_onnxruntime_and_training_stays_on_x86() -> None:
+    builds = built(instance_type="ml.m8g.large", runtime="onnxruntime").find_resources(BUILDS)
+    commands = {id_[:8]: build["Properties"]["buildCommand"] for id_, build in builds.items()}
+    assert "--platform linux/arm64" in commands["Inferenc"]
+    assert "--build-arg RUNTIME=onnxruntime " in commands["Inferenc"]
+    assert "--platform linux/amd64" in commands["Training"]
 
 
 def test_each_folder_is_built_for_amd64_into_a_repository_of_its_own(synth: Synthesized, stage: str) -> None:

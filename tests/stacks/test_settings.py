@@ -15,6 +15,7 @@ from stacks.config import (
     HostingSettings,
     NetworkSettings,
     OperationsSettings,
+    ScheduledCapacity,
     SettingsError,
     StageSettings,
     TrainingSettings,
@@ -26,6 +27,11 @@ from stacks.config import (
 def stage(**changes: Any) -> StageSettings:
     plain: dict[str, Any] = {"name": "kennel-test", "removable": True, "approval_status": "Approved"}
     return StageSettings(**(plain | {"log_retention": logs.RetentionDays.ONE_WEEK} | changes))
+
+
+def weekdays(**changes: Any) -> ScheduledCapacity:
+    plain: dict[str, Any] = {"cron": "0 7 ? * MON-FRI *", "min_instances": 3, "max_instances": 8}
+    return ScheduledCapacity(**(plain | changes))
 
 
 BROKEN: list[tuple[Callable[[], object], str]] = [
@@ -53,6 +59,35 @@ BROKEN: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: CanarySettings(percent=51), "CanarySettings.percent must be a whole number from 1 to 50; received 51"),
     (lambda: HostingSettings(min_instances=5), "max_instances must be at least 5; received 4"),
+    (lambda: HostingSettings(runtime="tflite"), "runtime must be openvino, onnxruntime or torch; received 'tflite'"),
+    (lambda: HostingSettings(instance_type="ml.m8g.large"), "runtime must be onnxruntime on ml.m8g.large"),
+    (
+        lambda: HostingSettings(instance_type="ml.g5.xlarge"),
+        "runtime must be torch on ml.g5.xlarge",
+    ),
+    (lambda: HostingSettings(runtime="torch"), "runtime must be openvino on ml.m5.xlarge; received 'torch'"),
+    (lambda: HostingSettings(instance_type="ml.inf2.xlarge"), "must be x86 .*received 'ml.inf2.xlarge'"),
+    (lambda: HostingSettings(instance_type="ml.p3.2xlarge"), "x86 .*, Graviton .* received 'ml.p3.2xlarge'"),
+    (lambda: HostingSettings(precision="fp16"), "precision must be auto, float32, bfloat16 or int8; received 'fp16'"),
+    (
+        lambda: HostingSettings(precision="bfloat16"),
+        r"cannot be bfloat16 on ml.m5.xlarge, which does not multiply it \(m7i, c7i and r7i do",
+    ),
+    (
+        lambda: HostingSettings(instance_type="ml.c7g.large", runtime="onnxruntime", precision="int8"),
+        "precision must be auto or float32 with onnxruntime; received 'int8'",
+    ),
+    (lambda: HostingSettings(threads=0), "threads must be a whole number from 1 to 192; received 0"),
+    (lambda: HostingSettings(scaling_metric="cpu"), "scaling_metric must be concurrency or invocations"),
+    (lambda: HostingSettings(scaling_target=0), "scaling_target must be a number from 0.1 to 1000000.0; received 0"),
+    (lambda: HostingSettings(safety_factor=1.1), "safety_factor must be a number from 0.1 to 1.0; received 1.1"),
+    (lambda: HostingSettings(max_instances=2, schedule=(weekdays(),)), r"schedule needs max_instances above .*\(2\)"),
+    (
+        lambda: HostingSettings(schedule=(weekdays(min_instances=1),)),
+        "canary needs min_instances of at least 2; received 1",
+    ),
+    (lambda: weekdays(cron="0 7 * * *"), "cron must be six fields such as '0 7 .*received '0 7 \\* \\* \\*'"),
+    (lambda: weekdays(max_instances=2), "ScheduledCapacity.max_instances must be at least 3; received 2"),
     (lambda: HostingSettings(min_instances=1), "canary needs min_instances of at least 2; received 1"),
     (lambda: ClassifySettings(timeout_seconds=30), "timeout_seconds must be a whole number from 3 to 29; received 30"),
     (lambda: ClassifySettings(reserved_concurrency=2), "provisioned_concurrency must be at most 2; received 3"),
@@ -93,6 +128,30 @@ def test_types_with_local_disks_are_known(type_: str) -> None:
 @pytest.mark.parametrize("type_", ["ml.m5.xlarge", "ml.c5.4xlarge", "ml.p3.2xlarge", "ml.m7i.large", "ml.c6g.xlarge"])
 def test_types_without_local_disks_are_known(type_: str) -> None:
     assert not has_nvme_disks(type_)
+
+
+@pytest.mark.parametrize(
+    ("type_", "runtime", "precision"),
+    [
+        ("ml.m5.xlarge", "openvino", "int8"),
+        ("ml.c6i.large", "openvino", "auto"),
+        ("ml.m7i.large", "openvino", "bfloat16"),
+        ("ml.c7i.large", "openvino", "bfloat16"),
+        ("ml.c6g.large", "onnxruntime", "auto"),
+        ("ml.r7gd.large", "onnxruntime", "float32"),
+        ("ml.g4dn.xlarge", "torch", "auto"),
+        ("ml.p5.48xlarge", "torch", "float32"),
+    ],
+)
+def test_each_kind_of_processor_has_its_runtime_and_the_precisions_that_it_multiplies(
+    type_: str, runtime: str, precision: str
+) -> None:
+    assert HostingSettings(instance_type=type_, runtime=runtime, precision=precision).runtime == runtime
+
+
+def test_scheduled_bounds_may_go_beyond_the_plain_ones() -> None:
+    assert HostingSettings(schedule=(weekdays(),)).schedule[0].max_instances == 8
+    assert HostingSettings(canary=None, min_instances=1, schedule=(weekdays(min_instances=1),)).schedule
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
