@@ -59,6 +59,10 @@ def train(
     compile: Annotated[str | None, _option(metavar="yes|no", help="Whole mode: compile the network.")] = None,
     abstain_coverage: Annotated[str | None, _option(metavar="X", help="Share that the model answers.")] = None,
     abstain_precision: Annotated[str | None, _option(metavar="X", help="Or: share of right answers.")] = None,
+    int8: Annotated[str | None, _option(metavar="auto|no", help="Offer the model in int8 too.")] = None,
+    export_agreement: Annotated[str | None, _option(metavar="X", help="Least agreement of int8.")] = None,
+    export_change: Annotated[str | None, _option(metavar="X", help="Largest change by int8.")] = None,
+    runtime: Annotated[str | None, _option(metavar="NAME", help="openvino, onnxruntime or torch.")] = None,
 ) -> None:
     """Train a model: as the stage's pipeline on AWS, or here with --local.
 

@@ -25,6 +25,10 @@ HYPERPARAMETERS = (
     "compile",
     "abstain_coverage",
     "abstain_precision",
+    "int8",
+    "export_agreement",
+    "export_change",
+    "runtime",
 )
 
 

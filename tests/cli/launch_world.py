@@ -89,7 +89,8 @@ class LaunchWorld:
             name=PIPELINE, image="i", role_arn=self.role, bucket=self.bucket, key_arn=key, vpc=None, settings=settings
         )
         self.cloud.client("sagemaker").create_model_package_group(ModelPackageGroupName="models")
-        self._create(pipeline_definition(jobs, inference_image="i", model_group="models", approval_status="Approved"))
+        names = {"inference_image": "i", "model_group": "models"}
+        self._create(pipeline_definition(jobs, **names, approval_status="Approved", runtime="openvino"))
 
     def pipeline(self, train: str = TRAIN, evaluate: str = EVALUATE, **more: Any) -> None:
         """Create the pipeline: Train and Evaluate, as scripts in which `ml` is the job's /opt/ml."""
