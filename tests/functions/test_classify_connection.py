@@ -26,6 +26,13 @@ def test_one_connection_serves_all_calls_of_a_sandbox(runtime: Runtime) -> None:
     assert len(set(runtime.peers)) == 1
 
 
+def test_each_call_over_a_kept_connection_has_its_own_deadline(runtime: Runtime) -> None:
+    assert code_of(1.0) == "ok"
+    time.sleep(0.6)  # past the first one's, whose answer must be written half a second early
+    assert code_of() == "ok"
+    assert len(set(runtime.peers)) == 1
+
+
 def test_an_error_answer_costs_no_connection(runtime: Runtime, pauses: list[float]) -> None:
     runtime.replies = [Reply(429, {}, "ThrottlingException"), probabilities(1.0)]
     assert code_of() == "ok"
