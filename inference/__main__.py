@@ -40,13 +40,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except StartError as error:
         print(f"inference: {error}", file=sys.stderr)
         return 1
-    logs.event("listening", host=chosen.host, port=listener.getsockname()[1], classes=len(classifier.classes))
     metrics = Metrics(chosen.endpoint)
     stop = metrics.start()
-    try:
-        _serve(app.build(classifier, chosen, made.threads, metrics), listener)
-    finally:  # also when the signal is raised again
-        stop()
+    _serve(app.build(classifier, chosen, made.threads, metrics), listener)
+    stop()
     return 0
 
 
@@ -85,7 +82,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _serve(application: Starlette, listener: socket.socket) -> None:
-    """Until a signal. uvicorn stops accepting, answers what it has, then raises the signal again for `_leave`."""
+    """Until a signal: then uvicorn stops accepting and answers what it has."""
     config = uvicorn.Config(
         application,
         loop="asyncio",
@@ -98,7 +95,12 @@ def _serve(application: Starlette, listener: socket.socket) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
-    uvicorn.Server(config).run([listener])
+    server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):  # between here and uvicorn's own handlers nothing may be interrupted
+        signal.signal(number, server.handle_exit)
+    host, port = listener.getsockname()
+    logs.event("listening", host=host, port=port)
+    server.run([listener])
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -68,7 +68,11 @@ class Classifier:
             raise Refused(413, "too_large", message) from error
 
     def warm_up(self, threads: int) -> None:
-        """Answers once on each of so many threads, so that the first callers wait no longer; raises StartError."""
+        """Answers once on each of so many threads, so that the first callers wait no longer; raises StartError.
+
+        Once alone before: OpenVINO's binding initializes itself on first use, and two threads that do so at once
+        wait for each other for ever, one with Python's lock and one with C++'s.
+        """
         file = io.BytesIO()
         Image.new("RGB", (32, 32), "gray").save(file, "JPEG")
         together = threading.Barrier(threads)  # otherwise one thread could answer for all
@@ -78,6 +82,7 @@ class Classifier:
             self.classify(file.getvalue(), Timings())
 
         try:
+            self.classify(file.getvalue(), Timings())
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(answer, range(threads)))
         except (RuntimeError, Refused) as error:

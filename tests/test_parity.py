@@ -108,11 +108,25 @@ def in_torchvision(photo: bytes, how: training.Preprocessing) -> NDArray[np.floa
 def test_training_server_and_torchvision_see_the_same_numbers(name: str, how: training.Preprocessing) -> None:
     photo = photographs()[name]
     expected = in_torchvision(photo, how)
-    served = serving.to_tensor(images.decode(photo, max_pixels=1_000_000), served_preprocessing(how))
-    assert served.shape == (3, how.crop, how.crop)
-    assert served.dtype == expected.dtype == np.float32
-    assert np.array_equal(in_training(photo, how), served)
-    assert np.array_equal(expected, served)
+    served = served_preprocessing(how)
+    pixels = serving.to_pixels(images.decode(photo, max_pixels=1_000_000), served)
+    assert (pixels.shape, pixels.dtype) == ((how.crop, how.crop, 3), np.uint8)
+    assert np.array_equal(in_training(photo, how), expected)
+    meant = serving.normalized(as_pixels(expected, how), served)
+    assert np.array_equal(expected, meant[0])
+    if how.interpolation == "bilinear":  # of which only the part that is kept is computed
+        differences = np.abs(pixels.astype(int) - as_pixels(expected, how))
+        assert differences.max() <= 1
+        assert np.count_nonzero(differences) <= differences.size / 10
+        assert differences.mean() < 0.03
+    else:
+        assert np.array_equal(as_pixels(expected, how), pixels)
+
+
+def as_pixels(tensor: NDArray[np.float32], how: training.Preprocessing) -> NDArray[np.uint8]:
+    """The bytes [crop, crop, 3] from which a normalized [3, crop, crop] came."""
+    values = tensor.transpose(1, 2, 0) * np.asarray(how.std) + np.asarray(how.mean)
+    return np.rint(255 * values).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +152,7 @@ def server(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     folder = tmp_path_factory.mktemp("opt_ml")
     record = {"format": 1, "classes": list("abcde"), "preprocessing": HOW[1].to_dict(), "temperature": TEMPERATURE}
     export(network, torch.zeros(2, 3, HOW[1].crop, HOW[1].crop), folder / "model", record)
-    process = start(folder)
+    process = start(folder, PRECISION="float32")
     yield Server(process, listening(process))
     process.kill()
     process.communicate()
