@@ -17,7 +17,7 @@ from classify.errors import (
     UnsupportedImage,
 )
 from classify.pictures import SEND
-from classify.runtime import Answer
+from classify.runtime import Response
 
 _THROTTLED = ("ThrottlingException", "ThrottledException", "Throttling", "TooManyRequestsException", "SlowDown")
 _LATE = ("InvalidSignatureException", "RequestExpired")  # the signature of a sandbox that was frozen on its way
@@ -43,7 +43,7 @@ def of_s3(response: Mapping[str, Any]) -> Problem:
     )
 
 
-def of_endpoint(answer: Answer) -> Exception:
+def of_endpoint(answer: Response) -> Exception:
     """A Problem, or Unforeseen for what no caller can help; its cause holds what the service said, for the log."""
     fields = _fields(answer.body)
     # As botocore reads it: the header before the body, and no more than the name.

@@ -38,7 +38,7 @@ class Credentials(NamedTuple):
         return cls(*keys, os.environ.get("AWS_SESSION_TOKEN"))
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     error_type: str  # the header x-amzn-ErrorType
     body: bytes
@@ -64,7 +64,7 @@ class Runtime:
         """The sandbox's. Raises KeyError where there is no region."""
         return cls(of_environment())
 
-    def invoke(self, endpoint: str, body: bytes, kind: str, deadline: Deadline) -> Answer:
+    def invoke(self, endpoint: str, body: bytes, kind: str, deadline: Deadline) -> Response:
         """What the service says, be it an error. `kind`: the body's media type. Raises EndpointUnavailable."""
         try:
             return self._ask(self._signed(endpoint, body, kind), deadline)
@@ -86,7 +86,7 @@ class Runtime:
         SigV4Auth(Credentials.of_environment(), "sagemaker", self._service.region).add_auth(request)
         return request
 
-    def _ask(self, request: AWSRequest, deadline: Deadline) -> Answer:
+    def _ask(self, request: AWSRequest, deadline: Deadline) -> Response:
         if time.time() - self._used > _IDLE:
             self.close()
         if self._wire:
@@ -96,14 +96,14 @@ class Runtime:
                 pass  # closed by the other side while it was idle
         return self._exchange(self._dial(deadline), request, deadline)
 
-    def _exchange(self, wire: Wire, request: AWSRequest, deadline: Deadline) -> Answer:
+    def _exchange(self, wire: Wire, request: AWSRequest, deadline: Deadline) -> Response:
         self._wire, wire.deadline = wire, deadline
         try:
             connection = HTTPConnection("")  # the request names its host
             connection.sock = cast(socket.socket, wire)  # it has the methods that http.client calls
             connection.request("POST", urlsplit(request.url).path, request.data, dict(request.headers.items()))
             response = connection.getresponse()
-            answer = Answer(response.status, response.headers.get("x-amzn-ErrorType", ""), response.read())
+            answer = Response(response.status, response.headers.get("x-amzn-ErrorType", ""), response.read())
         except BaseException:
             self.close()
             raise

@@ -1,5 +1,6 @@
 """The connection to SageMaker's runtime: kept, taken up anew when it was lost, bounded."""
 
+import socket
 import ssl
 import threading
 import time
@@ -64,6 +65,23 @@ def test_a_new_connection_that_breaks_is_not_tried_at_once_but_after_a_pause(
         assert code_of() == "ok"
     assert counts == [1, 1]
     assert pauses == [0.1]
+
+
+def test_an_address_that_does_not_answer_is_dialled_again_after_a_pause(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    seconds: list[float] = []
+    real = socket.create_connection
+
+    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
+        seconds.append(timeout)
+        if len(seconds) == 1:
+            raise TimeoutError
+        return real(address, timeout)
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    assert code_of() == "ok"
+    assert (seconds, pauses) == ([2.0, 2.0], [0.1])
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again_over_a_new_connection(

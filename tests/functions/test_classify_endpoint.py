@@ -5,10 +5,13 @@ import socket
 import time
 from typing import Any
 
+import boto3  # type: ignore[import-untyped]
 import pytest
+from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from classify import faults
 from classify.handler import handler
-from classify.runtime import Answer
+from classify.runtime import Response
 
 from tests.functions.worlds import PICTURE, PNG, Context, Reply, Runtime, probabilities
 
@@ -128,5 +131,26 @@ def test_the_log_tells_what_the_caller_does_not(runtime: Runtime, capsys: pytest
 
 
 def test_an_error_answer_of_an_unknown_shape_is_read_all_the_same() -> None:
-    assert isinstance(faults.of_endpoint(Answer(400, "", b"")), faults.Unforeseen)
+    assert isinstance(faults.of_endpoint(Response(400, "", b"")), faults.Unforeseen)
     assert str(faults.of_s3({})).startswith("S3 could not give the object")
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"message": "Rate exceeded"}, "ThrottlingException"),
+        ({"Message": "m", "OriginalStatusCode": 400}, "ModelError:http://internal.example/"),
+        ({"__type": "com.example#ModelError", "message": "m", "OriginalStatusCode": 503}, ""),
+        ({"code": "ServiceUnavailable", "Message": "m"}, ""),
+        ({"__type": "Other", "message": "m"}, "ValidationError"),
+    ],
+)
+def test_an_error_is_read_as_boto3_reads_it(runtime: Runtime, body: dict[str, Any], error: str) -> None:
+    runtime.replies = [Reply(424, body, error)]
+    client = boto3.client("sagemaker-runtime", config=Config(retries={"total_max_attempts": 1}))
+    with pytest.raises(ClientError) as its:
+        client.invoke_endpoint(EndpointName="kennel-test", Body=PNG)
+    client.close()
+    ours = faults.of_endpoint(Response(424, error, json.dumps(body).encode()))
+    read = its.value.response["Error"]
+    assert str(ours.__cause__ or ours) == f"{read['Code']} (424): {read['Message']}"

@@ -167,7 +167,8 @@ class Runtime:
             def _answer(self, reply: Reply) -> None:
                 text = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
                 self.send_response(reply.status or 0)
-                self.send_header("x-amzn-ErrorType", reply.error)
+                if reply.error:
+                    self.send_header("x-amzn-ErrorType", reply.error)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
