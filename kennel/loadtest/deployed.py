@@ -58,6 +58,7 @@ def _model(sagemaker: Any, package: str) -> dict[str, Any]:
     return {
         "architecture": told.get("model", ""),
         "image_size": int(size) if size.isdigit() else None,
+        "passport_sha256": told.get("passport_sha256", ""),
         "package": package,
     }
 

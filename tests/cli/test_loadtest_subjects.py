@@ -1,5 +1,6 @@
 """What is measured: a server with an artifact on this machine, or a stage's endpoint; and the pictures sent to it."""
 
+import hashlib
 import json
 import tarfile
 import urllib.request
@@ -41,6 +42,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logits = ops.matmul(ops.reduce_mean(image, [2, 3], False), np.eye(3, dtype=np.float32), False, False)
     openvino.save_model(openvino.Model([logits], [image]), folder / "model.xml", compress_to_fp16=False)
     (folder / "model.json").write_text(json.dumps(FACTS))
+    (folder / "passport.json").write_text("{}")
     return folder
 
 
@@ -64,7 +66,8 @@ def test_a_local_artifact_is_served_by_the_real_server_and_described(
         assert (subject.instance_type, subject.instances, subject.machine) == ("", 1, describe())
         assert subject.runtime == "openvino"
         assert subject.precision in ("float32", "bfloat16")
-        assert {"architecture": "mean colour", "image_size": 32, "classes": 3}.items() <= subject.model.items()
+        told = {"architecture": "mean colour", "image_size": 32, "classes": 3}
+        assert subject.model == told | {"passport_sha256": hashlib.sha256(b"{}").hexdigest()}
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(subject.url)
 
@@ -127,7 +130,8 @@ def endpoint(aws: str) -> tuple[str, str]:
     stage, sagemaker = f"T{uuid.uuid4().hex[:8]}", boto3.client("sagemaker")
     sagemaker.create_model_package_group(ModelPackageGroupName=stage)
     package = sagemaker.create_model_package(
-        ModelPackageGroupName=stage, CustomerMetadataProperties={"model": "resnet50", "image_size": "224"}
+        ModelPackageGroupName=stage,
+        CustomerMetadataProperties={"model": "resnet50", "image_size": "224", "passport_sha256": "ab12"},
     )["ModelPackageArn"]
     container = {"ModelPackageName": package, "Environment": {"RUNTIME": "openvino", "PRECISION": "int8"}}
     role = "arn:aws:iam::123456789012:role/any"
@@ -156,7 +160,12 @@ def test_a_deployed_endpoint_is_described_with_type_instances_model_and_precisio
     assert (subject.instance_type, subject.instances) == ("ml.m5.large", 3)
     assert subject.machine == "ml.m5.large in us-east-1"
     assert (subject.runtime, subject.precision) == ("openvino", "int8")
-    assert subject.model == {"architecture": "resnet50", "image_size": 224, "package": package}
+    assert subject.model == {
+        "architecture": "resnet50",
+        "image_size": 224,
+        "passport_sha256": "ab12",
+        "package": package,
+    }
 
 
 def test_a_rehearsed_endpoint_is_this_machine_and_no_instance(endpoint: tuple[str, str]) -> None:

@@ -1,11 +1,16 @@
 """The endpoint: absent until a model is released, replaced in halves, taken back by alarms in the right unit."""
 
 import re
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk import assertions
 
+from stacks.config import DEV
 from stacks.endpoint_metrics import EndpointMetrics, cores
+from stacks.stage import KennelStage
 from tests.stacks.synthesized import Synthesized, text
 
 SERVING = ("AWS::SageMaker::", "AWS::ApplicationAutoScaling::", "AWS::CloudWatch::")
@@ -192,3 +197,30 @@ def test_only_the_role_in_the_vpc_makes_interfaces_and_only_in_its_subnets(synth
     assert [resource for resource in made["Prod"] if resource.endswith("*")] == [
         "arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:network-interface/*"
     ]
+
+
+def served(**hosting: Any) -> assertions.Template:
+    app = cdk.App()
+    stage = KennelStage(app, "Dev", settings=replace(DEV, hosting=replace(DEV.hosting, **hosting)))
+    return assertions.Template.from_stack(cast(cdk.Stack, stage.node.find_child("Hosting")))
+
+
+def test_threads_reach_the_server_only_where_they_are_set() -> None:
+    variables = assertions.Match.object_like({"Environment": assertions.Match.object_like({"THREADS": "3"})})
+    served(threads=3).has_resource_properties("AWS::SageMaker::Model", {"PrimaryContainer": variables})
+
+
+def test_a_gpu_endpoint_runs_torch_on_a_machine_image_with_its_driver_and_without_key_or_size() -> None:
+    template = served(instance_type="ml.g5.xlarge", runtime="torch")
+    (config,) = template.find_resources("AWS::SageMaker::EndpointConfig").values()
+    (variant,) = config["Properties"]["ProductionVariants"]
+    assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
+    assert "VolumeSizeInGB" not in variant
+    assert "KmsKeyId" not in config["Properties"]
+    (model,) = template.find_resources("AWS::SageMaker::Model").values()
+    assert model["Properties"]["PrimaryContainer"]["Environment"]["RUNTIME"] == "torch"
+
+
+def test_a_processor_needs_no_machine_image_of_its_own(synth: Synthesized, stage: str) -> None:
+    (variant,) = synth.only(stage, "Hosting", "AWS::SageMaker::EndpointConfig")["ProductionVariants"]
+    assert "InferenceAmiVersion" not in variant
