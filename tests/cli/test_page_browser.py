@@ -14,6 +14,7 @@ from tests.cli.page_world import GOOD, PageWorld, page_world
 from tests.cli.trees import png
 
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements-dev.txt)")
+api.expect.set_options(timeout=15_000)
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -42,7 +43,7 @@ class Window:
         self.requests: list[str] = []
         self.context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **kind)
         self.tab = self.context.new_page()
-        self.tab.set_default_timeout(10_000)
+        self.tab.set_default_timeout(15_000)
         # With a listener from the start: without one the first dialog may open before the driver has asked to have it.
         self.tab.on("filechooser", lambda _: None)
         self.tab.on("console", lambda said: self.errors.append(f"{said.type}: {said.text}"))
@@ -127,6 +128,14 @@ def test_the_hops_are_told_in_order_and_add_up(tab: Any, world: PageWorld, photo
     assert ends == pytest.approx(100)
 
 
+def test_times_that_do_not_fit_together_leave_no_bar_outside(tab: Any, world: PageWorld, photo: Path) -> None:
+    world.answer = {**GOOD, "timings": {"endpoint_ms": 5000.0, "model_ms": 9000.0}}
+    drop(tab, photo)
+    see(tab, "Beagle")
+    ends = "i => parseFloat(i.style.left) + parseFloat(i.style.width)"
+    assert all(0 <= bar.evaluate(ends) <= 100.01 for bar in tab.locator("#hops .track i").all())
+
+
 def test_below_the_threshold_it_is_none_of_these(tab: Any, world: PageWorld, photo: Path) -> None:
     world.answer = {**GOOD, "label": None, "threshold": 0.9004}
     drop(tab, photo)
@@ -182,7 +191,7 @@ def test_all_of_it_works_by_keyboard(browser: Any, world: PageWorld, photo: Path
     with tab.expect_file_chooser() as chooser:
         tab.keyboard.press("Enter")
     chooser.value.set_files(photo)
-    see(tab, "Beagle")
+    see(tab, "curl", "#code")  # the last that appears
     for _ in range(3):  # the address, its button, the tabs
         tab.keyboard.press("Tab")
     tab.keyboard.press("ArrowRight")

@@ -16,9 +16,7 @@ async function ask(prepare) {
   clear();
   at("answer").ariaBusy = "true";
   try {
-    const question = await prepare();
-    if (mine.signal.aborted) return;
-    await answered(question, mine.signal);
+    await answered(await prepare(), mine.signal);
   } catch (error) {
     if (!mine.signal.aborted) showError(error.message);
   } finally {
