@@ -9,7 +9,7 @@ let asking = new AbortController();
 
 about.then((it) => (at("where").textContent = `· ${it.stage}, ${it.where}`));
 
-/** `prepare` resolves to {body, type, source, value, shown}: what goes to the function, and how it is told elsewhere. */
+/** `prepare` resolves to what goes to the function (body, type) and how that is told (source, value, shown, note). */
 async function ask(prepare) {
   asking.abort();
   const mine = (asking = new AbortController());
@@ -24,7 +24,9 @@ async function ask(prepare) {
   }
 }
 
-async function answered({ body, type, source, value, shown }, signal) {
+async function answered({ body, type, source, value, shown, note = [] }, signal) {
+  signal.throwIfAborted(); // while it was prepared
+  at("note").replaceChildren(...note);
   const started = performance.now();
   const response = await call("classify", { method: "POST", body, headers: { "Content-Type": type }, signal });
   const answer = await json(response);
@@ -51,10 +53,10 @@ const askFile = (file, count = 1) => ask(async () => {
   at("address").value = "";
   const size = await preview(file, at("photo"));
   const { body, name, note } = await fit(file, at("photo"), size, await about);
-  at("note").replaceChildren(...(count > 1 ? [`Of ${count} photos this is the first. `] : []), ...note);
+  if (count > 1) note.unshift(`Of ${count} photos this is the first. `);
   const type = body.type.startsWith("image/") ? body.type : "application/octet-stream";
   const shown = { image: `(${body.size.toLocaleString("en")} bytes of ${name} in base64)` };
-  return { body, type, source: "image", value: name, shown };
+  return { body, type, source: "image", value: name, shown, note };
 });
 
 const askAddress = (address) => ask(async () => {
