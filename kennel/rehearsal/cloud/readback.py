@@ -76,7 +76,10 @@ READS: dict[str, list[Read]] = {
     "AWS::ApiGatewayV2::Integration": [("apigatewayv2", "get_integration", _of_api("IntegrationId"))],
     "AWS::ApiGatewayV2::Route": [("apigatewayv2", "get_route", _of_api("RouteId"))],
     "AWS::ApiGatewayV2::Stage": [("apigatewayv2", "get_stage", _of_api("StageName"))],
-    "AWS::ApplicationAutoScaling::ScalableTarget": [("application-autoscaling", "describe_scalable_targets", _scaling)],
+    "AWS::ApplicationAutoScaling::ScalableTarget": [
+        ("application-autoscaling", operation, _scaling)
+        for operation in ("describe_scalable_targets", "describe_scheduled_actions")
+    ],
     "AWS::ApplicationAutoScaling::ScalingPolicy": [("application-autoscaling", "describe_scaling_policies", _scaling)],
     "AWS::Budgets::Budget": [
         ("budgets", operation, lambda name, _: {"AccountId": ACCOUNT, "BudgetName": name})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kennel.rehearsal.cloud.clients import admin
-from kennel.rehearsal.cloud.types.table import Made, Properties, Row
+from kennel.rehearsal.cloud.types.table import Made, Properties, Row, conform
 
 
 def _target_id(made: Made) -> str:
@@ -18,9 +18,23 @@ def _policy(properties: Properties) -> Properties:
     return rest
 
 
+def _identity(made: Made) -> Properties:
+    return {key: made.wanted[key] for key in ("ResourceId", "ScalableDimension", "ServiceNamespace")}
+
+
+def _schedule(made: Made) -> None:
+    """Scheduled actions are properties of the target in a template, and resources of their own in the API."""
+    client = admin("application-autoscaling")
+    shape = client.meta.service_model.operation_model("PutScheduledAction").input_shape
+    for action in made.wanted.get("ScheduledActions", []):
+        client.put_scheduled_action(**conform(shape, {**_identity(made), **action}))
+
+
 def _forget_target(made: Made) -> None:
-    keys = ("ResourceId", "ScalableDimension", "ServiceNamespace")
-    admin("application-autoscaling").deregister_scalable_target(**{key: made.wanted[key] for key in keys})
+    client = admin("application-autoscaling")
+    for action in made.wanted.get("ScheduledActions", []):
+        client.delete_scheduled_action(ScheduledActionName=action["ScheduledActionName"], **_identity(made))
+    client.deregister_scalable_target(**_identity(made))
 
 
 def _forget_policy(made: Made) -> None:
@@ -35,6 +49,7 @@ ROWS = [
         service="application-autoscaling",
         create="RegisterScalableTarget",
         ref=_target_id,
+        after=_schedule,
         delete=_forget_target,
     ),
     Row(
