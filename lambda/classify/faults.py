@@ -20,7 +20,7 @@ from classify.pictures import SEND
 from classify.runtime import Response
 
 _THROTTLED = ("ThrottlingException", "ThrottledException", "Throttling", "TooManyRequestsException", "SlowDown")
-_LATE = ("InvalidSignatureException", "RequestExpired")  # the signature of a sandbox that was frozen on its way
+_LATE = ("InvalidSignatureException", "RequestExpired")  # signed before the sandbox was frozen (aws-sdk-js-v3#7605)
 _BUSY = "The model has too much to do; try again in a moment."
 _BROKEN = "The model could not answer; try again, and look at the endpoint's log if that does not help."
 

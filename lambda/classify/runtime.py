@@ -21,7 +21,9 @@ from classify.service import Service, configured, of_environment
 from classify.wire import Wire, tls
 
 _CONNECT = 2.0  # seconds
-_IDLE = 30.0  # seconds; a longer silence is what balancers and frozen sandboxes forget connections after
+# Seconds. Balancers drop connections that were silent for minutes, some without a word, and a request over such a one
+# would wait until its deadline (botocore#2916).
+_IDLE = 30.0
 
 
 class Credentials(NamedTuple):
@@ -56,7 +58,7 @@ class Runtime:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._wire: Wire | None = None
-        self._used = 0.0  # in seconds of time.time(): other clocks may stand still in a frozen sandbox
+        self._used = 0.0  # in seconds of time.monotonic()
 
     @classmethod
     @lru_cache(maxsize=1)
@@ -87,7 +89,7 @@ class Runtime:
         return request
 
     def _ask(self, request: AWSRequest, deadline: Deadline) -> Response:
-        if time.time() - self._used > _IDLE:
+        if time.monotonic() - self._used > _IDLE:
             self.close()
         if self._wire:
             try:
@@ -107,7 +109,7 @@ class Runtime:
         except BaseException:
             self.close()
             raise
-        self._used = time.time()
+        self._used = time.monotonic()
         if response.will_close:
             self.close()
         return answer

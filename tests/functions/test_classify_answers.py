@@ -43,6 +43,11 @@ def test_an_endpoint_of_an_older_release_has_no_threshold(runtime: Runtime) -> N
     assert (answer["label"], answer["threshold"]) == ("dog", None)
 
 
+def test_any_status_of_success_is_one(runtime: Runtime) -> None:
+    runtime.replies = [Reply(201, good())]
+    assert handler(PICTURE, Context())["label"] == "dog"
+
+
 @pytest.mark.parametrize("values", [[0.2501, 0.75], [1.0, 0.0], [1, 0], [0.249, 0.75]])
 def test_probabilities_may_be_rounded(runtime: Runtime, values: list[float]) -> None:
     runtime.replies = [Reply(200, good(probabilities=values))]
