@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from tests.training.interrupted_runs import Chain, Place, after, in_an_export, prepare  # noqa: E402
 from training.model import Architecture, build  # noqa: E402
+from training.passport import file_sha256  # noqa: E402
 
 SETTINGS = {
     "model": "mobilenet_v3_small",
@@ -21,6 +22,9 @@ SETTINGS = {
     "batch_size": "8",
     "views": "1",
     "trials": "2",
+    "runtime": "onnxruntime",
+    "export_agreement": "0",
+    "export_change": "1",
 }
 
 
@@ -42,10 +46,17 @@ def in_trials(chain: Chain) -> bool:
     return chain.said("\ntrial=1 ")
 
 
+def _exports(chain: Chain) -> dict[str, str]:
+    """The hashes of what is served; model.json says how long the run took."""
+    return {file.name: file_sha256(file) for file in chain.job.paths.model.glob("model*") if file.suffix != ".json"}
+
+
 @pytest.mark.long
 def test_interruptions_anywhere_in_head_mode_change_no_bit(tmp_path: Path, prepared_data: Path) -> None:
     whole = Chain(tmp_path / "whole", prepared_data, SETTINGS)
     learned, dice = whole.finish(), random.Random(8)
+    exports = _exports(whole)
+    assert sorted(exports) == ["model-int8.bin", "model-int8.xml", "model.bin", "model.onnx", "model.xml"]
     places: list[Place] = [in_features, in_features, in_trials, in_an_export]
     places += [after(dice.uniform(0, 6)) for _ in range(4)]
     dice.shuffle(places)
@@ -54,6 +65,7 @@ def test_interruptions_anywhere_in_head_mode_change_no_bit(tmp_path: Path, prepa
         for place, number in zip(places[start:], (signal.SIGKILL, signal.SIGTERM) * 2, strict=False):
             assert chain.run_until(place, number) in (0, 143, -number), chain.log.read_text("utf-8")
         assert chain.finish() == learned
+        assert _exports(chain) == exports
         log = chain.log.read_text("utf-8")
         assert "Traceback" not in log
         assert "damaged" not in log

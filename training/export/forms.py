@@ -21,6 +21,10 @@ def openvino_of(program: ExportedProgram) -> Any:
 
 def write_openvino(converted: Any, file: Path) -> Answer:
     """Write `file` and the .bin beside it, with float32 kept as it is."""
+    # By themselves the names count what this process has made before: the same network shall give the same bytes.
+    converted.set_friendly_name("network")
+    for number, operation in enumerate(converted.get_ordered_ops()):
+        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
     openvino.save_model(converted, file, compress_to_fp16=False)
     compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: np.array(compiled(images)[0])  # a copy: the next answer takes its place
