@@ -84,8 +84,8 @@ def _measured(contender: Contender, sent: Path, classes: int, seconds: float, fo
         for start in range(STARTS):
             with running(server, folder / contender.name / str(start), picture, classes) as here:
                 told = here.said("precision")
-                if contender.precision and told != contender.precision and (told or contender.precision == "bf16"):
-                    raise NotServed(f"not offered: the server chose {told or 'f32'}")
+                if contender.precision and told != contenders.PRECISIONS[contender.precision]:
+                    raise NotServed(f"not offered: the server chose {told}")
                 firsts.append(here.first_answer)
                 loads = _loads(server, here, sent, classes, seconds) if start == STARTS - 1 else {}
     except NotServed as error:

