@@ -1,5 +1,6 @@
 """`kennel loadtest`."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,7 @@ def loadtest(
         from kennel.console import Display
         from kennel.loadtest.command import Request, measure, show
 
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop by SIGTERM ends the server too
         request = Request(artifact, stage, p99, seconds, tuple(photo or ()), out)
         with Display(Console(stderr=as_json)) as display:  # stdout is for the JSON alone
             measured = measure(request, display)

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import socket
+import subprocess
+import sys
 import tarfile
 import urllib.request
 import uuid
@@ -21,6 +25,7 @@ from kennel.loadtest.local import local
 from kennel.loadtest.machine import describe
 from kennel.loadtest.pictures import pictures
 
+ROOT = Path(__file__).resolve().parents[2]
 FACTS: dict[str, Any] = {
     "format": 1,
     "architecture": "mean colour",
@@ -70,6 +75,25 @@ def test_a_local_artifact_is_served_by_the_real_server_and_described(
         assert subject.model == told | {"passport_sha256": hashlib.sha256(b"{}").hexdigest()}
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(subject.url)
+
+
+def test_a_measurement_that_is_stopped_leaves_neither_server_nor_files(artifact: Path, tmp_path: Path) -> None:
+    code = "from kennel.cli import app; app(prog_name='kennel')"
+    command = [sys.executable, "-c", code, "loadtest", str(artifact), "--p99", "60000"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Try ")
+        (folder,) = tmp_path.iterdir()
+        said = [json.loads(line) for line in (folder / "server.log").read_text().splitlines()]
+        port = next(one["port"] for one in said if "port" in one)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "kennel: stopped.\n")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
 
 
 def test_a_server_that_does_not_start_says_why(artifact: Path, tmp_path: Path) -> None:
