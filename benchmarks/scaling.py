@@ -36,19 +36,24 @@ def main() -> None:
 
 
 def policies(measured: Measured) -> list[Policy]:
-    """Those that are compared: both metrics, with and without steps, short and long cooldowns, and fleets that stay."""
-    concurrency = scaling_target(HostingSettings(), measured)
-    invocations = scaling_target(HostingSettings(scaling_metric="invocations"), measured)
-    return [
-        Policy("concurrency", "concurrency", concurrency),
-        Policy("concurrency, cooldown 60", "concurrency", concurrency, out_cooldown=60),
-        Policy("concurrency and step", "concurrency", concurrency, step=True),
-        Policy("invocations", "invocations", invocations),
-        Policy("invocations, cooldown 60", "invocations", invocations, out_cooldown=60),
-        Policy("invocations and step", "invocations", invocations, step=True),
-        Policy("always 2", None),
-        Policy("always 4", None, least=4),
+    """Those that are compared: both metrics, steps, other cooldowns and safety factors, and fleets that stay."""
+
+    def target(metric: str, safety: float) -> float:
+        return scaling_target(HostingSettings(scaling_metric=metric, safety_factor=safety), measured)
+
+    usual = HostingSettings().safety_factor
+    by_metric = [
+        each
+        for metric in ("concurrency", "invocations")
+        for each in (
+            Policy(metric, metric, target(metric, usual)),
+            Policy(f"{metric} and step", metric, target(metric, usual), step=True),
+            Policy(f"{metric}, cooldown 60", metric, target(metric, usual), out_cooldown=60),
+            Policy(f"{metric}, safety 0.5", metric, target(metric, 0.5)),
+            Policy(f"{metric}, safety 0.9", metric, target(metric, 0.9)),
+        )
     ]
+    return [*by_metric, Policy("always 2", None), Policy("always 4", None, least=4)]
 
 
 def show(figures: dict[str, dict[str, Any]], instance: Instance, start: int) -> None:

@@ -80,13 +80,21 @@ class ScheduledCapacity(Settings):
         require(room, f"ScheduledCapacity.max_instances must be at least {self.min_instances}", self.max_instances)
 
 
+# What the server computes with each runtime.
+_PRECISIONS = {
+    "openvino": ("auto", "float32", "bfloat16", "int8"),
+    "onnxruntime": ("auto", "float32"),
+    "torch": ("auto", "float32", "bfloat16"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class HostingSettings(Settings):
     """The endpoint and how it scales. `canary` None: all traffic moves at once."""
 
     instance_type: str = _sagemaker_type("ml.m5.xlarge")
     runtime: str = like("openvino|onnxruntime|torch", "openvino, onnxruntime or torch", default="openvino")
-    precision: str = like("auto|float32|bfloat16|int8", "auto, float32, bfloat16 or int8", default="auto")
+    precision: str = "auto"
     threads: int | None = between(1, 192, default=None)  # None: all cores
     min_instances: int = between(1, 1000, default=2)
     max_instances: int = between(1, 1000, default=4)
@@ -118,11 +126,11 @@ class HostingSettings(Settings):
         kinds = "x86 (m5, c6i, m7i ...), Graviton (c7g, m8g ...) or a GPU that CUDA 13 knows (g4dn, g5, g6 ...)"
         require(fits is not None, f"HostingSettings.instance_type must be {kinds}", self.instance_type)
         require(self.runtime == fits, f"HostingSettings.runtime must be {fits} on {self.instance_type}", self.runtime)
-        plain = self.precision in ("auto", "float32") or self.runtime == "openvino"
-        require(plain, f"HostingSettings.precision must be auto or float32 with {self.runtime}", self.precision)
+        known = _PRECISIONS[self.runtime]
+        require(self.precision in known, f"HostingSettings.precision must be one of {known}", self.precision)
         fast = self.precision != "bfloat16" or multiplies_bfloat16(self.instance_type)
         rule = f"HostingSettings.precision cannot be bfloat16 on {self.instance_type}, which does not multiply it"
-        require(fast, f"{rule} (m7i, c7i and r7i do)", self.precision)
+        require(fast, f"{rule} (m7i, c7i, r7i, g5, g6 ... do)", self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ _NVME = re.compile(r"ml\.(p3dn|p4|p5|p6|g\d|trn\d|inf2|i\d|[cmr]\d+[agin]*d)")
 _GRAVITON = re.compile(r"ml\.[cmr]\d+g[a-z]*\.")  # c7g, m8g, r7gd ...
 _GPU = re.compile(r"ml\.(g[4-9]|p[45]|p6-)")  # x86 with a GPU that CUDA 13 knows: not p2, p3 (older), p6e (Arm)
 _CPU = re.compile(r"ml\.[cmrt]\d")
-_BFLOAT16 = re.compile(r"ml\.[cmr][7-9]i")  # Sapphire Rapids or later
+_BFLOAT16 = re.compile(r"ml\.([cmr][7-9]i|g[5-9]|p[45]|p6-)")  # Sapphire Rapids or Ampere, or later
 
 
 def has_nvme_disks(instance_type: str) -> bool:
@@ -27,7 +27,7 @@ def is_gpu(instance_type: str) -> bool:
 
 
 def multiplies_bfloat16(instance_type: str) -> bool:
-    """Whether its x86 processor has AMX-BF16 or AVX512-BF16; without them bfloat16 is four times slower."""
+    """Whether its processor (AMX-BF16, AVX512-BF16) or its GPU does; without, bfloat16 is four times slower."""
     return _BFLOAT16.match(instance_type) is not None
 
 

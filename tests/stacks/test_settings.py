@@ -68,14 +68,25 @@ BROKEN: list[tuple[Callable[[], object], str]] = [
     (lambda: HostingSettings(runtime="torch"), "runtime must be openvino on ml.m5.xlarge; received 'torch'"),
     (lambda: HostingSettings(instance_type="ml.inf2.xlarge"), "must be x86 .*received 'ml.inf2.xlarge'"),
     (lambda: HostingSettings(instance_type="ml.p3.2xlarge"), "x86 .*, Graviton .* received 'ml.p3.2xlarge'"),
-    (lambda: HostingSettings(precision="fp16"), "precision must be auto, float32, bfloat16 or int8; received 'fp16'"),
+    (
+        lambda: HostingSettings(precision="fp16"),
+        r"precision must be one of \('auto', 'float32', 'bfloat16', 'int8'\); received 'fp16'",
+    ),
     (
         lambda: HostingSettings(precision="bfloat16"),
-        r"cannot be bfloat16 on ml.m5.xlarge, which does not multiply it \(m7i, c7i and r7i do",
+        r"cannot be bfloat16 on ml.m5.xlarge, which does not multiply it \(m7i, c7i",
     ),
     (
         lambda: HostingSettings(instance_type="ml.c7g.large", runtime="onnxruntime", precision="int8"),
-        "precision must be auto or float32 with onnxruntime; received 'int8'",
+        r"precision must be one of \('auto', 'float32'\); received 'int8'",
+    ),
+    (
+        lambda: HostingSettings(instance_type="ml.g4dn.xlarge", runtime="torch", precision="bfloat16"),
+        "cannot be bfloat16 on ml.g4dn.xlarge",
+    ),
+    (
+        lambda: HostingSettings(instance_type="ml.g5.xlarge", runtime="torch", precision="int8"),
+        r"precision must be one of \('auto', 'float32', 'bfloat16'\); received 'int8'",
     ),
     (lambda: HostingSettings(threads=0), "threads must be a whole number from 1 to 192; received 0"),
     (lambda: HostingSettings(scaling_metric="cpu"), "scaling_metric must be concurrency or invocations"),
@@ -140,6 +151,7 @@ def test_types_without_local_disks_are_known(type_: str) -> None:
         ("ml.c6g.large", "onnxruntime", "auto"),
         ("ml.r7gd.large", "onnxruntime", "float32"),
         ("ml.g4dn.xlarge", "torch", "auto"),
+        ("ml.g5.xlarge", "torch", "bfloat16"),
         ("ml.p5.48xlarge", "torch", "float32"),
     ],
 )
