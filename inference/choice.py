@@ -40,7 +40,10 @@ def choose(
         )
     reasons = {precision: _against(runtime, precision, offered, multiplied) for precision in PRECISIONS[1:]}
     if asked == "auto":
-        precision = next(name for name in exports if not reasons[name])
+        precision = next((name for name in exports if not reasons[name]), "")
+        if not precision:
+            against = "; ".join(str(reasons[name]) for name in exports)
+            raise StartError(f"RUNTIME={runtime} can compute none of its precisions: {against}.")
         passed_over = [reasons[name] for name in list(exports)[: list(exports).index(precision)]]
         why = "; ".join([f"{precision}: {multiplied[precision]}", *map(str, passed_over)])
     elif reasons[asked]:

@@ -110,7 +110,8 @@ def test_training_server_and_torchvision_see_the_same_numbers(name: str, how: tr
     expected = in_torchvision(photo, how)
     served = served_preprocessing(how)
     pixels = serving.to_pixels(images.decode(photo, max_pixels=1_000_000), served)
-    assert (pixels.shape, pixels.dtype) == ((how.crop, how.crop, 3), np.uint8)
+    assert pixels.shape == (how.crop, how.crop, 3)
+    assert pixels.dtype == np.uint8
     assert np.array_equal(in_training(photo, how), expected)
     meant = serving.normalized(as_pixels(expected, how), served)
     assert np.array_equal(expected, meant[0])
@@ -125,7 +126,7 @@ def test_training_server_and_torchvision_see_the_same_numbers(name: str, how: tr
 def as_pixels(tensor: NDArray[np.float32], how: training.Preprocessing) -> NDArray[np.uint8]:
     """The bytes [crop, crop, 3] from which a normalized [3, crop, crop] came."""
     values = tensor.transpose(1, 2, 0) * np.asarray(how.std) + np.asarray(how.mean)
-    return np.rint(255 * values).astype(np.uint8)
+    return np.asarray(np.rint(255 * values), np.uint8)
 
 
 @pytest.fixture(scope="module")

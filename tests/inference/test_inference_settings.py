@@ -35,8 +35,8 @@ def test_an_empty_environment_is_sagemakers() -> None:
 
 
 def test_an_empty_value_counts_as_none() -> None:
-    names = ("OPT_ML", "SAGEMAKER_BIND_TO_PORT", "MAX_BYTES", "MAX_PIXELS", "BIND_ADDRESS")
-    names += ("RUNTIME", "PRECISION", "THREADS", "ENDPOINT_NAME")
+    names = ["OPT_ML", "SAGEMAKER_BIND_TO_PORT", "MAX_BYTES", "MAX_PIXELS", "BIND_ADDRESS"]
+    names += ["RUNTIME", "PRECISION", "THREADS", "ENDPOINT_NAME"]
     assert settings.from_environ(dict.fromkeys(names, "")) == settings.from_environ({})
 
 
