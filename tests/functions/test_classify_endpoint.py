@@ -57,6 +57,9 @@ def test_what_may_pass_is_tried_again(runtime: Runtime, reply: Reply) -> None:
         (Reply(530, {"message": "x"}, "InternalDependencyException"), "endpoint_unavailable"),
         (container(503), "endpoint_unavailable"),
         (Reply(None), "endpoint_unavailable"),
+        (Reply(502, b"<html>Bad Gateway</html>"), "endpoint_unavailable"),
+        (Reply(503, [1]), "endpoint_unavailable"),
+        (Reply(504, b"[" * 100_000), "endpoint_unavailable"),
     ],
 )
 def test_after_four_attempts_it_is_given_up(runtime: Runtime, reply: Reply, code: str) -> None:
