@@ -1,6 +1,9 @@
 """The images are built in the account, from the two folders, and nothing else changes them."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from stacks.config import DEV, StageSettings
 from stacks.images import ImagesStack
 from tests.stacks.synthesized import Synthesized, text
 
+ROOT = Path(__file__).parents[2]
 REPOSITORIES, BUILDS = "AWS::ECR::Repository", "Custom::CDKContainerImageBuild"
 
 
@@ -74,3 +78,19 @@ def test_the_assets_hold_the_two_programs(synth: Synthesized) -> None:
     programs = {frozenset(each.name for each in Path(folder).iterdir()) for folder in assets.values()}
     assert any("launch.py" in program for program in programs)
     assert any("settings.py" in program for program in programs)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("type_", "runtime"), [("ml.m8g.large", "onnxruntime"), ("ml.g5.xlarge", "torch")])
+def test_the_validations_object_to_no_other_processor(tmp_path: Path, type_: str, runtime: str) -> None:
+    program = (
+        "import app, dataclasses\n"
+        f"other = dataclasses.replace(app.DEV.hosting, instance_type={type_!r}, runtime={runtime!r})\n"
+        "app.DEV = dataclasses.replace(app.DEV, hosting=other)\n"
+        f"app.build({str(tmp_path)!r}).synth()\n"
+    )
+    validating = {key: value for key, value in os.environ.items() if key != "CDK_VALIDATION"}
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=validating, text=True, capture_output=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
