@@ -53,6 +53,11 @@ def test_a_choice_that_torch_holds_for_as_likely_is_no_other_one() -> None:
     assert _yardstick([[6 * apart, 0.0]]).hold(_by(lambda logits: -logits)).share == 0.0
 
 
+def test_a_network_that_is_less_sure_of_another_choice_does_not_agree() -> None:
+    found = _yardstick([[0.4, 0.3, 0.0]]).hold(_by(lambda logits: logits[:, [1, 0, 2]] / 4))
+    assert found.share == 0.0
+
+
 def test_a_network_whose_answers_are_no_numbers_agrees_with_nothing() -> None:
     found = _yardstick([[2.0, 1.0]]).hold(_by(lambda logits: logits * np.nan))
     assert found.change == 1.0
