@@ -36,6 +36,7 @@ ROOMS = (  # the first that holds a file counts
     Room("lambda/promote", ("promote",)),
     Room("lambda/unregister", ("unregister",)),
     Room("training", ("training", *TORCH)),
+    Room("inference/on_torch.py", ("inference", *TORCH)),  # imported only where the stage's runtime is torch
     Room("inference", ("inference",)),
     Room("kennel/rehearsal/cloud", ("kennel",), ("kennel.rehearsal.jobs", "kennel.rehearsal.serving")),
     Room("kennel/rehearsal/jobs", ("kennel",), ("kennel.rehearsal.cloud", "kennel.rehearsal.serving")),
