@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from inference import transform
 from inference.artifact import Artifact
@@ -20,7 +19,7 @@ def multiplies() -> dict[str, str]:
 
 
 class Torch:
-    def __init__(self, module: nn.Module, artifact: Artifact, choice: Choice, device: str) -> None:
+    def __init__(self, module: torch.nn.Module, artifact: Artifact, choice: Choice, device: str) -> None:
         self._module, self._preprocessing, self._device = module, artifact.preprocessing, device
         self._reduced = choice.precision == "bfloat16"
 

@@ -89,6 +89,40 @@ def test_an_impossible_abstention_is_named(tmp_path: Path, value: Any) -> None:
         load_with(tmp_path, abstain=value)
 
 
+def test_the_exports_that_training_accepted_are_offered(tmp_path: Path) -> None:
+    accepted = {"file": "model.xml", "agreement": 1.0, "largest_change": 1e-5, "accepted": True}
+    refused = {"accepted": False, "reason": "too far from float32"}
+    exports = {"float32": accepted, "int8": refused, "later": {"file": "model.bin", "accepted": True}}
+    found = load_with(tmp_path, exports=exports)
+    assert found.files == {"float32": tmp_path / "model.xml", "later": tmp_path / "model.bin"}
+
+
+@pytest.mark.parametrize("name", ["model-int8.xml", "model-int8.bin"])
+def test_a_missing_file_of_an_accepted_export_is_named(tmp_path: Path, name: str) -> None:
+    for other in {"model-int8.xml", "model-int8.bin"} - {name}:
+        (tmp_path / other).write_text("")
+    with pytest.raises(StartError, match=f"{name} is missing"):
+        load_with(tmp_path, exports={"int8": {"file": "model-int8.xml", "accepted": True}})
+
+
+@pytest.mark.parametrize(
+    "exports",
+    [
+        None,
+        [],
+        {},
+        {"float32": None},
+        {"float32": {"accepted": False}},
+        {"float32": {"accepted": "yes", "file": "model.xml"}},
+        {"float32": {"accepted": True}},
+        {"float32": {"accepted": True, "file": "../model/model.xml"}},
+    ],
+)
+def test_exports_that_offer_nothing_are_explained(tmp_path: Path, exports: Any) -> None:
+    with pytest.raises(StartError, match=r"^model\.json: exports must hold one accepted export or more"):
+        load_with(tmp_path, exports=exports)
+
+
 @pytest.mark.parametrize("text", [b"", b'{"format": 1', b"\xff\xfe", b"[" * 100_000])
 def test_a_file_that_is_no_json_is_named(tmp_path: Path, text: bytes) -> None:
     write_model(tmp_path)

@@ -1,6 +1,7 @@
 """Whatever bytes come: an upright RGB picture or a refusal."""
 
 import io
+import itertools
 import zlib
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from inference import images
 from inference.errors import Refused
 from inference.images import decode
 from tests.inference.tiny import picture
@@ -106,6 +108,35 @@ def test_a_header_that_claims_a_giant_is_too_large_whatever_follows() -> None:
     with pytest.raises(Refused) as caught:
         decode(bytes(body), LIMIT)
     assert (caught.value.status, caught.value.code) == (413, "too_large")
+
+
+def test_a_jpeg_of_more_passes_than_a_camera_writes_is_refused_before_it_is_decoded() -> None:
+    body = picture("JPEG", progressive=True)
+    scan = body[body.index(b"\xff\xda") : -2]
+    assert decode(body, LIMIT).size == (60, 50)
+    with pytest.raises(Refused, match="seconds to decode") as caught:
+        decode(body[:-2] + scan * 200 + body[-2:], LIMIT)
+    assert (caught.value.status, caught.value.code) == (413, "too_large")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+def test_a_picture_that_takes_too_long_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = encoded(Image.effect_noise((400, 400), 80), kind)
+    times = itertools.count(0.0, 1.0)  # a second passes whenever the decoder asks for more
+    monkeypatch.setattr("inference.images.time.thread_time", lambda: next(times))
+    monkeypatch.setattr(images, "_DECODE_SECONDS", 2.5)
+    with pytest.raises(Refused, match=r"more than 2.5 seconds to decode") as caught:
+        decode(body, 1_000_000)
+    assert (caught.value.status, caught.value.code) == (413, "too_large")
+
+
+def test_an_upright_rgb_picture_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(Image.Image, "copy", refuse)
+    monkeypatch.setattr(Image.Image, "convert", refuse)
+    assert decode(picture("JPEG"), LIMIT).size == (60, 50)
 
 
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "ICO", "JPEG2000", "AVIF"])
