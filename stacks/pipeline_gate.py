@@ -6,10 +6,9 @@ from stacks.pipeline_jobs import Jobs
 from stacks.pipeline_language import Step, compare, condition, execution_id, get, join, read
 from stacks.pipeline_retries import SERVICE_RETRIES
 
-
 _MISSED = (
-    "Not registered. On the test split, in the least accurate precision that may be served, the lower end of the "
-    "accuracy's 95 % interval is "
+    "Not registered. On the test split, the lower end of the accuracy's 95 % interval, in the least accurate "
+    "precision that may be served, is "
 )
 
 
