@@ -23,7 +23,7 @@ from benchmarks.recipes.known_answers import pictures  # noqa: E402
 from benchmarks.recipes.reliability_table import Figures, figures, show  # noqa: E402
 
 CALLERS = 100  # the Prod stage's reserved concurrency
-RAMP = 0.15  # seconds for each caller to join: its sandbox must start within Lambda's 10 s
+RAMP = 0.25  # seconds for each caller to join: its sandbox must start within Lambda's 10 s
 
 
 def main() -> int:
@@ -46,9 +46,9 @@ def main() -> int:
 
 
 def measure(work: Path, callers: int, seconds: float, kill_every: float, mix: Mix) -> Figures:
-    about = {"machine": describe(), "callers": callers}
-    with released(work, mix, callers) as chain, killing(kill_every, seconds) as kills:
-        found = load(asking(chain.client, chain.function), pictures(40), callers, seconds, RAMP * callers)
+    about, ramp = {"machine": describe(), "callers": callers, "seconds": seconds}, RAMP * callers
+    with released(work, mix, callers) as chain, killing(kill_every, ramp + seconds - kill_every / 2) as kills:
+        found = load(asking(chain.client, chain.function), pictures(40), callers, seconds, ramp)
         return about | figures(found, kills, chain.road.counts)
 
 

@@ -47,8 +47,12 @@ class Request:
 
 @dataclass
 class Found:
-    """`pictures`: seconds from the first request for a picture to its right answer; None: it never came."""
+    """`since`: when the last caller had joined, in seconds of time.monotonic().
 
+    `pictures`: seconds from the first request for a picture to its right answer; None: it never came.
+    """
+
+    since: float
     requests: list[Request] = field(default_factory=list)
     pictures: list[float | None] = field(default_factory=list)
 
@@ -105,10 +109,10 @@ def judge(reply: Reply, picture: Picture) -> str:
 def load(ask: Ask, pictures: Sequence[Picture], callers: int, seconds: float, ramp: float) -> Found:
     """So many callers, each with one request at a time, who join within `ramp` seconds; the odd ones use HTTP's event.
 
-    A picture that was begun within `seconds` is seen through to its end.
+    A picture that was begun within the `seconds` after that is seen through to its end.
     """
-    found, lock = Found(), threading.Lock()
-    until = time.monotonic() + seconds
+    found, lock = Found(time.monotonic() + ramp), threading.Lock()
+    until = found.since + seconds
 
     def call(number: int) -> None:
         chance = random.Random(number)

@@ -64,8 +64,11 @@ class FaultyRoad:
     def __exit__(self, *_: object) -> None:
         self.ended.set()
         self._server.shutdown()
-        self._server.server_close()
         self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        self._server.server_close()
 
 
 class _Server(ThreadingHTTPServer):

@@ -12,13 +12,12 @@ Figures = dict[str, Any]
 
 
 def figures(found: Found, kills: Sequence[tuple[float, int]], injected: Counter[str]) -> Figures:
-    """Times in seconds. `kills`: (when, how many servers)."""
+    """Times in seconds, those of answers only once all callers had joined. `kills`: (when, how many servers)."""
     outcomes = Counter(request.outcome for request in found.requests)
-    right = sorted(request.ended - request.begun for request in found.requests if request.outcome == "right")
+    counted = [one for one in found.requests if one.begun >= found.since]
+    right = sorted(one.ended - one.begun for one in counted if one.outcome == "right")
     whole = sorted(took for took in found.pictures if took is not None)
-    seconds = max((r.ended for r in found.requests), default=0.0) - min((r.begun for r in found.requests), default=0.0)
     return {
-        "seconds": seconds,
         "requests": len(found.requests),
         "right": outcomes.pop("right", 0),
         "wrong": outcomes.pop("wrong", 0),
@@ -43,7 +42,7 @@ def _recovery(found: Found, when: float) -> float | None:
 
 
 def show(told: Figures) -> None:
-    print(f"{told['machine']}; {told['callers']} callers, {told['seconds']:.0f} s")
+    print(f"{told['machine']}\n{told['callers']} callers for {told['seconds']:g} s after all had joined\n")
     rows = {name.replace("_", " "): told[name] for name in ("requests", "right", "wrong", "lost")}
     rows |= {f"error {code}": count for code, count in sorted(told["errors"].items())}
     rows |= {"pictures": told["pictures"], "never answered": told["never_answered"]}
