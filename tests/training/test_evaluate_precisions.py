@@ -45,7 +45,9 @@ def plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "multiplies_bfloat16", lambda: False)
 
 
-def test_the_gate_hears_of_the_worst_precision_that_is_offered(evaluated: Evaluated) -> None:
+def test_the_gate_hears_of_the_worst_precision_that_is_offered(
+    evaluated: Evaluated, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = evaluated(int8=-10.0, **OFFERED)  # takes each class for the other: one of four right
     assert report["precisions"] == {
         "float32": {"accuracy": 0.75, "accuracy_lower": pytest.approx(interval(3, 4)[0])},
@@ -54,6 +56,7 @@ def test_the_gate_hears_of_the_worst_precision_that_is_offered(evaluated: Evalua
     metrics = {name: metric["value"] for name, metric in report["metrics"].items()}
     assert metrics["served_accuracy_lower"] == pytest.approx(interval(1, 4)[0])
     assert (metrics["accuracy"], metrics["accuracy_lower"]) == (0.75, pytest.approx(interval(3, 4)[0]))
+    assert "accuracy by precision: float32=0.750000 int8=0.250000\n" in capsys.readouterr().out
     assert report["confusion_pairs"] == [{"true": "red", "predicted": "green", "count": 1}]  # float32's
 
 

@@ -41,6 +41,10 @@ def evaluate(paths: Paths) -> None:
     (output / "report.html").write_text(page, encoding="utf-8", errors="replace")  # names may hold what UTF-8 cannot
     # Last: whoever sees evaluation.json sees everything.
     (output / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    print(
+        "accuracy by precision:",
+        " ".join(f"{name}={one['accuracy']:.6f}" for name, one in report["precisions"].items()),
+    )
     print(" ".join(f"test_{name}={metric['value']:.6f}" for name, metric in report["metrics"].items()), flush=True)
 
 
