@@ -1,12 +1,12 @@
 """`python3 -m inference [serve]`: loads the model, answers once for itself, then binds the port."""
 
 import argparse
+import os
 import signal
 import socket
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from os import environ
 from types import FrameType
 
 import uvicorn
@@ -107,8 +107,9 @@ def _serve(application: Starlette, listener: socket.socket) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(0)
+    """At once, since nothing is to be finished yet; the import of a C++ library may turn an exception into its own."""
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], environ))
+    sys.exit(main(sys.argv[1:], os.environ))
