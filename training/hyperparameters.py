@@ -79,7 +79,7 @@ class Hyperparameters:
         0.98, "share of the validation images on which int8 must answer as float32 does", least=0, most=1
     )
     export_change: float = _setting(
-        0.1, "largest change of a probability that int8 may bring on a validation image", least=0, most=1
+        0.25, "largest change of a probability that int8 may bring on a validation image", least=0, most=1
     )
     runtime: str = _setting(
         "openvino",

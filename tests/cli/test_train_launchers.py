@@ -98,7 +98,7 @@ def test_a_run_leaves_model_evaluation_and_report_and_a_second_one_uses_its_feat
     assert not (run / "ml").exists()
     assert json.loads((run / "run.json").read_text())["status"] == "done"
     with tarfile.open(run / "output" / "model.tar.gz") as archive:
-        assert {"model.json", "passport.json", "model.xml", "model.bin", "weights.pt"} == set(archive.getnames())
+        assert {"model.json", "passport.json", "model.xml", "model.bin", "weights.pt"} <= set(archive.getnames())
     assert "images=48 computed=48 reused=0" in first.stdout
     assert "images=48 computed=0 reused=48" in kennel(*arguments, "--epochs", 3).stdout
 
