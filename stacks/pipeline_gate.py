@@ -64,6 +64,7 @@ def _passport(jobs: Jobs, suffix: str) -> dict[str, Any]:
     return {
         "data_manifest": get("Parameters.DataManifest"),
         "model": get("Parameters.Model"),
+        "image_size": join("", get("Parameters.ImageSize")),
         "pipeline_execution": execution_id(),
         "training_image": jobs.image,
         "passport_sha256": _evaluated(suffix, "passport.sha256"),

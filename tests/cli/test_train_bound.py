@@ -20,7 +20,8 @@ PRICES = Prices("us-east-1", "2026-11-21", {"ml.m5.xlarge": 0.5, "ml.m5.4xlarge"
 @pytest.fixture(scope="module")
 def definition() -> dict[str, Any]:
     jobs = Jobs(name="k", image="i", role_arn="r", bucket="b", key_arn="y", vpc=None, settings=TrainingSettings())
-    return pipeline_definition(jobs, inference_image="i", model_group="g", approval_status="Approved", runtime="openvino")
+    names = {"inference_image": "i", "model_group": "g", "runtime": "openvino"}
+    return pipeline_definition(jobs, **names, approval_status="Approved")
 
 
 def bound(definition: dict[str, Any], **given: str) -> list[Job]:

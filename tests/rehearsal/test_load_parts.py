@@ -1,11 +1,13 @@
 """The parts of the reliability benchmark: its faults are as AWS's own, and its judge lets nothing pass."""
 
 import http.client
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
@@ -14,6 +16,7 @@ import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
+from benchmarks import breaker
 from benchmarks.recipes.callers import Found, Reply, Request, judge, load
 from benchmarks.recipes.faulty_road import FaultyRoad, Mix
 from benchmarks.recipes.known_answers import CLASSES, Picture, pictures
@@ -140,6 +143,29 @@ def test_a_lost_request_is_not_asked_again() -> None:
     assert {one.outcome for one in found.requests} == {"lost"}
     assert len(found.requests) == len(found.pictures)
     assert set(found.pictures) == {None}
+
+
+def test_each_test_that_the_page_names_exists() -> None:
+    root = Path(__file__).parents[2]
+    named = set(
+        re.findall(r"`(?:rehearsal/|tests/rehearsal/)?(test_\w+\.py)`", (root / "docs/reliability.md").read_text())
+    )
+    assert len(named) > 8
+    assert named <= {file.name for file in (root / "tests").rglob("test_*.py")}
+
+
+@pytest.mark.parametrize("fails", [0.02, 28.5])
+def test_a_breaker_refuses_only_when_it_is_open(fails: float) -> None:
+    never, once = (breaker.simulate(breaker.Outage(20, 60, 1e9, fails), threshold) for threshold in (0, 1))
+    assert (never.refused, never.refused_in_vain) == (0, 0)
+    assert once.refused > once.refused_in_vain > 0
+    assert once.tries_in_outage < never.tries_in_outage
+
+
+def test_without_an_outage_almost_every_simulated_call_is_answered() -> None:
+    well = breaker.simulate(breaker.Outage(1e9, 0, 1e9, 0.0), threshold=3)
+    assert well.tries_in_outage == well.refused == 0
+    assert well.answers > 10_000 > 5 > well.errors  # four tries that all fail by chance: one call in 77,000
 
 
 def test_the_figures_count_each_outcome_and_time_the_recovery() -> None:
