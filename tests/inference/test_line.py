@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -41,12 +42,15 @@ def test_a_list_longer_than_the_line_is_refused_whole() -> None:
 def test_the_time_of_a_picture_is_a_running_mean_and_waiting_is_no_part_of_it() -> None:
     found = Line(1, seconds=30)
 
-    async def run() -> list[tuple[int, float]]:
-        works = [lambda: time.sleep(0.1) or 1, lambda: time.sleep(0.2) or 2]
-        return await asyncio.gather(*[found.join(work) for work in works])
+    def work(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    async def run() -> list[tuple[float, float]]:
+        return await asyncio.gather(*[found.join(partial(work, seconds)) for seconds in (0.1, 0.2)])
 
     (first, waited), (second, waited_longer) = asyncio.run(run())
-    assert (first, second) == (1, 2)
+    assert (first, second) == (0.1, 0.2)
     assert waited < 0.09 < waited_longer < 0.19
     assert found._service == pytest.approx(0.11, abs=0.03)
 
