@@ -227,11 +227,13 @@ def test_the_registry_carries_the_passports_facts_as_texts(
 ) -> None:
     facts = steps[f"Register{suffix}"]["Arguments"]["CustomerMetadataProperties"]
     plain = resolved(
-        {name: facts[name] for name in ("data_manifest", "model", "pipeline_execution")}, defaults(definition)
+        {name: facts[name] for name in ("data_manifest", "model", "image_size", "pipeline_execution")},
+        defaults(definition),
     )
     assert plain == {
         "data_manifest": "datasets/dogs/0123456789abcdef.manifest",
         "model": "resnet50",
+        "image_size": "224",
         "pipeline_execution": "<Execution.PipelineExecutionId>",
     }
     assert facts["training_image"] == steps["Prepare"]["Arguments"]["AppSpecification"]["ImageUri"]
@@ -247,4 +249,4 @@ def test_the_registry_carries_the_passports_facts_as_texts(
         "code_sha256": "passport.code_sha256",
         "accuracy": "metrics.accuracy.value",
     }
-    assert len(facts) == 8
+    assert len(facts) == 9
