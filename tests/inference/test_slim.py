@@ -49,9 +49,9 @@ def test_the_packages_take_at_most_180_megabytes(installed: Path) -> None:
     assert slim.size(installed) <= LIMIT
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
-def test_what_is_left_serves_each_kind_of_picture(slim_server: Server, kind: str) -> None:
-    assert slim_server.classify(picture(kind)).status == 200
+def test_what_is_left_serves_each_kind_of_picture(slim_server: Server) -> None:
+    kinds = ("JPEG", "PNG", "WEBP", "GIF")
+    assert [slim_server.classify(picture(kind)).status for kind in kinds] == [200] * 4
     assert slim_server.classify(picture("AVIF")).status == 415
     assert slim_server.stop()[0] == 0
 
