@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}  # as the server calls them
 TORCHSERVE, FASTAPI = "TorchServe 0.12", "FastAPI, eager f32"
 _FASTAPI = ("fastapi==0.165.0", "annotated-doc==0.0.7", "opentelemetry-api==1.44.0")
-_REQUIREMENTS = ("requirements-common.txt", "requirements-openvino.txt")
 _TORCH = ("torch", "torchvision", "pillow")
 
 
@@ -30,7 +29,7 @@ class Contender:
 
 def contenders(models: Path, classes: list[str], folder: Path) -> Iterator[Contender]:
     """`models`: what benchmarks.recipes.serving_model wrote."""
-    names = [name for file in _REQUIREMENTS for name in installed.listed(ROOT / "inference" / file)]
+    names = installed.listed(ROOT / "inference" / "requirements.txt")
     for precision in PRECISIONS:
         yield Contender(
             f"Kennel, {precision}",

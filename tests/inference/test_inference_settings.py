@@ -16,10 +16,17 @@ FOLDER = Path(settings.__file__).parent
 RUNTIMES = ("openvino", "onnxruntime", "torch")
 
 
+def pinned(file: str) -> dict[str, str]:
+    lines = [line for line in (FOLDER / file).read_text().splitlines() if line[0] != "#"]
+    return {name: version for name, version in (line.split("==") for line in lines)}
+
+
 def pins(runtime: str) -> dict[str, str]:
-    own, common = (FOLDER / f"requirements-{name}.txt" for name in (runtime, "common"))
-    lines = [*own.read_text().splitlines(), *common.read_text().splitlines()]
-    return {name: version for name, version in (line.split("==") for line in lines if line[0] != "#")}
+    return pinned("requirements-common.txt") | pinned(f"requirements-{runtime}.txt")
+
+
+def test_the_plain_list_is_the_default_runtime() -> None:
+    assert pinned("requirements.txt") == pins("openvino")
 
 
 def normal(name: str) -> str:
