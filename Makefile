@@ -66,7 +66,7 @@ clean: ## remove what make and the rehearsal wrote
 	@$(WITH_NODE) node "$$NODE_BIN/../lib/node_modules/npm/bin/npm-cli.js" install --loglevel=error --no-audit --no-fund --prefix .venv/cdk aws-cdk@$(CDK_VERSION)
 	@touch $@
 
-.venv/.dev: requirements-dev.txt training/requirements.txt training/requirements-torch.txt inference/requirements.txt pyproject.toml | .venv/.cdk
+.venv/.dev: requirements-dev.txt training/requirements.txt training/requirements-torch.txt $(wildcard inference/requirements*.txt) pyproject.toml | .venv/.cdk
 	@echo "Installing PyTorch and the rest into .venv (about 6 GB, once) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

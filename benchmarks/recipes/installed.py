@@ -15,9 +15,10 @@ _CUDA_FILES = re.compile(r"(cuda|nvrtc|nvshmem|nccl|cudnn|cupti).*\.so")
 
 
 def listed(requirements: Path) -> list[str]:
-    """The names in a requirements file in which each stands for itself."""
+    """The names in a requirements file in which each stands for itself, those of files that it names (-r) included."""
     lines = [line.split("#")[0].strip() for line in requirements.read_text("utf-8").splitlines()]
-    return [Requirement(line).name for line in lines if line]
+    others = [name for line in lines if line.startswith("-r ") for name in listed(requirements.with_name(line[3:]))]
+    return others + [Requirement(line).name for line in lines if line and not line.startswith("-r ")]
 
 
 def with_dependencies(names: Iterable[str], folder: Path | None = None) -> list[str]:

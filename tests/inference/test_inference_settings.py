@@ -25,10 +25,6 @@ def pins(runtime: str) -> dict[str, str]:
     return pinned("requirements-common.txt") | pinned(f"requirements-{runtime}.txt")
 
 
-def test_the_plain_list_is_the_default_runtime() -> None:
-    assert pinned("requirements.txt") == pins("openvino")
-
-
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
