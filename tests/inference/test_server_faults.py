@@ -133,13 +133,15 @@ def test_a_server_killed_under_load_gives_no_wrong_answer_and_leaves_its_port_to
 
     with ThreadPoolExecutor(6) as callers:
         calls = [callers.submit(call) for _ in range(6)]
-        until(lambda: len(answers) >= 20)
-        server.process.send_signal(signal.SIGKILL)
-        until(lambda: len(broken) >= 6)
-        before = len(answers)
-        launch(SAGEMAKER_BIND_TO_PORT=str(server.port))
-        until(lambda: len(answers) > before)
-        ended.set()
+        try:
+            until(lambda: len(answers) >= 20)
+            server.process.send_signal(signal.SIGKILL)
+            until(lambda: len(broken) >= 6)
+            before = len(answers)
+            launch(SAGEMAKER_BIND_TO_PORT=str(server.port))
+            until(lambda: len(answers) > before)
+        finally:
+            ended.set()
         for one in calls:
             one.result()
     assert [answer for answer in answers if answer != answers[0]] == []

@@ -57,7 +57,8 @@ def test_a_full_disk_for_the_log_costs_no_answer(opt_ml: Path) -> None:
     with logging_to(full, opt_ml) as server:
         assert [server.classify(picture()).status for _ in range(3)] == [200] * 3
         server.process.terminate()
-        assert server.process.wait(timeout=20) == 0
+        assert server.process.communicate(timeout=20)[1] == ""
+        assert server.process.returncode == 0
     os.close(full)
 
 
@@ -68,7 +69,8 @@ def test_a_log_that_nobody_reads_any_more_costs_no_answer(opt_ml: Path) -> None:
         os.close(reader)
         assert [server.classify(picture()).status for _ in range(3)] == [200] * 3
         server.process.terminate()
-        assert server.process.wait(timeout=20) == 0
+        assert server.process.communicate(timeout=20)[1] == ""
+        assert server.process.returncode == 0
 
 
 def test_a_log_that_is_not_taken_costs_no_answer_and_later_says_how_much_of_it_is_lost(opt_ml: Path) -> None:
