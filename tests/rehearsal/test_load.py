@@ -6,11 +6,7 @@ from benchmarks.recipes.faulty_road import Mix
 from benchmarks.recipes.reliability_table import Figures, show
 from benchmarks.reliability import measure
 
-pytestmark = [
-    pytest.mark.long,
-    # Of a server that was found dead the fleet drops the end of a pipe instead of closing it.
-    pytest.mark.filterwarnings(r"ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

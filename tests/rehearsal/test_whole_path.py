@@ -19,8 +19,17 @@ pytestmark = pytest.mark.torch
 Rehearsed = tuple[subprocess.CompletedProcess[str], dict[str, Any], Path]
 
 
+# On one core: threads of two would wait for each other, spinning, while the tests beside this one take a core.
+_KENNEL = """
+import os
+os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
+from kennel.cli import app
+app(prog_name="kennel")
+"""
+
+
 def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from kennel.cli import app; app(prog_name='kennel')", "rehearse", *arguments]
+    return [sys.executable, "-c", _KENNEL, "rehearse", *arguments]
 
 
 def _environment() -> dict[str, str]:

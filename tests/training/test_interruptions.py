@@ -88,7 +88,8 @@ def _unharmed(chain: Chain, weights: str) -> None:
     assert "damaged" not in log
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_signal_inside_a_checkpoints_writing_changes_no_bit(number: int, chain: Chain, undisturbed: str) -> None:
     assert chain.run_until(in_a_checkpoint, number) == (143 if number == signal.SIGTERM else -number)
     assert chain.finish() == undisturbed

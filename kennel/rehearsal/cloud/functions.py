@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import queue
 import threading
 import time
 import uuid
@@ -32,6 +33,8 @@ class Functions:
     def __init__(self, planes: Planes, work: Path, client: Callable[[str, str | None], Any]) -> None:
         self.planes, self.work, self.client = planes, work, client
         self._unpacking = threading.Lock()
+        self._logs: queue.SimpleQueue[tuple[Any, str]] = queue.SimpleQueue()
+        threading.Thread(target=self._keep_logs, daemon=True, name="function logs").start()
 
     def invoke(self, call: Call) -> Answer:
         kind = call.header("X-Amz-Invocation-Type", "RequestResponse")
@@ -94,8 +97,13 @@ class Functions:
             answer = self.planes.invoke_function(call)
         except TooManyRequests as error:
             raise ApiError("TooManyRequestsException", str(error), 429) from error
-        threading.Thread(target=self._log, args=(function, answer.log), daemon=True).start()
+        self._logs.put((function, answer.log))
         return answer
+
+    def _keep_logs(self) -> None:
+        """One after the other: a thread for each call would be thousands where moto is slower than the callers."""
+        while True:
+            self._log(*self._logs.get())
 
     def _log(self, function: Any, text: str) -> None:
         """To CloudWatch, as the function's role. As with Lambda, a role that may not loses the log; `denied` has it."""

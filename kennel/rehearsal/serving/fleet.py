@@ -19,6 +19,7 @@ _START_S = 480.0  # its longest health check at start
 _DRAIN_S = 30.0  # between SIGTERM and SIGKILL
 _POLL_S = 0.05
 _PORTS = 5  # ports tried
+_CALLERS = 1000  # connections that are kept: as many as an account runs functions at once
 _TIMED_OUT = b"Your invocation timed out while waiting for a response from container primary."
 
 
@@ -84,8 +85,9 @@ class _Server:
 
     def start(self) -> None:
         self.port = _free_port()
-        # As many connections as callers: none waits for another's.
-        self._pool = urllib3.HTTPConnectionPool("127.0.0.1", self.port, maxsize=64, retries=False, timeout=_ANSWER_S)
+        self._pool = urllib3.HTTPConnectionPool(
+            "127.0.0.1", self.port, maxsize=_CALLERS, retries=False, timeout=_ANSWER_S
+        )
         environment = {
             **self._deployment.environment,
             "SAGEMAKER_BIND_TO_PORT": str(self.port),
@@ -141,6 +143,7 @@ class _Server:
         """Start the server again if it died, as SageMaker does."""
         with self._revival:
             if self._process and self._process.poll() is not None:
+                self._process.wait()  # its last words, and its pipe
                 self._pool.close()
                 self.start()
                 self.wait()
