@@ -42,7 +42,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return 1
     metrics = Metrics(chosen.endpoint)
     stop = metrics.start()
-    _serve(app.build(classifier, chosen, made.threads, metrics), listener)
+    _serve(app.build(classifier, chosen, made.workers, metrics), listener)
     stop()
     return 0
 
@@ -64,7 +64,7 @@ def ready(chosen: settings.Settings) -> tuple[Classifier, Choice]:
     # Of each new kind of broken EXIF data, which callers make as they like.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     classifier = Classifier(found, network.load(found, made), chosen.max_pixels)
-    classifier.warm_up(made.threads)
+    classifier.warm_up(made.workers)
     return classifier, made
 
 

@@ -16,13 +16,18 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 @dataclass(frozen=True)
 class Choice:
-    """`export`: the key in the artifact's files; `threads`: pictures that are worked on at a time, a core each."""
+    """`export`: the key in the artifact's files; `threads`: pictures computed at a time, one a core."""
 
     runtime: str
     precision: str
     export: str
     threads: int
     why: str
+
+    @property
+    def workers(self) -> int:
+        """Pictures that are worked on at a time: one is decoded while the network is busy with the others."""
+        return self.threads + 1
 
 
 def choose(

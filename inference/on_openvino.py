@@ -1,7 +1,7 @@
 """OpenVINO: the default on processors of Intel and AMD.
 
-As many pictures at once as there are cores, each computed by the thread that asks, on one core: nothing waits at a
-barrier between layers, and nothing is handed to another thread. The library lets go of Python's lock meanwhile.
+As many pictures at once as there are cores, each computed by one of OpenVINO's own threads on one core: nothing waits
+at a barrier between layers. Who asks waits without Python's lock, so the next picture is decoded meanwhile.
 """
 
 from collections import deque
@@ -45,7 +45,7 @@ def load(artifact: Artifact, choice: Choice) -> OpenVino:
         "INFERENCE_PRECISION_HINT": _HINTS[choice.precision],
         "NUM_STREAMS": str(choice.threads),
         "INFERENCE_NUM_THREADS": str(choice.threads),
-        # The threads are ours, and they decode too: the kernel moves them better than a fixed table.
+        # Other threads decode on the same cores: the kernel moves them all better than a fixed table.
         "ENABLE_CPU_PINNING": "NO",
     }
     try:
