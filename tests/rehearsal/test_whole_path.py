@@ -19,17 +19,14 @@ pytestmark = pytest.mark.torch
 Rehearsed = tuple[subprocess.CompletedProcess[str], dict[str, Any], Path]
 
 
-# On one core: threads of two would wait for each other, spinning, while the tests beside this one take a core.
-_KENNEL = """
-import os
-os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
-from kennel.cli import app
-app(prog_name="kennel")
-"""
+_KENNEL = "from kennel.cli import app; app(prog_name='kennel')"
+# Beside other tests on one core: threads of two would wait for each other, spinning, while a test takes a core.
+_ON_ONE_CORE = "import os; os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])\n"
 
 
 def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", _KENNEL, "rehearse", *arguments]
+    beside = "PYTEST_XDIST_WORKER" in os.environ
+    return [sys.executable, "-c", _ON_ONE_CORE * beside + _KENNEL, "rehearse", *arguments]
 
 
 def _environment() -> dict[str, str]:
