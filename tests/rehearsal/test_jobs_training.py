@@ -117,6 +117,7 @@ def test_a_spot_job_that_keeps_something_before_its_first_metric_is_interrupted_
     script = """
 kept = ml / "checkpoints" / "features" / "0"
 if not kept.exists():
+    signal.signal(signal.SIGTERM, lambda *a: sys.exit(143))
     kept.parent.mkdir()
     kept.with_suffix(".partial").write_text("x"); kept.with_suffix(".partial").rename(kept)
     signal.pause()
