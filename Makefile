@@ -67,7 +67,7 @@ clean: ## remove what make and the rehearsal wrote
 	@touch $@
 
 .venv/.dev: requirements-dev.txt training/requirements.txt training/requirements-torch.txt $(wildcard inference/requirements*.txt) pyproject.toml | .venv/.cdk
-	@echo "Installing PyTorch and the rest into .venv (about 6 GB, once) ..."
+	@echo "Installing PyTorch and the rest into .venv (about 8 GB, once) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
