@@ -1,6 +1,7 @@
 """Every test may talk to this machine and to nobody else."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pytest
 
 # Node reads it when the first test module imports aws_cdk: a fixture would come too late.
 os.environ["CDK_VALIDATION"] = "false"
+
+# A shell that starts tests in the background lets them ignore Ctrl-C, and so would every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 
