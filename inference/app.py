@@ -91,7 +91,7 @@ class _Routes:
         self._line.admit(len(works))
         spent = [Timings() for _ in works]
         jobs = [self._line.join(partial(_result, work, mine)) for work, mine in zip(works, spent, strict=True)]
-        done = asyncio.ensure_future(_all(jobs))
+        done = asyncio.gather(*jobs)
         gone: asyncio.Future[Any] = asyncio.ensure_future(request.receive())  # all that can come after the body
         first: set[asyncio.Future[Any]] = {done, gone}
         try:
@@ -104,10 +104,6 @@ class _Routes:
             for future in first:
                 future.cancel()
         raise Refused(504, "deadline_exceeded", f"The server did not finish within {_WORK_SECONDS:g} seconds.")
-
-
-async def _all(jobs: Sequence[asyncio.Future[tuple[Result, float]]]) -> list[tuple[Result, float]]:
-    return await asyncio.gather(*jobs)
 
 
 def _of_text(classify: Callable[[bytes, Timings], list[float]], text: str, timings: Timings) -> list[float]:

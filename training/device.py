@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from training.cpu import cpu_flags as cpu_flags
+from training.cpu import multiplies_bfloat16
 from training.errors import TrainingError
 
 
@@ -26,7 +26,7 @@ def choose_precision(wanted: str, device: torch.device, *, mode: str = "head") -
         return torch.int8
     if wanted == "float32":
         return torch.float32
-    able = _gpu_multiplies_bfloat16() if device.type == "cuda" else bool({"amx_bf16", "avx512_bf16"} & cpu_flags())
+    able = _gpu_multiplies_bfloat16() if device.type == "cuda" else multiplies_bfloat16()
     return torch.bfloat16 if able or wanted == "bfloat16" else torch.float32
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.recipes.photographs import files
 from training.export import export
+from training.head.compiled import calibrated
 from training.transform import Preprocessing, open_rgb, to_array
 
 CLASSES = [f"breed-{number:03}" for number in range(133)]  # as many as the reference workload has
@@ -68,13 +69,11 @@ def _network(images: Tensor) -> nn.Module:
 
 
 def _quantize(source: Path, target: Path, images: Tensor) -> None:
-    import nncf  # type: ignore[import-untyped]
     import openvino  # type: ignore[import-untyped]
 
     shutil.copytree(source, target)
     network: Any = openvino.Core().read_model(source / "model.xml")
-    pictures = nncf.Dataset([image[None].numpy() for image in images])
-    openvino.save_model(nncf.quantize(network, pictures, subset_size=len(images)), target / "model-int8.xml")
+    openvino.save_model(calibrated(network, images), target / "model-int8.xml")
     record = json.loads((target / "model.json").read_text())
     # Whatever random weights lose by it: here it is speed that is looked at.
     record["exports"] = record.get("exports", {}) | {"int8": {"file": "model-int8.xml", "accepted": True}}

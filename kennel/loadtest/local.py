@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kennel.archive import read_members
+from kennel.archive import read_members, unpack
 from kennel.errors import KennelError
 from kennel.loadtest.machine import describe
 from kennel.loadtest.subject import Subject
@@ -63,13 +62,8 @@ def _place(artifact: Path, target: Path) -> None:
     try:
         with artifact.open("rb") as file:
             read_members(file, str(artifact))  # refuses whatever is hostile
-        # By hand: `extractall(filter="data")` came with Python 3.11.4, and Debian 12 has 3.11.2.
-        target.mkdir()
         with tarfile.open(artifact, "r:gz") as tar:
-            for member in tar:
-                if source := tar.extractfile(member):
-                    with source, (target / member.name).open("wb") as copy:
-                        shutil.copyfileobj(source, copy)
+            unpack(tar, target)
     except OSError as error:
         hint = "name a model.tar.gz or the folder of one"
         raise KennelError(f"{artifact} cannot be read ({error.strerror or error}); {hint}.") from None

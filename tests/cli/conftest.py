@@ -1,11 +1,17 @@
 """An AWS on loopback: moto's server, reached with boto3 over HTTP as the command would."""
 
+from __future__ import annotations
+
 import json
 import uuid
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import boto3  # type: ignore[import-untyped]
 import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.page_world import PageWorld
 
 
 @pytest.fixture
@@ -41,3 +47,18 @@ def stage(aws: str) -> str:
 @pytest.fixture
 def s3(aws: str) -> Any:
     return boto3.client("s3")
+
+
+@pytest.fixture(scope="module")
+def shared_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageWorld]:
+    from tests.cli.page_world import page_world  # with an embedded AWS, for which most modules need not wait
+
+    with page_world(tmp_path_factory.mktemp("cloud")) as made:
+        yield made
+
+
+@pytest.fixture
+def page(shared_page: PageWorld) -> PageWorld:
+    """The page in front of an embedded AWS; nothing is left of the test before."""
+    shared_page.forget()
+    return shared_page

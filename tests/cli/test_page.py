@@ -2,7 +2,6 @@
 
 import re
 import socket
-from collections.abc import Iterator
 
 import pytest
 import requests
@@ -10,20 +9,8 @@ import requests
 from kennel.errors import KennelError
 from kennel.invoke import FILE_LIMIT
 from kennel.page import Target, served
-from tests.cli.page_world import GOOD, PageWorld, page_world
+from tests.cli.page_world import GOOD, PageWorld
 from tests.cli.trees import png
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageWorld]:
-    with page_world(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
-
-
-@pytest.fixture
-def page(shared: PageWorld) -> PageWorld:
-    shared.forget()
-    return shared
 
 
 def raw(page: PageWorld, request: str, body: bytes = b"", *, hang_up: bool = False) -> bytes:

@@ -10,18 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.page_world import GOOD, PageWorld, page_world
+from tests.cli.page_world import GOOD, PageWorld
 from tests.cli.trees import png
 
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements-dev.txt)")
 api.expect.set_options(timeout=15_000)
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageWorld]:
-    with page_world(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +60,10 @@ def window(browser: Any) -> Window:
     return Window(browser)
 
 
-@pytest.fixture(autouse=True)
-def forgotten(world: PageWorld) -> None:
-    world.forget()
-
-
 @pytest.fixture
-def tab(window: Window, world: PageWorld) -> Iterator[Any]:
-    yield window.open(world.url)
-    window.check(world.url)
+def tab(window: Window, page: PageWorld) -> Iterator[Any]:
+    yield window.open(page.url)
+    window.check(page.url)
     window.errors.clear()
     window.requests.clear()
 
@@ -103,19 +92,19 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def test_a_dropped_photo_is_answered_with_its_breeds_and_bars(tab: Any, world: PageWorld, photo: Path) -> None:
+def test_a_dropped_photo_is_answered_with_its_breeds_and_bars(tab: Any, page: PageWorld, photo: Path) -> None:
     drop(tab, photo)
     see(tab, "Beagle 90.0 %")
     assert tab.locator("#classes li").all_inner_texts() == ["Beagle\n90.0 %", "Pug\n7.0 %", "Boxer\n3.0 %"]
     bars = [bar.evaluate("i => i.style.width") for bar in tab.locator("#classes i").all()]
     assert bars == ["90%", "7%", "3%"]
     assert tab.locator("#photo").evaluate("i => i.naturalWidth") == 8
-    assert world.pictures == [png()]
+    assert page.pictures == [png()]
 
 
-def test_the_hops_are_told_in_order_and_add_up(tab: Any, world: PageWorld, photo: Path) -> None:
-    world.delay = 0.05
-    world.answer = {**GOOD, "timings": {**GOOD["timings"], "fetch_ms": 12.0}}
+def test_the_hops_are_told_in_order_and_add_up(tab: Any, page: PageWorld, photo: Path) -> None:
+    page.delay = 0.05
+    page.answer = {**GOOD, "timings": {**GOOD["timings"], "fetch_ms": 12.0}}
     drop(tab, photo)
     see(tab, "Beagle")
     rows = [row.split("\n") for row in tab.locator("#hops li").all_inner_texts()]
@@ -128,23 +117,23 @@ def test_the_hops_are_told_in_order_and_add_up(tab: Any, world: PageWorld, photo
     assert ends == pytest.approx(100)
 
 
-def test_times_that_do_not_fit_together_leave_no_bar_outside(tab: Any, world: PageWorld, photo: Path) -> None:
-    world.answer = {**GOOD, "timings": {"endpoint_ms": 5000.0, "model_ms": 9000.0}}
+def test_times_that_do_not_fit_together_leave_no_bar_outside(tab: Any, page: PageWorld, photo: Path) -> None:
+    page.answer = {**GOOD, "timings": {"endpoint_ms": 5000.0, "model_ms": 9000.0}}
     drop(tab, photo)
     see(tab, "Beagle")
     ends = "i => parseFloat(i.style.left) + parseFloat(i.style.width)"
     assert all(0 <= bar.evaluate(ends) <= 100.01 for bar in tab.locator("#hops .track i").all())
 
 
-def test_below_the_threshold_it_is_none_of_these(tab: Any, world: PageWorld, photo: Path) -> None:
-    world.answer = {**GOOD, "label": None, "threshold": 0.9004}
+def test_below_the_threshold_it_is_none_of_these(tab: Any, page: PageWorld, photo: Path) -> None:
+    page.answer = {**GOOD, "label": None, "threshold": 0.9004}
     drop(tab, photo)
     see(tab, "None of these")
     see(tab, "At best Beagle with 90.00 %; the model asks for 90.04 %.")
 
 
-def test_an_answer_of_an_older_function_is_shown_too(tab: Any, world: PageWorld, photo: Path) -> None:
-    world.answer = {name: GOOD[name] for name in ("probabilities", "predictions", "model")}
+def test_an_answer_of_an_older_function_is_shown_too(tab: Any, page: PageWorld, photo: Path) -> None:
+    page.answer = {name: GOOD[name] for name in ("probabilities", "predictions", "model")}
     drop(tab, photo)
     see(tab, "Beagle 90.0 %")
     assert tab.locator("#hops .what").all_inner_texts()[1:] == ["Page ↔ function and all behind it", "Altogether"]
@@ -161,32 +150,32 @@ def test_an_answer_of_an_older_function_is_shown_too(tab: Any, world: PageWorld,
         (None, "The function's answer names no classes."),
     ],
 )
-def test_what_is_no_answer_is_a_sentence(tab: Any, world: PageWorld, photo: Path, answer: Any, says: str) -> None:
-    world.answer = answer
+def test_what_is_no_answer_is_a_sentence(tab: Any, page: PageWorld, photo: Path, answer: Any, says: str) -> None:
+    page.answer = answer
     drop(tab, photo)
     see(tab, says)
     tab.get_by_role("tab", name="Answer").click()
     see(tab, "no_model" if answer else "{}" if answer == {} else "null", "#code")
 
 
-def test_a_class_named_like_markup_is_text(tab: Any, world: PageWorld, photo: Path) -> None:
+def test_a_class_named_like_markup_is_text(tab: Any, page: PageWorld, photo: Path) -> None:
     label = "<img src=x onerror=alert(1)>"
-    world.answer = {**GOOD, "predictions": [{"label": label, "probability": 1}], "label": label}
+    page.answer = {**GOOD, "predictions": [{"label": label, "probability": 1}], "label": label}
     drop(tab, photo)
     see(tab, label)
 
 
 @pytest.mark.parametrize("address", ["https://example.org/x.jpg", "s3://bucket/photos/x.jpg"])
-def test_an_address_is_asked_about_without_the_browser_going_there(tab: Any, world: PageWorld, address: str) -> None:
+def test_an_address_is_asked_about_without_the_browser_going_there(tab: Any, page: PageWorld, address: str) -> None:
     tab.get_by_label("Or its address").fill(f" {address} ")
     tab.keyboard.press("Enter")
     see(tab, "Beagle")
-    assert world.asked == [{"s3_uri" if address.startswith("s3") else "url": address}]
+    assert page.asked == [{"s3_uri" if address.startswith("s3") else "url": address}]
 
 
-def test_all_of_it_works_by_keyboard(browser: Any, world: PageWorld, photo: Path) -> None:
+def test_all_of_it_works_by_keyboard(browser: Any, page: PageWorld, photo: Path) -> None:
     window = Window(browser)  # where nothing has had the focus yet
-    tab = window.open(world.url)
+    tab = window.open(page.url)
     tab.keyboard.press("Tab")
     with tab.expect_file_chooser() as chooser:
         tab.keyboard.press("Enter")
@@ -204,10 +193,10 @@ def test_all_of_it_works_by_keyboard(browser: Any, world: PageWorld, photo: Path
     tab.keyboard.press("Enter")
     see(tab, "Copied", "#copy")
     assert tab.evaluate("navigator.clipboard.readText()") == tab.locator("#code").text_content()
-    window.check(world.url)
+    window.check(page.url)
 
 
-def test_a_photo_and_an_address_can_be_pasted(tab: Any, world: PageWorld) -> None:
+def test_a_photo_and_an_address_can_be_pasted(tab: Any, page: PageWorld) -> None:
     tab.evaluate("""async () => {
         const canvas = Object.assign(document.createElement("canvas"), {width: 9, height: 7});
         canvas.getContext("2d");
@@ -216,38 +205,38 @@ def test_a_photo_and_an_address_can_be_pasted(tab: Any, world: PageWorld) -> Non
     }""")
     tab.keyboard.press("Control+V")
     see(tab, "Beagle")
-    assert Image.open(io.BytesIO(world.pictures[0])).size == (9, 7)
+    assert Image.open(io.BytesIO(page.pictures[0])).size == (9, 7)
     tab.evaluate("navigator.clipboard.writeText('https://example.org/y.jpg')")
     tab.keyboard.press("Control+V")
     api.expect(tab.get_by_label("Or its address")).to_have_value("https://example.org/y.jpg")
     see(tab, "Beagle")
-    assert world.asked[1] == {"url": "https://example.org/y.jpg"}
+    assert page.asked[1] == {"url": "https://example.org/y.jpg"}
 
 
 def test_a_photo_of_60_megapixels_is_made_smaller_here_upright_and_the_page_says_so(
-    tab: Any, world: PageWorld, tmp_path: Path
+    tab: Any, page: PageWorld, tmp_path: Path
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     Image.new("RGB", (10_000, 6_000), "teal").save(tmp_path / "huge.jpg", exif=exif)
     drop(tab, tmp_path / "huge.jpg")
     see(tab, "Beagle")
-    sent = Image.open(io.BytesIO(world.pictures[0]))
+    sent = Image.open(io.BytesIO(page.pictures[0]))
     assert (sent.format, sent.size, sent.getexif().get(0x0112, 1)) == ("JPEG", (1229, 2048), 1)
     see(tab, "Made smaller in this browser, from 60.0 megapixels and", "#note")
     see(tab, "huge-smaller.jpg", "#code")
     with tab.expect_download() as kept:
         tab.get_by_role("link", name="Keep the smaller one").click()
     assert kept.value.suggested_filename == "huge-smaller.jpg"
-    assert Path(kept.value.path()).read_bytes() == world.pictures[0]
+    assert Path(kept.value.path()).read_bytes() == page.pictures[0]
 
 
-def test_a_photo_of_20_megabytes_is_made_small_enough_for_a_request(tab: Any, world: PageWorld, tmp_path: Path) -> None:
+def test_a_photo_of_20_megabytes_is_made_small_enough_for_a_request(tab: Any, page: PageWorld, tmp_path: Path) -> None:
     noise(2600, 2600).save(tmp_path / "noise.png", compress_level=0)
     assert (tmp_path / "noise.png").stat().st_size > 20_000_000
     drop(tab, tmp_path / "noise.png")
     see(tab, "Beagle")
-    assert Image.open(io.BytesIO(world.pictures[0])).format == "JPEG"
+    assert Image.open(io.BytesIO(page.pictures[0])).format == "JPEG"
 
 
 @pytest.mark.parametrize(
@@ -258,37 +247,37 @@ def test_a_photo_of_20_megabytes_is_made_small_enough_for_a_request(tab: Any, wo
     ],
 )
 def test_what_cannot_be_sent_is_a_sentence_and_asks_nothing(
-    tab: Any, world: PageWorld, tmp_path: Path, body: bytes, says: str
+    tab: Any, page: PageWorld, tmp_path: Path, body: bytes, says: str
 ) -> None:
     (tmp_path / "x.jpg").write_bytes(body)
     drop(tab, tmp_path / "x.jpg")
     see(tab, says)
-    assert world.asked == []
+    assert page.asked == []
 
 
-def test_a_folder_is_no_photo(tab: Any, world: PageWorld, tmp_path: Path) -> None:
+def test_a_folder_is_no_photo(tab: Any, page: PageWorld, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     drop(tab, tmp_path / "photos")
     see(tab, "photos is empty, or nothing that a browser can read.")
-    assert world.asked == []
+    assert page.asked == []
 
 
 def test_of_several_photos_the_first_is_asked_about_and_the_page_says_so(
-    tab: Any, world: PageWorld, photo: Path, tmp_path: Path
+    tab: Any, page: PageWorld, photo: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "second.png").write_bytes(png("blue"))
     drop(tab, photo, tmp_path / "second.png")
     see(tab, "Of 2 photos this is the first.", "#note")
     see(tab, "Beagle")
-    assert world.pictures == [png()]
+    assert page.pictures == [png()]
 
 
-def test_a_later_question_is_not_overtaken_by_an_earlier_one(tab: Any, world: PageWorld, photo: Path) -> None:
-    world.delay = 0.5
-    world.answer = {**GOOD, "predictions": [{"label": "Slow", "probability": 1}]}
+def test_a_later_question_is_not_overtaken_by_an_earlier_one(tab: Any, page: PageWorld, photo: Path) -> None:
+    page.delay = 0.5
+    page.answer = {**GOOD, "predictions": [{"label": "Slow", "probability": 1}]}
     drop(tab, photo)
     tab.wait_for_timeout(200)
-    world.delay, world.answer = 0, GOOD
+    page.delay, page.answer = 0, GOOD
     drop(tab, photo)
     see(tab, "Beagle")
     tab.wait_for_timeout(600)
@@ -296,9 +285,9 @@ def test_a_later_question_is_not_overtaken_by_an_earlier_one(tab: Any, world: Pa
     assert tab.locator("#answer").get_attribute("aria-busy") == "false"
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, world: PageWorld, photo: Path) -> None:
+def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, page: PageWorld, photo: Path) -> None:
     phone = Window(browser, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-    tab = phone.open(world.url)
+    tab = phone.open(page.url)
     with tab.expect_file_chooser() as chooser:
         tab.locator("#drop").tap()
     chooser.value.set_files(photo)
@@ -307,7 +296,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, world: PageWo
         tab.get_by_role("tab", name=name).tap()
         assert tab.evaluate("document.documentElement.scrollWidth") == 390
     assert all(one.bounding_box()["height"] >= 40 for one in tab.locator("[role=tab], form button").all())
-    phone.check(world.url)
+    phone.check(page.url)
 
 
 def test_the_page_is_dark_where_the_system_is(tab: Any) -> None:

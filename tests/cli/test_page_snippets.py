@@ -19,24 +19,12 @@ from botocore.credentials import Credentials  # type: ignore[import-untyped]
 
 from kennel.page import Target
 from kennel.page.snippets import snippets
-from tests.cli.page_world import GOOD, PageWorld, page_world
+from tests.cli.page_world import GOOD, PageWorld
 from tests.cli.trees import png
 
 TOOLS = ("curl", "AWS CLI", "boto3")
 HOSTILE = "-$(touch owned) 'it''s \"ü\\ `.png"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "se/cr+et"}
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageWorld]:
-    with page_world(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
-
-
-@pytest.fixture
-def page(shared: PageWorld) -> PageWorld:
-    shared.forget()
-    return shared
 
 
 def paste(tool: str, text: str, folder: Path, **environment: str) -> Any:

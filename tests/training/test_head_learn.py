@@ -151,7 +151,7 @@ def test_the_trained_network_tells_classes_apart_by_itself(tmp_path: Path, monke
 def test_auto_takes_the_fastest_arithmetic_that_pays(
     flags: set[str], images: int, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("training.device", "training.head.arithmetic"):
+    for module in ("training.cpu", "training.head.arithmetic"):
         monkeypatch.setattr(f"{module}.cpu_flags", lambda: flags)
     cpu = torch.device("cpu")
     assert arithmetic.name_of(arithmetic.choose(Hyperparameters(), cpu, images)) == chosen
