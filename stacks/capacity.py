@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stacks.config import HostingSettings
-from stacks.rules import SettingsError
+from stacks.validation import SettingsError
 from training.hyperparameters import Hyperparameters
 
 FILE = Path(__file__).with_name("capacity.json")

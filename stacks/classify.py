@@ -8,10 +8,10 @@ from constructs import Construct
 from stacks.classify_api import ClassifyApi
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.findings import acknowledge, objects
 from stacks.function import PackageFunction
 from stacks.grants import allow, via_s3
-from stacks.hosting import HostingStack
+from stacks.hosting.stack import HostingStack
+from stacks.nag import acknowledge, objects
 
 _PHOTOS = "photos/"  # the part of the data bucket whose pictures callers may name
 _MAX_PAYLOAD_BYTES = 6_000_000  # what the endpoint takes

@@ -11,7 +11,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_logs as logs
 
 from stacks.instance_types import EC2_TYPE, SAGEMAKER_TYPE, has_nvme_disks, multiplies_bfloat16, runtime_for
-from stacks.rules import Settings, SettingsError, between, like, require
+from stacks.validation import Settings, SettingsError, between, like, require
 
 __all__ = ["DEV", "PROD", "SettingsError", "StageSettings", "has_nvme_disks"]
 

@@ -6,7 +6,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.findings import acknowledge, own
+from stacks.nag import acknowledge, own
 from stacks.network import NetworkStack
 
 

@@ -11,8 +11,8 @@ from cdklabs.deploy_time_build import ContainerImageBuild
 from constructs import Construct
 
 from stacks.config import StageSettings
-from stacks.findings import acknowledge, own, wildcard
 from stacks.instance_types import is_graviton
+from stacks.nag import acknowledge, own, wildcard
 
 _ROOT = Path(__file__).parent.parent
 

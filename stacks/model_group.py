@@ -6,9 +6,9 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from stacks.config import StageSettings
-from stacks.findings import acknowledge, own
 from stacks.function import PackageFunction
 from stacks.grants import allow
+from stacks.nag import acknowledge, own
 
 _TIMEOUT_SECONDS = 900  # Lambda's longest: SageMaker deletes a few packages a second
 

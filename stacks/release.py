@@ -9,9 +9,9 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.findings import acknowledge, own
 from stacks.function import PackageFunction
-from stacks.hosting import HostingStack
+from stacks.hosting.stack import HostingStack
+from stacks.nag import acknowledge, own
 
 
 class ReleaseStack(cdk.Stack):

@@ -6,13 +6,13 @@ from constructs import Construct
 from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.hosting import HostingStack
+from stacks.hosting.stack import HostingStack
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
-from stacks.operations import OperationsStack
-from stacks.pipeline import PipelineStack
+from stacks.operations.stack import OperationsStack
+from stacks.pipeline.stack import PipelineStack
 from stacks.release import ReleaseStack
-from stacks.workbench import WorkbenchStack
+from stacks.workbench.stack import WorkbenchStack
 
 
 class KennelStage(cdk.Stage):

@@ -11,8 +11,8 @@ from kennel.rehearsal.containers.local import ProcessEngine
 from kennel.rehearsal.jobs import PipelineRunner
 from kennel.rehearsal.seams import PipelineExecution, Planes
 from stacks.config import TrainingSettings
-from stacks.pipeline_definition import pipeline_definition
-from stacks.pipeline_jobs import Jobs
+from stacks.pipeline.definition import pipeline_definition
+from stacks.pipeline.jobs import Jobs
 
 PIPELINE = "kennel-test"
 MANIFEST = "datasets/pets/0123456789abcdef.manifest"

@@ -9,8 +9,8 @@ from kennel.prices import Prices, dollars, read_prices
 from kennel.train.bound import Job, longest_jobs, typed
 from kennel.train.choose import HYPERPARAMETERS, pascal
 from stacks.config import DEV, PROD, TrainingSettings
-from stacks.pipeline_definition import pipeline_definition
-from stacks.pipeline_jobs import Jobs
+from stacks.pipeline.definition import pipeline_definition
+from stacks.pipeline.jobs import Jobs
 from training.hyperparameters import Hyperparameters
 
 HOUR = 3600

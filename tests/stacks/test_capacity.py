@@ -11,7 +11,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 
 from stacks.capacity import FILE, Load, Measured, doubts, read, scaling_target
 from stacks.config import HostingSettings, ScheduledCapacity, SettingsError
-from stacks.scaling import EndpointScaling
+from stacks.hosting.scaling import EndpointScaling
 from tests.stacks.synthesized import Synthesized
 
 LOADS = (Load(10.0, 2.0), Load(40.0, 8.0), Load(50.0, 20.0))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stacks.pipeline_definition import BRANCHES
+from stacks.pipeline.definition import BRANCHES
 from tests.stacks.synthesized import Json, Synthesized, by_name, defaults, flat, resolved
 
 SUFFIXES = ["", "Spot", "Tuned", "TunedSpot"]

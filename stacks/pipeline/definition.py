@@ -9,13 +9,13 @@ step of which a dependency was not chosen.
 from dataclasses import dataclass
 from typing import Any
 
-from stacks.pipeline_gate import gate, registration
-from stacks.pipeline_jobs import Jobs
-from stacks.pipeline_language import Step, compare, condition, get, join, read
-from stacks.pipeline_parameters import parameters
-from stacks.pipeline_processing import evaluation, preparation
-from stacks.pipeline_retries import JOB_RETRIES
-from stacks.pipeline_training import training, tuning
+from stacks.pipeline.gate import gate, registration
+from stacks.pipeline.jobs import Jobs
+from stacks.pipeline.language import Step, compare, condition, get, join, read
+from stacks.pipeline.parameters import parameters
+from stacks.pipeline.processing import evaluation, preparation
+from stacks.pipeline.requests import training, tuning
+from stacks.pipeline.retries import JOB_RETRIES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.grants import allow
 from stacks.images import ImagesStack
-from stacks.job_role import job_role
 from stacks.network import NetworkStack
-from stacks.pipeline_definition import pipeline_definition
-from stacks.pipeline_jobs import Jobs
-from stacks.pipeline_role import pipeline_role
+from stacks.pipeline.definition import pipeline_definition
+from stacks.pipeline.job_role import job_role
+from stacks.pipeline.jobs import Jobs
+from stacks.pipeline.roles import pipeline_role
 
 
 class PipelineStack(cdk.Stack):

@@ -7,7 +7,7 @@ from constructs import Construct
 
 from stacks.capacity import doubts, read, scaling_target
 from stacks.config import HostingSettings, ScheduledCapacity
-from stacks.served_model import VARIANT
+from stacks.hosting.model import VARIANT
 
 # What each setting tracks. The first is CloudWatch's ConcurrentRequestsPerModel, queued requests included, published
 # each 10 s (the second each minute), for real-time variants without inference components. It speeds up growing only:

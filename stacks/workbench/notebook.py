@@ -8,9 +8,9 @@ from constructs import Construct
 
 from stacks.config import WorkbenchSettings
 from stacks.data import DataStack
-from stacks.findings import acknowledge, objects, own
 from stacks.grants import allow, sagemaker_principal, via_s3
-from stacks.scripts import script
+from stacks.nag import acknowledge, objects, own
+from stacks.workbench.scripts import script
 
 _READ = ("datasets/", "prepared/", "runs/", "photos/", "capture/")
 _WRITE = ("datasets/", "photos/")

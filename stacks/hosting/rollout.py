@@ -6,7 +6,7 @@ from constructs import Construct
 
 from stacks.alarms import alarm
 from stacks.config import CanarySettings, HostingSettings
-from stacks.endpoint_metrics import EndpointMetrics
+from stacks.hosting.metrics import EndpointMetrics
 
 _SETTLING_SECONDS = 300  # the old fleet stays this long after the shift, for a rollback without a cold start
 _STARTING_SECONDS = 3600  # what starting a second fleet may take at most

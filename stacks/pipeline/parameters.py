@@ -5,7 +5,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from stacks.config import TrainingSettings
-from stacks.pipeline_language import get, join
+from stacks.pipeline.language import get, join
 from training.hyperparameters import Hyperparameters
 
 _TYPES = {str: "String", int: "Integer", float: "Float"}

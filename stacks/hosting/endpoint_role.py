@@ -6,9 +6,9 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.findings import acknowledge, objects, own, wildcard
 from stacks.grants import allow, attach_to_vpc, sagemaker_principal, via_s3
 from stacks.images import ImagesStack
+from stacks.nag import acknowledge, objects, own, wildcard
 from stacks.network import NetworkStack
 
 

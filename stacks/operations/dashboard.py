@@ -8,7 +8,7 @@ from constructs import Construct
 
 from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
-from stacks.hosting import HostingStack
+from stacks.hosting.stack import HostingStack
 
 _MINUTE = cdk.Duration.minutes(1)
 _HALF = 12  # of the 24 columns

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stacks.config import TrainingSettings
-from stacks.pipeline_language import get
+from stacks.pipeline.language import get
 
 HOUR = 3600  # seconds
 

@@ -8,8 +8,8 @@ from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
-from stacks.notebook import Notebook
-from stacks.trainer import Trainer
+from stacks.workbench.notebook import Notebook
+from stacks.workbench.trainer import Trainer
 
 
 class WorkbenchStack(cdk.Stack):

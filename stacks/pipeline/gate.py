@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from stacks.pipeline_jobs import Jobs
-from stacks.pipeline_language import Step, compare, condition, execution_id, get, join, read
-from stacks.pipeline_retries import SERVICE_RETRIES
+from stacks.pipeline.jobs import Jobs
+from stacks.pipeline.language import Step, compare, condition, execution_id, get, join, read
+from stacks.pipeline.retries import SERVICE_RETRIES
 
 _MISSED = (
     "Not registered. On the test split, the lower end of the accuracy's 95 % interval, in the least accurate "

@@ -5,15 +5,15 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
-from stacks.alarm_topic import AlarmTopic
-from stacks.budget import monthly_budget
 from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
-from stacks.dashboard import dashboard
 from stacks.data import DataStack
-from stacks.hosting import HostingStack
+from stacks.hosting.stack import HostingStack
+from stacks.operations.alarm_topic import AlarmTopic
+from stacks.operations.alarms import classify_alarms, endpoint_alarms, release_alarms
+from stacks.operations.budget import monthly_budget
+from stacks.operations.dashboard import dashboard
 from stacks.release import ReleaseStack
-from stacks.service_alarms import classify_alarms, endpoint_alarms, release_alarms
 
 
 class OperationsStack(cdk.Stack):

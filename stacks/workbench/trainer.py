@@ -8,8 +8,8 @@ from constructs import Construct
 from stacks.config import StageSettings, WorkbenchSettings
 from stacks.data import DataStack
 from stacks.images import ImagesStack
-from stacks.scripts import script
-from stacks.trainer_role import trainer_role
+from stacks.workbench.scripts import script
+from stacks.workbench.trainer_role import trainer_role
 
 # Deep Learning Base AMI with the open Nvidia driver, Docker and the Nvidia container toolkit, on Amazon Linux 2023.
 # Resolved at each launch, so a launch always has the newest patches.

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from stacks.pipeline_jobs import HOUR, Jobs, prepared
-from stacks.pipeline_language import get, join
-from stacks.pipeline_parameters import hyperparameters
+from stacks.pipeline.jobs import HOUR, Jobs, prepared
+from stacks.pipeline.language import get, join
+from stacks.pipeline.parameters import hyperparameters
 from training.metrics import METRIC_DEFINITIONS
 
 

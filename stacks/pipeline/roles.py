@@ -6,10 +6,10 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.findings import acknowledge, objects, own, wildcard
 from stacks.grants import allow, sagemaker_principal, via_s3
 from stacks.images import ImagesStack
-from stacks.pipeline_jobs import Jobs
+from stacks.nag import acknowledge, objects, own, wildcard
+from stacks.pipeline.jobs import Jobs
 
 _KINDS = ("Processing", "Training", "HyperParameterTuning")
 _JOBS = ("processing-job", "training-job", "hyper-parameter-tuning-job")

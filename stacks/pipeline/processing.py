@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stacks.pipeline_jobs import HOUR, Jobs, prepared
-from stacks.pipeline_language import execution_id, get, join
+from stacks.pipeline.jobs import HOUR, Jobs, prepared
+from stacks.pipeline.language import execution_id, get, join
 
 _OUTPUT = "/opt/ml/processing/output"
 

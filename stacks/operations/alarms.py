@@ -7,7 +7,7 @@ from constructs import Construct
 from stacks.alarms import alarm
 from stacks.classify import ClassifyStack
 from stacks.config import OperationsSettings, StageSettings
-from stacks.endpoint_metrics import EndpointMetrics
+from stacks.hosting.metrics import EndpointMetrics
 from stacks.release import ReleaseStack
 
 _MINUTE = cdk.Duration.minutes(1)

@@ -5,9 +5,9 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.data import DataStack
-from stacks.findings import acknowledge, objects, own, wildcard
 from stacks.grants import allow, attach_to_vpc, sagemaker_principal, via_s3
 from stacks.images import ImagesStack
+from stacks.nag import acknowledge, objects, own, wildcard
 from stacks.network import NetworkStack
 
 _MADE = ("prepared/", "runs/")

@@ -8,13 +8,13 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.endpoint_metrics import EndpointMetrics
-from stacks.endpoint_role import endpoint_role
+from stacks.hosting.endpoint_role import endpoint_role
+from stacks.hosting.metrics import EndpointMetrics
+from stacks.hosting.model import VARIANT, ServedModel
+from stacks.hosting.rollout import deployment_config
+from stacks.hosting.scaling import EndpointScaling
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
-from stacks.rollout import deployment_config
-from stacks.scaling import EndpointScaling
-from stacks.served_model import VARIANT, ServedModel
 
 
 class HostingStack(cdk.Stack):

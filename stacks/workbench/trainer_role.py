@@ -5,9 +5,9 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.data import DataStack
-from stacks.findings import acknowledge, objects, own, wildcard
 from stacks.grants import allow, via_s3
 from stacks.images import ImagesStack
+from stacks.nag import acknowledge, objects, own, wildcard
 
 # What AWS's managed policy for Session Manager grants and a session really needs; these know no resource.
 _SESSION = [
