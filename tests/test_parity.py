@@ -147,7 +147,7 @@ def server(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     """Serves what training's export wrote."""
     import torch
 
-    from training.export import export
+    from training.train.export import export
 
     folder = tmp_path_factory.mktemp("opt_ml")
     record = {"format": 1, "classes": list("abcde"), "preprocessing": HOW[1].to_dict(), "temperature": TEMPERATURE}

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = Paths.from_environment()
     if arguments.command == "train":
         # Each command imports what it needs: preparing and evaluating never load torch.
-        from training.launch import launch
+        from training.distributed.launcher import launch
 
         overrides = {name: value for name, value in vars(arguments).items() if name != "command"}
         return launch(paths, overrides)

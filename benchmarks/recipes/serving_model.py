@@ -15,8 +15,8 @@ import torchvision  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from benchmarks.recipes.photographs import files
-from training.export import export
-from training.head.compiled import calibrated
+from training.train.export import export
+from training.train.head.compiled import calibrated
 from training.transform import Preprocessing, open_rgb, to_array
 
 CLASSES = [f"breed-{number:03}" for number in range(133)]  # as many as the reference workload has

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.splits_by_hand import CLASSES, tinted, write_channels, write_split
-from training.data import Images
-from training.head import build
-from training.head.backbone import digest
-from training.head.compiled import convert
+from training.distributed.process_group import Peers
 from training.hyperparameters import Hyperparameters
-from training.job import Job
-from training.model import Architecture
-from training.model import build as network_of
 from training.paths import Paths
-from training.peers import Peers
 from training.split import load_split
+from training.train.data import Images
+from training.train.head import build
+from training.train.head.backbone import digest
+from training.train.head.compiled import convert
+from training.train.job import Job
+from training.train.model import Architecture
+from training.train.model import build as network_of
 from training.transform import Preprocessing
 
 SIDE = 32

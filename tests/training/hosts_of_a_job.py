@@ -101,7 +101,9 @@ def workers_of(pid: int) -> list[int]:
     """The worker processes of a launcher."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
-        return [int(one) for one in children if "training.worker" in Path(f"/proc/{one}/cmdline").read_text("utf-8")]
+        return [
+            int(one) for one in children if "training.train.worker" in Path(f"/proc/{one}/cmdline").read_text("utf-8")
+        ]
     except OSError:  # one has ended meanwhile
         return []
 
@@ -130,8 +132,8 @@ def run(paths, settings, stop):
     while not stop.is_set:
         time.sleep(0.01)
     return False
-if program == "training.worker":
-    sys.modules["training.run"] = types.SimpleNamespace(run=run)
+if program == "training.train.worker":
+    sys.modules["training.train.run"] = types.SimpleNamespace(run=run)
 """
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from training.distributed.process_group import Peers
 from training.hyperparameters import Hyperparameters
-from training.job import Job
 from training.paths import Paths
-from training.peers import Peers
 from training.split import Sample, Split, load_split
+from training.train.job import Job
 
 CLASSES = ("cat", "dog")
 

@@ -12,8 +12,8 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from training import checkpoint  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
+from training.train import checkpoint  # noqa: E402
 
 
 def _names(folder: Path) -> list[str]:

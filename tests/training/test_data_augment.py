@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from torchvision.transforms import RandomResizedCrop  # type: ignore[import-untyped]  # noqa: E402
 
 from tests.training.splits_by_hand import encoded, scene  # noqa: E402
-from training.augment import LEAST_SIDE, Augmentation, augmentation, open_reduced  # noqa: E402
+from training.train.augment import LEAST_SIDE, Augmentation, augmentation, open_reduced  # noqa: E402
 from training.transform import Preprocessing, open_rgb  # noqa: E402
 
 HOW = Preprocessing.for_image_size(224)

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from tests.training.splits_by_hand import CLASSES, encoded, scene, tinted, write_split  # noqa: E402
-from training.data import Images, Share, batches, steps_per_epoch, train_plan, valid_plan  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
+from training.train.data import Images, Share, batches, steps_per_epoch, train_plan, valid_plan  # noqa: E402
 from training.transform import Preprocessing, open_rgb, to_array  # noqa: E402
 
 HOW, CPU = Preprocessing.for_image_size(32), torch.device("cpu")

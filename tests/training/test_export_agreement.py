@@ -10,7 +10,7 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from training.calibration import softmax  # noqa: E402
-from training.export.agreement import BATCH, TIE, Agreement, Yardstick  # noqa: E402
+from training.train.export.agreement import BATCH, TIE, Agreement, Yardstick  # noqa: E402
 
 
 def _yardstick(logits: list[list[float]], temperature: float = 1.0) -> Yardstick:

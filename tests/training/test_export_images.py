@@ -10,8 +10,8 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from tests.training.small import solid, write_split  # noqa: E402
-from training.export.images import read, spread  # noqa: E402
 from training.split import Split  # noqa: E402
+from training.train.export.images import read, spread  # noqa: E402
 from training.transform import Preprocessing, open_rgb, to_array  # noqa: E402
 
 HOW = Preprocessing.for_image_size(32)

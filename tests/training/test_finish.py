@@ -11,16 +11,16 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from tests.training.small import pack, solid, write_split  # noqa: E402
-from training import export as exporting  # noqa: E402
-from training import finish as finishing  # noqa: E402
 from training.__main__ import main  # noqa: E402
+from training.distributed.process_group import Peers  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
-from training.finish import finish  # noqa: E402
 from training.hyperparameters import Hyperparameters  # noqa: E402
-from training.job import Job, Trained  # noqa: E402
 from training.passport import file_sha256  # noqa: E402
 from training.paths import Paths  # noqa: E402
-from training.peers import Peers  # noqa: E402
+from training.train import export as exporting  # noqa: E402
+from training.train import finish as finishing  # noqa: E402
+from training.train.finish import finish  # noqa: E402
+from training.train.job import Job, Trained  # noqa: E402
 
 HISTORY = [{"epoch": 1, "train_loss": 0.9, "valid_loss": 0.8, "valid_accuracy": 0.75, "images_per_second": 9.0}]
 # Three of four right, all of them as sure as can be: too sure.

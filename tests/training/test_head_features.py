@@ -13,13 +13,13 @@ torch = pytest.importorskip("torch")
 from tests.training import head_jobs  # noqa: E402
 from tests.training.head_jobs import chunks, flag, head_job, pictures, replace_train  # noqa: E402
 from tests.training.splits_by_hand import tinted  # noqa: E402
-from training.data import Images  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
-from training.head import build  # noqa: E402
-from training.head.backbone import Torch, behead  # noqa: E402
-from training.head.extract import extract  # noqa: E402
-from training.head.work import View  # noqa: E402
-from training.job import Job  # noqa: E402
+from training.train.data import Images  # noqa: E402
+from training.train.head import build  # noqa: E402
+from training.train.head.backbone import Torch, behead  # noqa: E402
+from training.train.head.features import extract  # noqa: E402
+from training.train.head.work import View  # noqa: E402
+from training.train.job import Job  # noqa: E402
 
 Line = dict[str, str]
 
@@ -243,7 +243,7 @@ def test_an_image_that_cannot_be_decoded_is_named(root: Path) -> None:
 
 
 def test_a_full_disk_is_the_reason_and_leaves_no_half_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.head.store.os.fsync", _no_room)
+    monkeypatch.setattr("training.train.head.store.os.fsync", _no_room)
     with pytest.raises(TrainingError, match=r"Features cannot be written to .*No space left on device"):
         _extract(head_job(root))
     assert list((root / "checkpoints" / "features").glob("*/*")) == []

@@ -11,14 +11,14 @@ torch = pytest.importorskip("torch")
 
 from tests.training import head_jobs  # noqa: E402
 from tests.training.head_jobs import flag, head_job, weights_of  # noqa: E402
-from training.data import Images  # noqa: E402
-from training.device import choose_precision  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
-from training.head import arithmetic  # noqa: E402
-from training.head.extract import Features  # noqa: E402
-from training.head.learn import Fitted, Lesson, fit  # noqa: E402
-from training.head.run import train_head  # noqa: E402
 from training.hyperparameters import Hyperparameters  # noqa: E402
+from training.train.data import Images  # noqa: E402
+from training.train.device import choose_precision  # noqa: E402
+from training.train.head import precision as arithmetic  # noqa: E402
+from training.train.head.features import Features  # noqa: E402
+from training.train.head.fit import Fitted, Lesson, fit  # noqa: E402
+from training.train.head.run import train_head  # noqa: E402
 
 WIDTH, COUNT = 6, 40
 
@@ -151,7 +151,7 @@ def test_the_trained_network_tells_classes_apart_by_itself(tmp_path: Path, monke
 def test_auto_takes_the_fastest_arithmetic_that_pays(
     flags: set[str], images: int, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("training.cpu", "training.head.arithmetic"):
+    for module in ("training.cpu", "training.train.head.precision"):
         monkeypatch.setattr(f"{module}.cpu_flags", lambda: flags)
     cpu = torch.device("cpu")
     assert arithmetic.name_of(arithmetic.choose(Hyperparameters(), cpu, images)) == chosen

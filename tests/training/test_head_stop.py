@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 
 from tests.training import head_jobs  # noqa: E402
 from tests.training.head_jobs import chunks, flag, head_job, weights_of  # noqa: E402
-from training import checkpoint  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
-from training.head.run import train_head  # noqa: E402
+from training.train import checkpoint  # noqa: E402
+from training.train.head.run import train_head  # noqa: E402
 
 SETTINGS: dict[str, Any] = {"views": 1, "trials": 2, "epochs": 2}
 

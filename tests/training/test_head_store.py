@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.errors import TrainingError
-from training.head.store import Store
+from training.train.head.store import Store
 
 KEY = {"backbone": "b", "view": 1}
 DIGESTS = [bytes([number]) * 32 for number in range(6)]

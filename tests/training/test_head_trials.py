@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch")
 from tests.training import head_jobs  # noqa: E402
 from tests.training.head_jobs import flag, head_job, weights_of  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
-from training.head import trials  # noqa: E402
-from training.head.design import TUNED, settings_of  # noqa: E402
-from training.head.run import train_head  # noqa: E402
 from training.hyperparameters import Hyperparameters  # noqa: E402
 from training.metrics import METRIC_DEFINITIONS  # noqa: E402
+from training.train.head import search as trials  # noqa: E402
+from training.train.head.design import TUNED, settings_of  # noqa: E402
+from training.train.head.run import train_head  # noqa: E402
 
 GIVEN = Hyperparameters(trials=200, views=3, learning_rate=0.003)
 

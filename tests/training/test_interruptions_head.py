@@ -10,8 +10,8 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from tests.training.interrupted_runs import Chain, Place, after, in_an_export, prepare  # noqa: E402
-from training.model import Architecture, build  # noqa: E402
 from training.passport import file_sha256  # noqa: E402
+from training.train.model import Architecture, build  # noqa: E402
 
 SETTINGS = {
     "model": "mobilenet_v3_small",

@@ -28,7 +28,7 @@ SETTINGS |= {"epochs": str(EPOCHS), "batch_size": str(BATCH), "int8": "no"}  # w
 # Batch normalization takes its statistics from a rank's own part of the batch, so with it two ranks of four images
 # compute something else than one rank of eight, and rightly so. What is compared here is a network without it.
 WITHOUT_BATCH_NORM = """
-if program == "training.worker":
+if program == "training.train.worker":
     import torch, torchvision
     from training import data, model
     def build(architecture):
@@ -38,7 +38,7 @@ if program == "training.worker":
 """
 # Writes which image is read, and before each step the gradients and weights.
 TELL = """
-if program == "training.worker":
+if program == "training.train.worker":
     import torch
     from torch.optim.optimizer import register_optimizer_step_pre_hook
     from training import data
@@ -127,7 +127,7 @@ def test_torchrun_starts_the_workers_too(data: Path, tmp_path: Path) -> None:
     job = Job(tmp_path / "job", data, SETTINGS)
     port = meeting_place()["MASTER_PORT"]
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port)
-    with job.start(*torchrun, "-m", "training.worker", "--epochs", "1") as process:
+    with job.start(*torchrun, "-m", "training.train.worker", "--epochs", "1") as process:
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     assert "workers=2" in output
@@ -140,7 +140,7 @@ def test_torchrun_starts_the_workers_too(data: Path, tmp_path: Path) -> None:
 def test_torchrun_shows_why_a_worker_failed(data: Path, tmp_path: Path) -> None:
     job = Job(tmp_path / "job", data, SETTINGS)
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "--standalone")
-    with job.start(*torchrun, "-m", "training.worker", "--epochs", "none") as process:
+    with job.start(*torchrun, "-m", "training.train.worker", "--epochs", "none") as process:
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 1
     assert "Hyperparameter epochs must be a whole number, not 'none'." in output

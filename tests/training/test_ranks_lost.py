@@ -70,7 +70,7 @@ def test_a_worker_that_ignores_the_end_is_killed(crowd: Crowd) -> None:
 
 @pytest.mark.long
 def test_a_rank_that_hangs_while_it_starts_ends_the_job(crowd: Crowd) -> None:
-    crowd.start("if program == 'training.worker' and rank == 1:\n    time.sleep(1000)\n" + stand_in())
+    crowd.start("if program == 'training.train.worker' and rank == 1:\n    time.sleep(1000)\n" + stand_in())
     assert crowd.reason() == "Rank 1 on algo-2 is stuck: it has not moved for 15 s.\n"
 
 

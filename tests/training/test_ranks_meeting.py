@@ -102,7 +102,7 @@ def test_a_host_that_waits_for_others_stops_when_asked(name: str, crowd: Crowd) 
 
 
 def test_a_signal_that_comes_before_a_worker_can_answer_waits_for_it(crowd: Crowd) -> None:
-    crowd.start("if program == 'training.worker':\n    time.sleep(1)\n" + stand_in())
+    crowd.start("if program == 'training.train.worker':\n    time.sleep(1)\n" + stand_in())
     wait_for(lambda: all(workers_of(process.pid) for process in crowd.processes.values()))
     crowd.processes["algo-1"].send_signal(signal.SIGTERM)
     assert crowd.codes() == [143, 143]

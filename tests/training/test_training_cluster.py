@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from training import cluster
-from training.cluster import Cluster, interface_of, read_cluster
-from training.cuda_compat import environment
+from training.distributed import cluster
+from training.distributed.cluster import Cluster, interface_of, read_cluster
+from training.distributed.cuda_compat import environment
 from training.errors import TrainingError
 
 CPUS = frozenset({0, 1, 2, 3})

@@ -62,7 +62,7 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_b
 def test_two_hosts_learn_what_one_learns(job: Callable[..., Job], data: Path) -> None:
     import torch
 
-    from training.model import Architecture, build
+    from training.train.model import Architecture, build
 
     torch.manual_seed(0)
     torch.save(build(Architecture("mobilenet_v3_small", "small", 4)).state_dict(), data / "weights" / "w.pth")

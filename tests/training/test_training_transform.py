@@ -11,11 +11,11 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 from torchvision.transforms import v2  # type: ignore[import-untyped] # noqa: E402
 
-from training.data import Images, Share, train_plan, valid_plan  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
 from training.prepare.source import Found, Source  # noqa: E402
 from training.prepare.verify import verify  # noqa: E402
 from training.split import Sample, Split  # noqa: E402
+from training.train.data import Images, Share, train_plan, valid_plan  # noqa: E402
 from training.transform import Preprocessing, open_rgb, to_array  # noqa: E402
 
 

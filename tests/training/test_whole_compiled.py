@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 
 from tests.training.splits_by_hand import small_job  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
-from training.job import Job  # noqa: E402
-from training.whole.learner import Learner  # noqa: E402
+from training.train.job import Job  # noqa: E402
+from training.train.whole.learner import Learner  # noqa: E402
 
 
 def _job(root: Path, how: str) -> Job:

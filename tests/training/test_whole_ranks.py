@@ -17,12 +17,12 @@ RANK = """
 import sys, types, torch
 from pathlib import Path
 from training import engine
-from training.data import Images
+from training.train.data import Images
 from training.hyperparameters import Hyperparameters
-from training.job import Job
+from training.train.job import Job
 from training.paths import Paths
-from training.peers import Peers
-from training.whole.run import train_whole
+from training.distributed.process_group import Peers
+from training.train.whole.run import train_whole
 
 torch.set_num_threads(1)
 settings = Hyperparameters(

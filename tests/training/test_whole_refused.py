@@ -9,10 +9,10 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from tests.training.splits_by_hand import small_job, stop  # noqa: E402
-from training.data import Share, train_plan  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
-from training.job import Job  # noqa: E402
-from training.whole.run import train_whole  # noqa: E402
+from training.train.data import Share, train_plan  # noqa: E402
+from training.train.job import Job  # noqa: E402
+from training.train.whole.run import train_whole  # noqa: E402
 
 
 @pytest.fixture
@@ -57,6 +57,6 @@ def test_answers_that_are_not_finite_end_the_run_with_the_images_names(
     job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = torch.tensor([[0.0, 1.0], [0.0, torch.inf], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
-    monkeypatch.setattr("training.engine.answer", lambda *given: answers)
+    monkeypatch.setattr("training.train.engine.answer", lambda *given: answers)
     with pytest.raises(TrainingError, match=r"no finite answer for dog/1\.img of the channel valid"):
         train_whole(job(), stop())

@@ -15,8 +15,8 @@ from safetensors.torch import save_file  # noqa: E402
 
 from training.errors import TrainingError  # noqa: E402
 from training.hyperparameters import Hyperparameters  # noqa: E402
-from training.model import Architecture, build, choose, head_of, load_weights, resolve_mode  # noqa: E402
-from training.weights import read_weights  # noqa: E402
+from training.train.model import Architecture, build, choose, head_of, load_weights, resolve_mode  # noqa: E402
+from training.train.weights import read_weights  # noqa: E402
 
 SOURCE = build(Architecture("resnet18", "standard", 3)).state_dict()
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.evaluate import chart, plots, scores
+from training.evaluate import charts as chart
+from training.evaluate import plots, scores
 from training.evaluate.forms import forms
 from training.evaluate.money import cost
 from training.evaluate.pictures import Album, Picture, small_figure

@@ -8,7 +8,8 @@ import numpy as np
 
 from training.calibration import Floats
 from training.calibration import calibration as bins_of
-from training.evaluate import chart, scores
+from training.evaluate import charts as chart
+from training.evaluate import scores
 
 _TRIALS = 10  # listed
 
