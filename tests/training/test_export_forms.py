@@ -15,11 +15,7 @@ torch = pytest.importorskip("torch")
 from training.errors import TrainingError  # noqa: E402
 from training.hyperparameters import Hyperparameters  # noqa: E402
 from training.passport import file_sha256  # noqa: E402
-from training.train.export import (
-    export,
-    forms,
-    run,  # noqa: E402
-)
+from training.train.export import export, forms, run  # noqa: E402
 from training.train.head.compiled import program_of  # noqa: E402
 
 SIDE = 16

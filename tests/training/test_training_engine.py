@@ -9,10 +9,7 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from training.train import (
-    checkpoint,
-    engine,  # noqa: E402
-)
+from training.train import checkpoint, engine  # noqa: E402
 from training.train.model import (  # noqa: E402
     Architecture,
     build,

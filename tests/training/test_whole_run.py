@@ -10,10 +10,7 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from tests.training.splits_by_hand import small_job, stop  # noqa: E402
-from training.train import (
-    checkpoint,
-    engine,  # noqa: E402
-)
+from training.train import checkpoint, engine  # noqa: E402
 from training.train.data import Images  # noqa: E402
 from training.train.job import Job  # noqa: E402
 from training.train.whole.run import train_whole  # noqa: E402

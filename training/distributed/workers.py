@@ -85,7 +85,7 @@ class Workers:
         report = self._folder / str(rank)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
         environment |= environment_for_cuda(os.environ) | cluster.environment(local, port)
-        package = str(Path(__file__).resolve().parent.parent)
+        package = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         environment |= {"REPORT": str(report), "LAUNCHER": str(os.getpid())}
         process = subprocess.Popen([sys.executable, "-m", "training.train.worker", *arguments], env=environment)

@@ -1,4 +1,4 @@
-"""One process of a job: `python3 -m training.train.worker [--learning-rate 0.01 ...]`, started by the launcher or torchrun.
+"""One process of a job: `python3 -m training.train.worker [--epochs 3 ...]`, started by the launcher or torchrun.
 
 Its place among all comes from torchrun's variables. REPORT and LAUNCHER are set by the launcher only.
 """
