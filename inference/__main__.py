@@ -13,11 +13,12 @@ import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
 
-from inference import app, artifact, choice, logs, machine, network, settings
-from inference.choice import Choice
+from inference import app, artifact, logs, machine, network, settings
+from inference import runtime_selection as choice
 from inference.classifier import Classifier
 from inference.errors import StartError
 from inference.metrics import Metrics
+from inference.runtime_selection import Choice
 
 _DRAIN_SECONDS = 25  # SageMaker kills 30 seconds after SIGTERM
 # Longer than a load balancer keeps an idle connection, so that the server is not the one to close it under a request.

@@ -15,11 +15,11 @@ from starlette.routing import Route
 
 from inference import answers, logs, requests
 from inference.access import AccessLog
+from inference.admission import Line
 from inference.answers import Result
 from inference.classifier import Answers
 from inference.errors import Refused
 from inference.gate import Gate
-from inference.line import Line
 from inference.metrics import Metrics
 from inference.settings import Settings
 from inference.timings import Timings

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.artifact import Artifact
-from inference.choice import Choice
 from inference.errors import StartError
+from inference.runtime_selection import Choice
 
 _SICK_AFTER = 3  # failures in a row
 _STUCK_AFTER = 30.0  # seconds for one picture

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 
 from inference import transform
 from inference.artifact import Artifact
-from inference.choice import Choice
 from inference.errors import StartError
 from inference.machine import multiplies as multiplies
+from inference.runtime_selection import Choice
 
 
 class OnnxRuntime:

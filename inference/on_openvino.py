@@ -12,9 +12,9 @@ import openvino  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from inference.artifact import Artifact, Preprocessing
-from inference.choice import Choice
 from inference.errors import StartError
 from inference.machine import multiplies as multiplies
+from inference.runtime_selection import Choice
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8's whole numbers stand in the network itself
 

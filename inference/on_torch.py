@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from inference import transform
 from inference.artifact import Artifact
-from inference.choice import Choice
 from inference.errors import StartError
+from inference.runtime_selection import Choice
 
 
 def multiplies() -> dict[str, str]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.choice import EXPORTS, PRECISIONS
 from inference.errors import StartError
+from inference.runtime_selection import EXPORTS, PRECISIONS
 
 
 @dataclass(frozen=True)

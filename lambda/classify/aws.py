@@ -17,7 +17,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ReadTimeoutError,
 )
 
-from classify import faults
+from classify import error_mapping as faults
 from classify.errors import FetchFailed, FetchTimeout
 from classify.pictures import too_large
 

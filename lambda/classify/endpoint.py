@@ -5,7 +5,7 @@ import time
 
 from classify.deadline import Deadline
 from classify.errors import EndpointProblem
-from classify.runtime import Runtime
+from classify.sagemaker_runtime import Runtime
 
 _ATTEMPTS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds
@@ -28,7 +28,7 @@ def _once(endpoint: str, body: bytes, kind: str, deadline: Deadline) -> bytes:
     answer = Runtime.of_environment().invoke(endpoint, body, kind, deadline)
     if answer.status < 300:
         return answer.body
-    from classify import faults  # most sandboxes never see one
+    from classify import error_mapping as faults  # most sandboxes never see one
 
     raise faults.of_endpoint(answer)
 

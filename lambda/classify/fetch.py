@@ -16,8 +16,8 @@ from classify.addresses import is_public
 from classify.deadline import Deadline
 from classify.errors import FetchFailed, FetchTimeout, UrlRefused
 from classify.pictures import too_large
+from classify.timed_socket import Wire, tls
 from classify.urls import Place, parse
-from classify.wire import Wire, tls
 
 _REDIRECTS = 3
 _ADDRESSES = 4  # tried for one name

@@ -5,7 +5,8 @@ import os
 import time
 from typing import Any
 
-from classify import events, logic, runtime
+from classify import events, logic
+from classify import sagemaker_runtime as runtime
 from classify.deadline import Deadline
 from classify.errors import INTERNAL, OUTCOMES, Outcome, Problem
 from classify.settings import Settings

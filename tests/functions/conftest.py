@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from classify import aws
-from classify.runtime import Runtime as Connection
+from classify.sagemaker_runtime import Runtime as Connection
 from classify.settings import Settings
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes

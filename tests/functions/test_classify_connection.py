@@ -6,8 +6,8 @@ import threading
 import time
 
 import pytest
-from classify import runtime as module
-from classify import wire
+from classify import sagemaker_runtime as module
+from classify import timed_socket as wire
 from classify.handler import handler
 
 from tests.functions.peers import peer

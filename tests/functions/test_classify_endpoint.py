@@ -9,9 +9,9 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-from classify import faults
+from classify import error_mapping as faults
 from classify.handler import handler
-from classify.runtime import Response
+from classify.sagemaker_runtime import Response
 
 from tests.functions.worlds import PICTURE, PNG, Context, Reply, Runtime, probabilities
 

@@ -13,7 +13,7 @@ import pytest
 from botocore.auth import SigV4Auth  # type: ignore[import-untyped]
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from botocore.credentials import Credentials  # type: ignore[import-untyped]
-from classify import wire
+from classify import timed_socket as wire
 from classify.handler import handler
 
 from tests.functions.peers import peer

@@ -16,7 +16,14 @@ FOLDER = Path(__file__).parents[2] / "lambda"
 
 # Told of by name, since a module of another version may well bring others.
 DEAR = ("boto3", "botocore.session", "botocore.client", "botocore.credentials", "botocore.loaders", "botocore.model")
-OURS = ("classify.fetch", "classify.urls", "classify.addresses", "classify.objects", "classify.aws", "classify.faults")
+OURS = (
+    "classify.fetch",
+    "classify.urls",
+    "classify.addresses",
+    "classify.objects",
+    "classify.aws",
+    "classify.error_mapping",
+)
 
 ANSWER = """
 import json, sys
@@ -24,7 +31,7 @@ from classify.handler import handler
 answer = handler(json.loads(sys.argv[1]), None)
 sys.stdout.write(json.dumps({"answer": answer, "modules": sorted(sys.modules)}))
 """
-PREPARED = "import classify.handler, classify.wire; print(classify.wire.tls.cache_info().currsize)"
+PREPARED = "import classify.handler, classify.timed_socket; print(classify.timed_socket.tls.cache_info().currsize)"
 
 
 def run(code: str, *arguments: str, **variables: str) -> str:
@@ -47,7 +54,7 @@ def loaded(event: Any) -> tuple[dict[str, Any], set[str]]:
 def test_a_picture_in_the_request_loads_nothing_that_only_others_need(runtime: Runtime) -> None:
     answer, modules = loaded(PICTURE)
     assert answer["label"] == "dog"
-    assert {"botocore.auth", "classify.runtime"} <= modules
+    assert {"botocore.auth", "classify.sagemaker_runtime"} <= modules
     assert modules & {*DEAR, *OURS} == set()
 
 

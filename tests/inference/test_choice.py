@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from inference import machine
-from inference.choice import Choice, choose
 from inference.errors import StartError
+from inference.runtime_selection import Choice, choose
 
 BOTH = ("float32", "int8")
 PLAIN = {"float32": "any processor"}

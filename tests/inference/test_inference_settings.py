@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from inference import choice, settings
+from inference import runtime_selection as choice
+from inference import settings
 from inference.errors import StartError
 
 FOLDER = Path(settings.__file__).parent

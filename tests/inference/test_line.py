@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from inference import line
+from inference import admission as line
+from inference.admission import Line
 from inference.errors import Refused
-from inference.line import Line
 
 
 def after(refused: pytest.ExceptionInfo[Refused]) -> str:

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from inference import artifact, machine, network
-from inference.choice import Choice
 from inference.errors import StartError
+from inference.runtime_selection import Choice
 from tests.inference.tiny import FACTS, Server, listening, picture, start, write_model
 
 pytestmark = pytest.mark.torch

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from inference import app, line
+from inference import admission as line
+from inference import app
 from inference.metrics import Metrics
 from inference.settings import Settings
 from inference.timings import Timings

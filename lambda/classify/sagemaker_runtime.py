@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from classify.deadline import Deadline
 from classify.errors import EndpointUnavailable
 from classify.service import Service, configured, of_environment
-from classify.wire import Wire, tls
+from classify.timed_socket import Wire, tls
 
 _CONNECT = 2.0  # seconds
 # Seconds. Balancers drop connections that were silent for minutes, some without a word, and a request over such a one

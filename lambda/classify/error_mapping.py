@@ -17,7 +17,7 @@ from classify.errors import (
     UnsupportedImage,
 )
 from classify.pictures import SEND
-from classify.runtime import Response
+from classify.sagemaker_runtime import Response
 
 _THROTTLED = ("ThrottlingException", "ThrottledException", "Throttling", "TooManyRequestsException", "SlowDown")
 _LATE = ("InvalidSignatureException", "RequestExpired")  # signed before the sandbox was frozen (aws-sdk-js-v3#7605)
