@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kennel.status import Execution, Status
-from kennel.upload import Progress as Report
-from kennel.upload import Upload
+from kennel.upload.upload import Progress as Report
+from kennel.upload.upload import Upload
 
 _BAR = 24  # characters of a probability of 1
 _DOING = {"read": "Reading", "send": "Sending"}

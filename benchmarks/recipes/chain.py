@@ -19,8 +19,8 @@ from benchmarks.recipes.known_answers import write_artifact
 from kennel.rehearsal.cloud import Cloud, deploy
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.follow import Waiting
+from kennel.rehearsal.interfaces import PipelineExecution, Planes
 from kennel.rehearsal.release import approve, wait_until_served
-from kennel.rehearsal.seams import PipelineExecution, Planes
 from kennel.rehearsal.serving import Endpoints, Functions
 from kennel.rehearsal.synthesis import synthesize
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from kennel.rehearsal.seams import FunctionCall
+from kennel.rehearsal.interfaces import FunctionCall
 from kennel.rehearsal.serving.runtime_api import Invocation, RuntimeApi
 from kennel.rehearsal.serving.sandbox import environment
 

@@ -30,9 +30,9 @@ def upload(
     """
     with one_sentence():
         from kennel.aws import client, output
-        from kennel.folder import look_at
         from kennel.show import show_upload, transfer
-        from kennel.upload import upload_dataset
+        from kennel.upload.folder import look_at
+        from kennel.upload.upload import upload_dataset
 
         look_at(folder)  # what is wrong with the folder is said before AWS is asked for anything
         bucket = output(stage, "Data", "DataBucketName")

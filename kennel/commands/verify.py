@@ -27,7 +27,7 @@ def verify(
     with one_sentence():
         from kennel.aws import client
         from kennel.show import show_findings
-        from kennel.verify import verify as check
+        from kennel.verify.verify import verify as check
 
         findings = check(artifact, client=client)
         if as_json:

@@ -9,8 +9,8 @@ from typing import Any
 from kennel.aws import plainly
 from kennel.compare.records import BROKEN, Evaluation, Found, Run, learned, trained_on
 from kennel.errors import KennelError
+from kennel.pipeline_steps import Usage, steps_of, usages
 from kennel.prices import Prices, total
-from kennel.train.steps import Usage, steps_of, usages
 
 _NEWEST = 30  # runs looked at; each costs a handful of calls
 Client = Callable[[str], Any]

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kennel.archive import read_members, unpack
 from kennel.errors import KennelError
 from kennel.loadtest.machine import describe
 from kennel.loadtest.subject import Subject
+from kennel.verify.archive import read_members, unpack
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START = 120.0  # seconds until it must listen

@@ -13,12 +13,12 @@ from kennel.board import Board
 from kennel.commands.common import print_json
 from kennel.compare.records import interval, read_evaluation
 from kennel.errors import KennelError
-from kennel.folder import look_at
 from kennel.local.record import RunFolder, new_run, read_run
 from kennel.local.run import Interrupted, LocalRun
 from kennel.local.signals import asked_to_stop
 from kennel.rehearsal.containers import pick_engine
 from kennel.train.request import Request
+from kennel.upload.folder import look_at
 
 
 def on_this_machine(request: Request) -> None:

@@ -14,7 +14,7 @@ from kennel.local.jobs import Jobs, Stopped
 from kennel.local.record import RunFolder
 from kennel.rehearsal.containers import ContainerEngine, ContainerError
 from kennel.rehearsal.jobs.events import JobFailed
-from kennel.upload import upload_dataset
+from kennel.upload.upload import upload_dataset
 
 
 class Interrupted(KennelError):

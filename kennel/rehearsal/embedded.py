@@ -10,9 +10,9 @@ from typing import Any
 from kennel.rehearsal.cloud import Cloud
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.follow import Follower
+from kennel.rehearsal.interfaces import Planes
 from kennel.rehearsal.jobs import PipelineRunner
 from kennel.rehearsal.options import Options
-from kennel.rehearsal.seams import Planes
 from kennel.rehearsal.serving import Endpoints, Functions
 
 

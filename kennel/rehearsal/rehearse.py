@@ -7,17 +7,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kennel.console import Display
-from kennel.folder import look_at
 from kennel.rehearsal.embedded import embedded
 from kennel.rehearsal.follow import Follower
-from kennel.rehearsal.keep import keep_up
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.parameters import overrides
 from kennel.rehearsal.record import Record
 from kennel.rehearsal.samples import write_digits
 from kennel.rehearsal.session import Session
+from kennel.rehearsal.stay_up import keep_up
 from kennel.rehearsal.synthesis import synthesize
 from kennel.rehearsal.workspace import workspace
+from kennel.upload.folder import look_at
 
 
 def rehearse(options: Options) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 from kennel.errors import KennelError
 from kennel.invoke import Refused, classify, payload
 from kennel.rehearsal import pictures
-from kennel.rehearsal.cloud import Cloud, Deployed, coverage, deploy
+from kennel.rehearsal.cloud import Cloud, Deployed, deploy
+from kennel.rehearsal.cloud.cloudformation import coverage
 from kennel.rehearsal.follow import Waiting, execution_of, finished
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.pictures import Picture
@@ -17,7 +18,7 @@ from kennel.rehearsal.record import Record
 from kennel.rehearsal.release import approve, registered, wait_until_served
 from kennel.rehearsal.report import Prediction
 from kennel.rehearsal.results import Results
-from kennel.upload import Upload, upload_dataset
+from kennel.upload.upload import Upload, upload_dataset
 
 _PICTURES = 12
 

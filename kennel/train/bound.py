@@ -10,9 +10,9 @@ from kennel.errors import KennelError
 from kennel.prices import Prices
 from kennel.rehearsal.jobs.conditions import holds
 from kennel.rehearsal.jobs.events import DefinitionError
+from kennel.rehearsal.jobs.language import Values
 from kennel.rehearsal.jobs.parameters import resolve_parameters
 from kennel.rehearsal.jobs.plan import Planned, plan
-from kennel.rehearsal.jobs.values import Values
 
 _DAY = 86_400  # seconds: a job's limit where it names none
 _EXPRESSIONS = {"Get", "Std:Join", "Std:JsonGet"}

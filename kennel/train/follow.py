@@ -9,8 +9,8 @@ from typing import Any
 from kennel.aws import plainly
 from kennel.board import Board
 from kennel.lines import printable
+from kennel.pipeline_steps import Step, Usage, steps_of, trials_of, usages
 from kennel.prices import Prices, dollars, total
-from kennel.train.steps import Step, Usage, steps_of, trials_of, usages
 from kennel.train.tail import Tail
 
 _POLL_S = 2.0

@@ -8,8 +8,8 @@ from typing import Any
 
 from kennel.rehearsal.cloud import Cloud
 from kennel.rehearsal.containers.local import ProcessEngine
+from kennel.rehearsal.interfaces import PipelineExecution, Planes
 from kennel.rehearsal.jobs import PipelineRunner
-from kennel.rehearsal.seams import PipelineExecution, Planes
 from stacks.config import TrainingSettings
 from stacks.pipeline.definition import pipeline_definition
 from stacks.pipeline.jobs import Jobs

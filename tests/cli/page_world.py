@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import requests
 
 from kennel.page import Target, served
-from kennel.rehearsal.seams import FunctionAnswer, FunctionCall
+from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
 from tests.rehearsal.cloud_world import World
 
 GOOD: dict[str, Any] = {

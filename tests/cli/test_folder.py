@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kennel.errors import KennelError
-from kennel.folder import look_at, with_hashes
+from kennel.upload.folder import look_at, with_hashes
 from tests.cli.trees import png, tree
 
 

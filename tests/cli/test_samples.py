@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kennel.folder import look_at
 from kennel.rehearsal.samples import CLASSES, write_digits
+from kennel.upload.folder import look_at
 
 
 @pytest.fixture(scope="module")

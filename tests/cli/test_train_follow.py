@@ -13,9 +13,9 @@ from rich.console import Console
 
 from kennel.board import Board
 from kennel.errors import KennelError
+from kennel.pipeline_steps import training_usage
 from kennel.prices import Prices
 from kennel.train.follow import Follower
-from kennel.train.steps import training_usage
 from kennel.train.tail import Tail
 
 GROUP = "/aws/sagemaker/TrainingJobs"

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from kennel.cli import app
 from kennel.rehearsal.synthesis import synthesize
-from kennel.upload import upload_dataset
+from kennel.upload.upload import upload_dataset
 from tests.cli.launch_world import PIPELINE, LaunchWorld
 from tests.cli.trees import photographs
 from training.passport import code_sha256

@@ -15,7 +15,7 @@ from kennel.local.bucket import FolderBucket
 from kennel.local.record import new_run, read_run
 from kennel.local.run import Interrupted, LocalRun
 from kennel.rehearsal.containers.local import ProcessEngine
-from kennel.upload import upload_dataset
+from kennel.upload.upload import upload_dataset
 from tests.cli.trees import photographs
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from kennel.errors import KennelError
-from kennel.folder import look_at
-from kennel.shards import LIMIT, Shard, pack, plan
-from kennel.upload import Upload, upload_dataset
+from kennel.upload.folder import look_at
+from kennel.upload.shards import LIMIT, Shard, pack, plan
+from kennel.upload.upload import Upload, upload_dataset
 from tests.cli.trees import tree
 
 NAMES = ("dog/1.png", "dog/2.png", "chat été/1.png")
@@ -115,7 +115,7 @@ class Breaking:
 def test_an_interrupted_upload_writes_no_manifest_and_the_next_one_goes_on(
     s3: Any, bucket: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kennel.upload.plan", lambda images: plan(images, 11_500))  # an image a shard
+    monkeypatch.setattr("kennel.upload.upload.plan", lambda images: plan(images, 11_500))  # an image a shard
     with pytest.raises(ConnectionResetError):
         upload_dataset(folder, bucket=bucket, s3=Breaking(s3, "images-00002.tar"))
     assert not [key for key in keys(s3, bucket) if key.endswith((".manifest", ".json"))]

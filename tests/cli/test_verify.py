@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kennel.errors import KennelError
-from kennel.verify import Finding, verify
+from kennel.verify.verify import Finding, verify
 from tests.cli.artifacts import model, no_client, pack, sha, wrong_ones
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kennel import archive
 from kennel.errors import KennelError
-from kennel.verify import verify
+from kennel.verify import archive
+from kennel.verify.verify import verify
 from tests.cli.artifacts import model, no_client, pack
 
 

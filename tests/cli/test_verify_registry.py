@@ -9,8 +9,8 @@ import pytest
 
 from kennel.aws import client
 from kennel.errors import KennelError
-from kennel.registered import check_package
-from kennel.verify import Finding, verify
+from kennel.verify.registry import check_package
+from kennel.verify.verify import Finding, verify
 from tests.cli.artifacts import IMAGE, model, pack, sha, wrong_ones
 
 

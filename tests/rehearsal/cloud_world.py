@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from kennel.rehearsal.cloud import Cloud
-from kennel.rehearsal.seams import (
+from kennel.rehearsal.interfaces import (
     Deployment,
     EndpointAnswer,
     EndpointCall,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kennel.rehearsal.seams import FunctionAnswer, FunctionCall
+from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
 from tests.rehearsal.cloud_world import World, eventually, refusal
 
 REGION = "us-east-1:123456789012"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kennel.rehearsal.cloud.answers import ApiError
-from kennel.rehearsal.cloud.bus import look_up
+from kennel.rehearsal.cloud.events import look_up
 from kennel.rehearsal.cloud.patterns import matches
+from kennel.rehearsal.cloud.response import ApiError
 
 EVENT = {
     "source": "aws.s3",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kennel.rehearsal.seams import EndpointAnswer, EndpointCall, PipelineExecution
+from kennel.rehearsal.interfaces import EndpointAnswer, EndpointCall, PipelineExecution
 from tests.rehearsal.cloud_world import World, eventually, refusal
 
 ROLE = "arn:aws:iam::123456789012:role/any"

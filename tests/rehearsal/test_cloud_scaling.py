@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from kennel.rehearsal.cloud.coverage import missing_from
-from kennel.rehearsal.cloud.readback import READS
+from kennel.rehearsal.cloud.cloudformation.coverage import missing_from
+from kennel.rehearsal.cloud.cloudformation.readback import READS
 from tests.rehearsal.cloud_world import World
 
 ACTION = {

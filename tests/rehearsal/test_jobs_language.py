@@ -7,9 +7,9 @@ import pytest
 
 from kennel.rehearsal.jobs.conditions import holds
 from kennel.rehearsal.jobs.events import DefinitionError
+from kennel.rehearsal.jobs.language import Values
 from kennel.rehearsal.jobs.parameters import resolve_parameters
 from kennel.rehearsal.jobs.plan import plan
-from kennel.rehearsal.jobs.values import Values
 
 
 @pytest.fixture

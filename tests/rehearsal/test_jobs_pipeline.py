@@ -8,8 +8,8 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 
 from kennel.rehearsal.containers import pick_engine
+from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs import PipelineRunner, StepEvent
-from kennel.rehearsal.seams import PipelineExecution
 from tests.rehearsal.pipelines import EXECUTION, PIPELINE, Pipelines, processing, training
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save

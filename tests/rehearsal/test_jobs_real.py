@@ -13,8 +13,8 @@ from moto import mock_aws
 from PIL import Image
 
 from kennel.rehearsal.containers import ContainerEngine, pick_engine
+from kennel.rehearsal.interfaces import Deployment, EndpointCall, PipelineExecution
 from kennel.rehearsal.jobs import PipelineRunner, StepEvent
-from kennel.rehearsal.seams import Deployment, EndpointCall, PipelineExecution
 from kennel.rehearsal.serving import Endpoints
 from training.metrics import METRIC_DEFINITIONS
 

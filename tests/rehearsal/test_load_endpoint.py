@@ -14,7 +14,7 @@ import pytest
 from benchmarks.recipes.chain import servers
 from benchmarks.recipes.known_answers import Picture, pictures, write_artifact
 from kennel.rehearsal.containers import pick_engine
-from kennel.rehearsal.seams import Deployment, EndpointAnswer, EndpointCall
+from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
 from kennel.rehearsal.serving.fleet import EndpointError, Fleet
 
 pytestmark = pytest.mark.long

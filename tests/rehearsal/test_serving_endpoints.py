@@ -18,7 +18,7 @@ from moto import mock_aws
 
 from kennel.rehearsal.containers import Container, ContainerEngine, Process, pick_engine
 from kennel.rehearsal.follow import Waiting
-from kennel.rehearsal.seams import Deployment, EndpointCall
+from kennel.rehearsal.interfaces import Deployment, EndpointCall
 from kennel.rehearsal.serving import EndpointError, Endpoints
 from kennel.rehearsal.serving import fleet as fleet_module
 

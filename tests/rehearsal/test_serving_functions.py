@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kennel.rehearsal.seams import FunctionAnswer, FunctionCall, TooManyRequests
+from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall, TooManyRequests
 from kennel.rehearsal.serving import Functions, PayloadTooLarge
 
 ROLE = "arn:aws:iam::123456789012:role/classify"

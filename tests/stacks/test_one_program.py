@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kennel.cli import app
-from kennel.upload import upload_dataset
+from kennel.upload.upload import upload_dataset
 from tests.stacks.synthesized import Json, Synthesized, text
 from tests.stacks.trainer_machine import IMAGE, Machine
 from training.passport import code_sha256

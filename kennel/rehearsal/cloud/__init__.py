@@ -2,6 +2,6 @@
 
 from kennel.rehearsal.cloud.deploy import Deployed, coverage, deploy
 from kennel.rehearsal.cloud.server import Cloud
-from kennel.rehearsal.seams import CoverageRow
+from kennel.rehearsal.interfaces import CoverageRow
 
 __all__ = ["Cloud", "CoverageRow", "Deployed", "coverage", "deploy"]

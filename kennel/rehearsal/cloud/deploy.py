@@ -11,10 +11,10 @@ from typing import Any
 
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud.assembly import Asset, StackFile, stacks_of
-from kennel.rehearsal.cloud.coverage import cover
-from kennel.rehearsal.cloud.ledger import ACCOUNT, REGION
+from kennel.rehearsal.cloud.cloudformation.coverage import cover
+from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
 from kennel.rehearsal.cloud.server import Cloud
-from kennel.rehearsal.seams import CoverageRow
+from kennel.rehearsal.interfaces import CoverageRow
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

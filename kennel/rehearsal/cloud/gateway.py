@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kennel.rehearsal.cloud.answers import Answer, ApiError, Start, error_answer
-from kennel.rehearsal.cloud.call import Call, Environ, parse
+from kennel.rehearsal.cloud.request import Call, Environ, parse
+from kennel.rehearsal.cloud.response import Answer, ApiError, Start, error_answer
 
 Handler = Callable[[Call], Answer]
 _log = logging.getLogger(__name__)

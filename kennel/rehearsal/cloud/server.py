@@ -15,15 +15,15 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from kennel.errors import KennelError
-from kennel.rehearsal.cloud import patches
-from kennel.rehearsal.cloud.bus import Bus
+from kennel.rehearsal.cloud import moto_patches as patches
 from kennel.rehearsal.cloud.clients import ADMIN, admin, make_client, point_to
-from kennel.rehearsal.cloud.functions import Functions
+from kennel.rehearsal.cloud.events import Bus
 from kennel.rehearsal.cloud.gateway import Gateway, Handler
-from kennel.rehearsal.cloud.iam import Authorizer
-from kennel.rehearsal.cloud.ledger import ACCOUNT, REGION
-from kennel.rehearsal.cloud.sagemaker import SageMaker
-from kennel.rehearsal.seams import Planes
+from kennel.rehearsal.cloud.iam.authorizer import Authorizer
+from kennel.rehearsal.cloud.lambda_functions import Functions
+from kennel.rehearsal.cloud.sagemaker.control_plane import SageMaker
+from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
+from kennel.rehearsal.interfaces import Planes
 
 _SESSION_S = 43_200
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kennel.rehearsal.containers import keeper
+from kennel.rehearsal.containers import supervisor as keeper
 from kennel.rehearsal.containers.engine import REPOSITORY, Container, ContainerError, Network
 from kennel.rehearsal.containers.process import Process
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kennel.rehearsal.jobs.events import DefinitionError
-from kennel.rehearsal.jobs.values import Values
+from kennel.rehearsal.jobs.language import Values
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "Equals": operator.eq,

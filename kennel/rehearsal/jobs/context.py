@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.containers import ContainerEngine
+from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.events import Closed, OnEvent, StepEvent
 from kennel.rehearsal.jobs.logs import Log, log_of
 from kennel.rehearsal.jobs.store import Store
-from kennel.rehearsal.seams import PipelineExecution
 
 
 @dataclass

@@ -12,11 +12,11 @@ from kennel.rehearsal.containers import ContainerError
 from kennel.rehearsal.jobs.conditions import holds
 from kennel.rehearsal.jobs.context import Context
 from kennel.rehearsal.jobs.events import DefinitionError, JobFailed, StepEvent
+from kennel.rehearsal.jobs.language import Values
 from kennel.rehearsal.jobs.plan import Planned
 from kennel.rehearsal.jobs.processing import run_processing
 from kennel.rehearsal.jobs.training import TrainingJob
 from kennel.rehearsal.jobs.tuning import TUNING_NAME, run_tuning
-from kennel.rehearsal.jobs.values import Values
 
 
 class Run:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.containers import ContainerEngine
+from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.context import Context
 from kennel.rehearsal.jobs.events import JobFailed, OnEvent
 from kennel.rehearsal.jobs.execution import Run
 from kennel.rehearsal.jobs.parameters import resolve_parameters
 from kennel.rehearsal.jobs.plan import plan
-from kennel.rehearsal.seams import PipelineExecution
 
 Client = Callable[[str, str | None], Any]
 _CLOSE_S = 20.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from kennel.compare.records import interval
 from kennel.console import Step
-from kennel.rehearsal.seams import CoverageRow
+from kennel.rehearsal.interfaces import CoverageRow
 
 
 @dataclass(frozen=True)

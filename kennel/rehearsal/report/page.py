@@ -9,9 +9,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kennel.console import Step
+from kennel.rehearsal.interfaces import CoverageRow
 from kennel.rehearsal.report import pictures
 from kennel.rehearsal.report.model import RehearsalReport
-from kennel.rehearsal.seams import CoverageRow
 
 _NAMES = {
     "accuracy": "Accuracy",

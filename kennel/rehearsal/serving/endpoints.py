@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.containers import ContainerEngine
-from kennel.rehearsal.seams import Deployment, EndpointAnswer, EndpointCall
+from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
 from kennel.rehearsal.serving.fleet import EndpointError, Fleet
 from kennel.rehearsal.serving.model import fetch_model
 

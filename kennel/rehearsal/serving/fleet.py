@@ -12,7 +12,7 @@ from pathlib import Path
 import urllib3
 
 from kennel.rehearsal.containers import Container, ContainerEngine, ContainerError, Process
-from kennel.rehearsal.seams import Deployment, EndpointAnswer, EndpointCall
+from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
 
 _ANSWER_S = 60.0  # SageMaker's limit for an answer
 _START_S = 480.0  # its longest health check at start

@@ -6,7 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
 
-from kennel.rehearsal.seams import FunctionAnswer, FunctionCall, TooManyRequests
+from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall, TooManyRequests
 from kennel.rehearsal.serving.runtime_api import PAYLOAD
 from kennel.rehearsal.serving.sandbox import Sandbox
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from kennel.archive import unpack
 from kennel.rehearsal.serving.fleet import EndpointError
+from kennel.verify.archive import unpack
 
 
 def fetch_model(s3: Any, url: str, folder: Path) -> None:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 
 from kennel.rehearsal.containers import Process
-from kennel.rehearsal.seams import FunctionAnswer, FunctionCall
+from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
 from kennel.rehearsal.serving.runtime_api import PAYLOAD, Invocation, Posted, RuntimeApi
 
 _INIT_S = 10.0  # Lambda's limit for initialization

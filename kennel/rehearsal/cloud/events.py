@@ -1,0 +1,134 @@
+"""The default event bus: events find the synthesized rules, and the rules' targets are called for real."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.events.models import events_backends
+
+from kennel.rehearsal.cloud.patterns import matches
+from kennel.rehearsal.cloud.request import Call
+from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
+from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
+
+Event = dict[str, Any]
+_log = logging.getLogger(__name__)
+_REASONS = {"Put": "PutObject", "Copy": "CopyObject", "Post": "POST Object"}
+
+
+class Bus:
+    """`client(service, role_arn)` calls the embedded AWS; `invoke(arn, payload, source)` runs a function in the end."""
+
+    def __init__(
+        self,
+        client: Callable[[str, str | None], Any],
+        invoke: Callable[[str, bytes, str], None],
+        overrides: dict[str, str],
+    ) -> None:
+        self.client, self.invoke, self.overrides = client, invoke, overrides
+        self.undelivered: list[str] = []  # an event for a rule whose target refused it, with the reason
+
+    def publish(self, source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> str:
+        """Send an event as an AWS service does and return its id; targets run in threads of their own."""
+        event = {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": kind,
+            "source": source,
+            "account": ACCOUNT,
+            "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "region": REGION,
+            "resources": resources,
+            "detail": detail,
+        }
+        for rule in list(events_backends[ACCOUNT][REGION].event_buses["default"].rules.values()):
+            if rule.state == "ENABLED" and rule.event_pattern.get_pattern() and _wanted(rule, event):
+                for target in rule.targets:
+                    threading.Thread(target=self._deliver, args=(rule, target, event), daemon=True).start()
+        return str(event["id"])
+
+    def put_events(self, call: Call) -> Answer:
+        entries = []
+        for one in call.parameters["Entries"]:
+            detail = json.loads(one.get("Detail", "{}"))
+            entries.append(
+                {"EventId": self.publish(one["Source"], one["DetailType"], detail, one.get("Resources", []))}
+            )
+        return json_answer({"FailedEntryCount": 0, "Entries": entries})
+
+    def object_created(self, _account: str, bucket: Any, event_name: str, key: Any) -> None:
+        """Called by moto's S3 for a bucket with EventBridge on, in place of its own attempt."""
+        kind = event_name.removeprefix("s3:ObjectCreated:")
+        # Of an upload in parts moto says both Put and CompleteMultipartUpload; it is one object, known by its tag.
+        if kind not in _REASONS:
+            return
+        reason = "CompleteMultipartUpload" if "-" in key.etag else _REASONS[kind]
+        about = {"key": key.name, "size": key.size, "etag": key.etag.strip('"'), "sequencer": uuid.uuid4().hex[:16]}
+        if key.version_id and key.version_id != "null":
+            about["version-id"] = key.version_id
+        detail = {"version": "0", "bucket": {"name": bucket.name}, "object": about, "reason": reason}
+        self.publish("aws.s3", "Object Created", detail, [f"arn:aws:s3:::{bucket.name}"])
+
+    def _deliver(self, rule: Any, target: dict[str, Any], event: Event) -> None:
+        try:
+            if ":pipeline/" in target["Arn"]:
+                self._start_pipeline(rule, target, event)
+            elif ":lambda:" in target["Arn"]:
+                self.invoke(target["Arn"], json.dumps(_input(target, event)).encode(), rule.arn)
+            else:
+                raise ApiError("Unsupported", f"targets like {target['Arn']} are not rehearsed")
+        except Exception as error:
+            self.undelivered.append(f"{rule.name} -> {target['Arn']}: {error}")
+            _log.warning("rule %s could not reach %s: %s", rule.name, target["Arn"], error)
+            self._bury(target, event)
+
+    def _start_pipeline(self, rule: Any, target: dict[str, Any], event: Event) -> None:
+        given = target.get("SageMakerPipelineParameters", {}).get("PipelineParameterList", [])
+        values = {one["Name"]: _resolve(one["Value"], event) for one in given} | self.overrides
+        said = ", ".join(f"{name}={value}" for name, value in self.overrides.items())
+        self.client("sagemaker", target["RoleArn"]).start_pipeline_execution(
+            PipelineName=target["Arn"].rpartition("/")[2],
+            PipelineExecutionDescription=f"Started by rule {rule.name}"
+            + (f"; the rehearsal set {said}" if said else ""),
+            PipelineParameters=[{"Name": name, "Value": value} for name, value in values.items()],
+        )
+
+    def _bury(self, target: dict[str, Any], event: Event) -> None:
+        if queue := target.get("DeadLetterConfig", {}).get("Arn"):
+            sqs = self.client("sqs", None)
+            url = sqs.get_queue_url(QueueName=queue.rpartition(":")[2])["QueueUrl"]
+            sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))
+
+
+def _wanted(rule: Any, event: Event) -> bool:
+    try:
+        return matches(rule.event_pattern.get_pattern(), event)
+    except (ValueError, TypeError, KeyError) as error:
+        _log.warning("the pattern of rule %s is not valid: %s", rule.name, error)
+        return False
+
+
+def _input(target: dict[str, Any], event: Event) -> Any:
+    if "Input" in target:
+        return json.loads(target["Input"])
+    return look_up(target["InputPath"], event) if "InputPath" in target else event
+
+
+def _resolve(value: str, event: Event) -> str:
+    return str(look_up(value, event)) if value.startswith("$.") else value
+
+
+def look_up(path: str, event: Event) -> Any:
+    """A dotted JSONPath such as $.detail.object.key; raises ApiError when the event has no such field."""
+    found: Any = event
+    for name in path.removeprefix("$").strip(".").split("."):
+        if name and not (isinstance(found, dict) and name in found):
+            raise ApiError("ValidationException", f"the event has no {path}")
+        found = found[name] if name else found
+    return found

@@ -1,0 +1,155 @@
+"""Lambda's Invoke: versions and aliases resolved, the code unpacked once, the call handed to the data plane."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import queue
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+from moto.awslambda.models import lambda_backends
+
+from kennel.rehearsal.cloud.request import Call
+from kennel.rehearsal.cloud.response import Answer, ApiError
+from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
+from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall, Planes, TooManyRequests
+
+_log = logging.getLogger(__name__)
+_SYNC_BYTES, _EVENT_BYTES = 6 * 2**20, 2**20
+
+
+class Functions:
+    """`client` makes admin clients (dead letters, logs); code is unpacked below `work`."""
+
+    def __init__(self, planes: Planes, work: Path, client: Callable[[str, str | None], Any]) -> None:
+        self.planes, self.work, self.client = planes, work, client
+        self._unpacking = threading.Lock()
+        self._logs: queue.SimpleQueue[tuple[Any, str]] = queue.SimpleQueue()
+        threading.Thread(target=self._keep_logs, daemon=True, name="function logs").start()
+
+    def invoke(self, call: Call) -> Answer:
+        kind = call.header("X-Amz-Invocation-Type", "RequestResponse")
+        function = self._find(call.parameters["FunctionName"], call.parameters.get("Qualifier"))
+        limit = _EVENT_BYTES if kind == "Event" else _SYNC_BYTES
+        if len(call.body) > limit:
+            raise ApiError("RequestTooLargeException", f"{len(call.body)} bytes exceed the limit of {limit}.", 413)
+        _require_json(call.body)
+        headers = {"X-Amz-Executed-Version": str(function.version), "x-amzn-RequestId": str(uuid.uuid4())}
+        if kind == "DryRun":
+            return Answer(b"", 204, headers)
+        if kind == "Event":
+            threading.Thread(target=self.run_in_the_end, args=(function, call.body or b"{}"), daemon=True).start()
+            return Answer(b"", 202, headers)
+        answer = self._run(function, call.body or b"{}")
+        if answer.error:
+            headers["X-Amz-Function-Error"] = answer.error
+        if call.header("X-Amz-Log-Type") == "Tail":
+            headers["X-Amz-Log-Result"] = base64.b64encode(answer.log.encode()[-4096:]).decode()
+        return Answer(answer.payload, 200, {**headers, "Content-Type": "application/json"})
+
+    def invoke_from(self, arn: str, payload: bytes, source: str) -> None:
+        """As a service does, asynchronously: `source` (a rule's ARN) needs the function's permission."""
+        function = self._find(arn, None)
+        if not any(_permits(one, source) for one in function.policy.statements):
+            raise ApiError("AccessDeniedException", f"no lambda permission lets {source} invoke {arn}")
+        self.run_in_the_end(function, payload)
+
+    def run_in_the_end(self, function: Any, payload: bytes) -> None:
+        """An asynchronous invocation: tried again as EventInvokeConfig says (without Lambda's minutes of pause)."""
+        retries = 2
+        for config in getattr(function, "event_invoke_config", []):
+            retries = config.config.get("MaximumRetryAttempts", retries)
+        reason = ""
+        for _ in range(retries + 1):
+            try:
+                answer = self._run(function, payload)
+            except Exception as error:  # nobody waits for this call: it ends as a dead letter, not as a traceback
+                reason = str(error)
+                continue
+            if not answer.error:
+                return
+            reason = answer.payload[:500].decode(errors="replace")
+        _log.warning("%s failed %d times: %s", function.function_name, retries + 1, reason)
+        self._bury(function, payload)
+
+    def _run(self, function: Any, payload: bytes) -> FunctionAnswer:
+        call = FunctionCall(
+            arn=function.function_arn,
+            version=str(function.version),
+            handler=function.handler,
+            code=self._code(function),
+            role_arn=function.role,
+            environment=dict(function.environment_vars),
+            timeout_s=float(function.timeout),
+            memory_mb=int(function.memory_size),
+            payload=payload,
+        )
+        try:
+            answer = self.planes.invoke_function(call)
+        except TooManyRequests as error:
+            raise ApiError("TooManyRequestsException", str(error), 429) from error
+        self._logs.put((function, answer.log))
+        return answer
+
+    def _keep_logs(self) -> None:
+        """One after the other: a thread for each call would be thousands where moto is slower than the callers."""
+        while True:
+            self._log(*self._logs.get())
+
+    def _log(self, function: Any, text: str) -> None:
+        """To CloudWatch, as the function's role. As with Lambda, a role that may not loses the log; `denied` has it."""
+        config = getattr(function, "kept", {}).get("LoggingConfig", {})
+        group = config.get("LogGroup", f"/aws/lambda/{function.function_name}")
+        stream = f"{time.strftime('%Y/%m/%d')}/[{function.version}]{uuid.uuid4().hex}"
+        now = int(time.time() * 1000)
+        events = [{"timestamp": now, "message": line} for line in text.splitlines() if line]
+        try:
+            logs = self.client("logs", function.role)
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)
+            if events:
+                logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+        except (BotoCoreError, ClientError) as error:
+            _log.info("the log of %s was not kept: %s", function.function_name, error)
+
+    def _code(self, function: Any) -> Path:
+        folder: Path = self.work / function.code_digest.replace("/", "_")
+        with self._unpacking:
+            if not folder.exists():
+                partial = folder.with_suffix(".partial")
+                zipfile.ZipFile(io.BytesIO(function.code_bytes)).extractall(partial)
+                partial.rename(folder)
+        return folder
+
+    def _bury(self, function: Any, payload: bytes) -> None:
+        if target := getattr(function, "kept", {}).get("DeadLetterConfig", {}).get("TargetArn"):
+            sqs = self.client("sqs", None)
+            url = sqs.get_queue_url(QueueName=target.rpartition(":")[2])["QueueUrl"]
+            sqs.send_message(QueueUrl=url, MessageBody=payload.decode())
+
+    def _find(self, name: str, qualifier: str | None) -> Any:
+        try:
+            return lambda_backends[ACCOUNT][REGION].get_function(name, qualifier)
+        except Exception as error:
+            raise ApiError("ResourceNotFoundException", f"Function not found: {name}", 404, Type="User") from error
+
+
+def _permits(statement: dict[str, Any], source: str) -> bool:
+    service = statement.get("Principal", {}).get("Service")
+    like = statement.get("Condition", {}).get("ArnLike", {}).get("AWS:SourceArn", source)
+    return service == "events.amazonaws.com" and bool(like == source)
+
+
+def _require_json(body: bytes) -> None:
+    try:
+        json.loads(body or b"{}")
+    except ValueError as error:
+        raise ApiError("InvalidRequestContentException", f"Could not parse request body into json: {error}") from error

@@ -1,0 +1,133 @@
+"""Every place where moto itself is changed, each with its reason. Applied once; one process has one Cloud."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import moto.s3.notifications
+from moto.awslambda.models import LambdaFunction
+from moto.cloudformation import models, parsing
+from moto.cloudformation.exceptions import ValidationError
+from moto.iam.access_control import PermissionResult
+from moto.iam.policy_validation import IAMPolicyDocumentValidator
+from moto.s3.models import FakeBucket
+
+from kennel.rehearsal.cloud.cloudformation import engine as stack_engine
+from kennel.rehearsal.cloud.cloudformation.template import check_parameters
+from kennel.rehearsal.cloud.cloudformation.types import register
+
+
+@cache
+def apply() -> None:
+    """Change moto for the whole process."""
+    register()
+    _evaluate_stack_outputs()
+    _parse_json_first()
+    _run_stacks_by_the_engine()
+    _check_parameters()
+    _leave_bucket_policies_to_us()
+    _take_numbers_in_conditions()
+    _show_what_functions_keep()
+
+
+def hear_objects(hear: Callable[..., None]) -> None:
+    """moto sends S3's events only to some kinds of targets, and knows no wildcard; our bus takes them all."""
+    _change(moto.s3.notifications, "_send_event_bridge_message", hear)
+
+
+def _change(owner: Any, name: str, value: Any) -> None:
+    setattr(owner, name, value)
+
+
+def _evaluate_stack_outputs() -> None:
+    """moto does not know Fn::GetStackOutput, by which CDK's weak references cross stacks."""
+    clean = parsing.clean_json
+
+    def clean_json(value: Any, resources: parsing.ResourceMap) -> Any:
+        if isinstance(value, dict) and "Fn::GetStackOutput" in value:
+            asked = clean_json(value["Fn::GetStackOutput"], resources)
+            return _output(resources, asked["StackName"], asked["OutputName"])
+        return clean(value, resources)
+
+    _change(parsing, "clean_json", clean_json)
+
+
+def _output(resources: parsing.ResourceMap, stack: str, output: str) -> str:
+    backend = models.cloudformation_backends[resources._account_id][resources._region_name]
+    for one in backend.get_stack(stack).outputs or []:
+        if one["OutputKey"] == output:
+            return str(one["OutputValue"])
+    raise ValidationError(message=f"Stack {stack} has no output {output}")
+
+
+def _parse_json_first() -> None:
+    """moto reads every template with PyYAML's pure-Python loader, which takes seconds for a CDK template."""
+    parse_yaml = models.Stack.parse_template
+
+    def parse_template(template: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(template)
+        except ValueError:
+            found = parse_yaml(template)
+        return found
+
+    _change(models.Stack, "parse_template", staticmethod(parse_template))
+
+
+def _run_stacks_by_the_engine() -> None:
+    """Order, replacement, rollback and reasons: see stack_engine. Lookups in between must not create resources."""
+    _change(models.Stack, "create_resources", stack_engine.create)
+    _change(models.Stack, "update", stack_engine.update)
+    _change(models.Stack, "finished_outputs", None)
+    _change(models.Stack, "stack_status_reason", None)
+    outputs: Any = models.Stack.outputs
+    _change(models.Stack, "computed_outputs", outputs.fget)
+    _change(models.Stack, "outputs", property(lambda stack: stack.finished_outputs))
+
+    def made(resources: parsing.ResourceMap) -> Iterator[str]:
+        return iter([name for name in resources._resource_json_map if name in resources._parsed_resources])
+
+    _change(parsing.ResourceMap, "__iter__", made)
+
+
+def _check_parameters() -> None:
+    load = parsing.ResourceMap.load_parameters
+
+    def load_parameters(resources: parsing.ResourceMap) -> None:
+        check_parameters(resources._template, resources.input_parameters)
+        load(resources)
+
+    _change(parsing.ResourceMap, "load_parameters", load_parameters)
+
+
+def _leave_bucket_policies_to_us() -> None:
+    """moto's evaluation ignores Condition, so a TLS-only Deny would refuse all; cloud/iam.py evaluates it instead.
+
+    And moto refuses access logs before the log bucket's policy is there, which S3 does not, nor does CDK's order.
+    """
+    _change(FakeBucket, "get_permission", lambda bucket, action, resource: PermissionResult.NEUTRAL)
+    _change(FakeBucket, "_log_permissions_enabled_policy", staticmethod(lambda target_bucket, target_prefix: True))
+
+
+def _take_numbers_in_conditions() -> None:
+    """moto refuses a policy whose condition has a bare number (NumericLessThanEquals: 86400), which IAM takes."""
+    check: Callable[[Any], None] = IAMPolicyDocumentValidator._validate_condition_syntax
+
+    def without_numbers(statement: dict[str, Any]) -> None:
+        condition = json.loads(json.dumps(statement.get("Condition", {})), parse_int=str, parse_float=str)
+        check({"Condition": condition})
+
+    _change(IAMPolicyDocumentValidator, "_validate_condition_syntax", staticmethod(without_numbers))
+
+
+def _show_what_functions_keep() -> None:
+    """moto's functions have no place for LoggingConfig and DeadLetterConfig: types/functions.py puts them beside."""
+    configuration = LambdaFunction.get_configuration
+
+    def get_configuration(function: LambdaFunction, on_create: bool = False) -> dict[str, Any]:
+        return {**configuration(function, on_create), **getattr(function, "kept", {})}
+
+    _change(LambdaFunction, "get_configuration", get_configuration)

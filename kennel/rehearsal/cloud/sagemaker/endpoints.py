@@ -1,0 +1,157 @@
+"""Endpoints: what is to be served is worked out of Model and EndpointConfig, and a data plane serves it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+from kennel.rehearsal.cloud.request import Call
+from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
+from kennel.rehearsal.cloud.sagemaker.packages import Packages
+from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, Kind, Record, check
+from kennel.rehearsal.interfaces import Deployment, EndpointCall, Planes
+
+_log = logging.getLogger(__name__)
+
+
+class Models(Kind):
+    """A model from a package that nobody approved is refused, as SageMaker does."""
+
+    def __init__(self, packages: Packages) -> None:
+        super().__init__("Model", "model")
+        self.packages = packages
+
+    def add(self, parameters: Record) -> Record:
+        if package := first_container(parameters).get("ModelPackageName"):
+            found = self.packages.get(package)
+            if found["ModelApprovalStatus"] != "Approved":
+                raise ApiError("ValidationException", f"Model package {package} is {found['ModelApprovalStatus']}.")
+        return super().add(parameters)
+
+
+class Configs(Kind):
+    def __init__(self, models: Models) -> None:
+        super().__init__("EndpointConfig", "endpoint-config")
+        self.models = models
+
+    def add(self, parameters: Record) -> Record:
+        for variant in parameters.get("ProductionVariants", []):
+            self.models.get(variant["ModelName"])
+        return super().add(parameters)
+
+
+class Endpoints(Kind):
+    def __init__(self, models: Models, configs: Configs, planes: Planes) -> None:
+        super().__init__("Endpoint", "endpoint", shown={"DeploymentConfig": "LastDeploymentConfig"})
+        self.models, self.configs, self.planes = models, configs, planes
+
+    def create(self, call: Call) -> Answer:
+        self.configs.get(call.parameters["EndpointConfigName"])
+        record = self.add(call.parameters)
+        record["EndpointStatus"] = "Creating"
+        self._begin(record, previous=None)
+        return json_answer({"EndpointArn": record["EndpointArn"]})
+
+    def update(self, call: Call) -> Answer:
+        """The new config replaces the old one when it serves; when it cannot, the old one stays."""
+        check("UpdateEndpoint", call.parameters)
+        record = self.get(call.parameters["EndpointName"])
+        if record["EndpointStatus"] in ("Creating", "Updating"):
+            raise ApiError("ValidationException", f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
+        self.configs.get(call.parameters["EndpointConfigName"])
+        previous = {**record, "EndpointStatus": "InService"}
+        record.update(call.parameters, EndpointStatus="Updating", LastModifiedTime=datetime.now(UTC))
+        record.pop("FailureReason", None)
+        self._begin(record, previous)
+        return json_answer({"EndpointArn": record["EndpointArn"]})
+
+    def delete(self, call: Call) -> Answer:
+        record = self.get(call.parameters["EndpointName"])
+        self.planes.delete_endpoint(record["EndpointName"])
+        return super().delete(call)
+
+    def invoke(self, call: Call) -> Answer:
+        name = unquote(call.parameters["EndpointName"])
+        if name not in self.records or "ProductionVariants" not in self.records[name]:
+            raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
+        headers = {"Content-Type": call.header("Content-Type"), "Accept": call.header("Accept")}
+        for key, value in call.environ.items():
+            if key.startswith("HTTP_X_AMZN_SAGEMAKER_"):
+                headers["X-Amzn-SageMaker-" + key[22:].replace("_", "-").title()] = value
+        given = {key: value for key, value in headers.items() if value}
+        answer = self.planes.invoke_endpoint(EndpointCall(name, call.body, given))
+        if answer.status > 299:
+            raise _model_error(name, answer.status, answer.body)
+        variant = self.records[name]["ProductionVariants"][0]["VariantName"]
+        lower = {key.lower(): value for key, value in answer.headers.items()}
+        kind = lower.get("content-type", "application/octet-stream")
+        return Answer(answer.body, 200, {"Content-Type": kind, "x-Amzn-Invoked-Production-Variant": variant})
+
+    def _begin(self, record: Record, previous: Record | None) -> None:
+        threading.Thread(target=self._deploy, args=(record, previous), daemon=True).start()
+
+    def _deploy(self, record: Record, previous: Record | None) -> None:
+        try:
+            deployment, variant = self._resolve(record)
+            self.planes.deploy_endpoint(deployment)
+        except Exception as error:
+            _log.info("endpoint %s: %s", record["EndpointName"], error, exc_info=True)
+            if previous is not None:
+                record.update(previous)
+            else:
+                record["EndpointStatus"] = "Failed"
+            record["FailureReason"] = str(error)
+        else:
+            record.update(ProductionVariants=[variant], EndpointStatus="InService")
+        record["LastModifiedTime"] = datetime.now(UTC)
+
+    def _resolve(self, record: Record) -> tuple[Deployment, Record]:
+        config = self.configs.get(record["EndpointConfigName"])
+        variant = config["ProductionVariants"][0]
+        model = self.models.get(variant["ModelName"])
+        container = self._container(model)
+        count = int(variant.get("InitialInstanceCount", 1))
+        deployment = Deployment(
+            endpoint=record["EndpointName"],
+            variant=variant["VariantName"],
+            image=container["Image"],
+            model_data_url=container["ModelDataUrl"],
+            role_arn=model["ExecutionRoleArn"],
+            environment=container.get("Environment", {}),
+            instance_count=count,
+        )
+        shown = {"CurrentInstanceCount": count, "DesiredInstanceCount": count, "CurrentWeight": 1.0}
+        return deployment, {"VariantName": variant["VariantName"], **shown}
+
+    def _container(self, model: Record) -> dict[str, Any]:
+        """The package's container, overlaid by what the model says itself."""
+        own = first_container(model)
+        if "ModelPackageName" not in own:
+            return own
+        package = self.models.packages.get(own["ModelPackageName"])["InferenceSpecification"]["Containers"][0]
+        merged = {**package.get("Environment", {}), **own.get("Environment", {})}
+        return {**package, **own, "Environment": merged}
+
+
+def first_container(model: Record) -> dict[str, Any]:
+    containers = [*([model["PrimaryContainer"]] if "PrimaryContainer" in model else []), *model.get("Containers", [])]
+    if not containers:
+        raise ApiError("ValidationException", "A model needs a PrimaryContainer or Containers.")
+    first: dict[str, Any] = containers[0]
+    return first
+
+
+def _model_error(name: str, status: int, body: bytes) -> ApiError:
+    text = body.decode(errors="replace")
+    return ApiError(
+        "ModelError",
+        f'Received {"client" if status < 500 else "server"} error ({status}) from primary with message "{text}". '
+        f"See the log of endpoint {name}.",
+        424,
+        OriginalStatusCode=status,
+        OriginalMessage=text,
+        LogStreamArn="",
+    )

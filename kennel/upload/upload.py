@@ -1,0 +1,178 @@
+"""Sends a folder of images to the data bucket; the manifest goes last, so a broken upload starts no training.
+
+Shards that arrived before are left alone: a second run goes on where the first one was broken off.
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from kennel.aws import plainly
+from kennel.errors import KennelError
+from kennel.upload.folder import Image, Tree, look_at, readable, with_hashes
+from kennel.upload.shards import Shard, digest, pack, plan
+
+Progress = Callable[[str, int, int], None]
+"""Takes what is going on ("read" or "send"), the bytes done and the bytes in all. Called from several threads."""
+
+_WORKERS = 4
+_MARK = "kennel-content"  # S3 user metadata: what a shard was packed from
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What lies in the bucket now. `new` is False where the same manifest was there before (nothing starts again)."""
+
+    manifest_key: str
+    fingerprint: str
+    images: int
+    bytes: int
+    classes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    new: bool = True
+
+
+def upload_dataset(
+    folder: Path,
+    *,
+    bucket: str,
+    s3: Any,
+    name: str = "",
+    weights: Path | None = None,
+    again: bool = False,
+    progress: Progress = lambda doing, done, total: None,
+) -> Upload:
+    """Upload `folder` as data set `name` (default: the folder's); raises KennelError before anything is sent if it can.
+
+    `weights` is a state_dict (.pth) to start from. `again` writes the manifest even if it is there, which starts the
+    pipeline once more.
+    """
+    name = _checked_name(name or _slug(folder.resolve().name))
+    tree = look_at(folder)
+    extra = _look_at_weights(weights)
+    tree = with_hashes(tree, _Counter("read", tree.size, progress))
+    fingerprint = digest([*tree.images, *extra])[:16]
+    bucket_ = _Bucket(s3, bucket, f"datasets/{name}/{fingerprint}")
+    shards = plan(tree.images)
+    bucket_.send(shards, extra, progress)
+    description = _describe(name, fingerprint, tree, extra)
+    bucket_.put("/dataset.json", description)
+    parts = [*(shard.name for shard in shards), *(image.name for image in extra), "dataset.json"]
+    new = bucket_.publish(parts, again=again)
+    key = f"{bucket_.prefix}.manifest"
+    return Upload(key, fingerprint, len(tree.images), tree.size, tree.classes, tree.left_out, new)
+
+
+class _Bucket:
+    def __init__(self, s3: Any, name: str, prefix: str) -> None:
+        self.s3, self.name, self.prefix = s3, name, prefix
+
+    def send(self, shards: list[Shard], extra: list[Image], progress: Progress) -> None:
+        parts: list[Shard | Image] = [*shards, *extra]
+        count = _Counter("send", sum(part.size for part in parts), progress)
+        pool = ThreadPoolExecutor(_WORKERS)
+        try:
+            for waited in [pool.submit(self._ensure, part, count) for part in parts]:
+                waited.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a failure or Ctrl-C what has not begun is not begun
+
+    def put(self, suffix: str, value: Any) -> None:
+        body = json.dumps(value, indent=1, ensure_ascii=False).encode()
+        with plainly():
+            self.s3.put_object(Bucket=self.name, Key=self.prefix + suffix, Body=body, ContentType="application/json")
+
+    def publish(self, parts: list[str], *, again: bool) -> bool:
+        """Write the manifest unless it is there; say whether it was written."""
+        if not again and self._head(f"{self.prefix}.manifest") is not None:
+            return False
+        self.put(".manifest", [{"prefix": f"s3://{self.name}/{self.prefix}/"}, *parts])
+        return True
+
+    def _ensure(self, part: Shard | Image, count: "_Counter") -> None:
+        key, content = f"{self.prefix}/{part.name}", part.content
+        about = self._head(key)
+        if about is None or about["Metadata"].get(_MARK) != content:
+            with _opened(part) as stream, plainly():
+                self.s3.upload_fileobj(stream, self.name, key, ExtraArgs={"Metadata": {_MARK: content}})
+        count(part.size)
+
+    def _head(self, key: str) -> Any:
+        from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
+        with plainly():
+            try:
+                return self.s3.head_object(Bucket=self.name, Key=key)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return None
+                raise
+
+
+def _opened(part: Shard | Image) -> IO[bytes]:
+    if isinstance(part, Image):
+        with readable(part.name):
+            return part.path.open("rb")
+    try:
+        stream = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
+        pack(part, stream)
+        stream.seek(0)
+    except OSError as error:
+        raise KennelError(f"No room to pack {part.name} in {tempfile.gettempdir()} ({error.strerror}).") from error
+    return stream
+
+
+class _Counter:
+    """Adds up bytes from several threads and passes the sum on."""
+
+    def __init__(self, doing: str, total: int, progress: Progress) -> None:
+        self.doing, self.done, self.total, self.progress = doing, 0, total, progress
+        self.lock = threading.Lock()
+
+    def __call__(self, more: int) -> None:
+        with self.lock:
+            self.done += more
+            self.progress(self.doing, self.done, self.total)
+
+
+def _describe(name: str, fingerprint: str, tree: Tree, extra: list[Image]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "fingerprint": fingerprint,
+        "images": len(tree.images),
+        "bytes": tree.size,
+        "classes": list(tree.classes),
+        "weights": {"file": extra[0].path.name, "sha256": extra[0].sha256} if extra else None,
+    }
+
+
+def _look_at_weights(weights: Path | None) -> list[Image]:
+    if weights is None:
+        return []
+    if not weights.is_file():
+        raise KennelError(f"{weights} does not exist; --weights wants a torchvision state_dict (.pth).")
+    if weights.suffix not in {".pth", ".pt"} or not re.fullmatch(r"[A-Za-z0-9._-]+", weights.name):
+        raise KennelError(f"{weights.name} is no name for weights; --weights wants a plain name that ends in .pth.")
+    about = weights.stat()
+    if about.st_size == 0:
+        raise KennelError(f"{weights} is empty; --weights wants a torchvision state_dict (.pth).")
+    with readable(str(weights)), weights.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return [Image(weights, f"weights/{weights.name}", about.st_size, about.st_mtime_ns, sha256)]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63] or "data"
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
+        raise KennelError(f"{name!r} is no data set name: small letters, digits, dots, dashes, 63 at most.")
+    return name

@@ -1,0 +1,82 @@
+"""A model's passport, and how the files beside it agree with it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kennel.verify.archive import Member
+
+NAME = "passport.json"
+_FILES = ("model.json", "model.xml", "model.bin")  # what is served
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: whether it holds, and the value or what is wrong with it."""
+
+    ok: bool
+    what: str
+    detail: str
+
+
+def check_members(members: Mapping[str, Member]) -> list[Finding]:
+    """Hold each file to the passport's hash, and what model.json says to what the passport says."""
+    passport = read_json(members, NAME)
+    if not passport:
+        return [Finding(False, NAME, "missing or no JSON object: the artifact was made without a passport")]
+    if passport.get("format") != 1:
+        return [Finding(False, NAME, f"has format {_short(passport.get('format'))}, this command reads 1")]
+    named = mapping(passport, "files")
+    files = sorted({*map(_short, named), *members, *_FILES} - {NAME})
+    record = read_json(members, "model.json")
+    return [
+        Finding(True, NAME, f"sha256 {members[NAME].sha256}"),
+        *(_file(name, members.get(name), named.get(name)) for name in files),
+        *(same(f"model.json: {key}", record.get(key), passport.get(key)) for key in ("hyperparameters", "metrics")),
+        same(
+            "model.json: data.fingerprint",
+            mapping(record, "data").get("fingerprint"),
+            mapping(passport, "data").get("fingerprint"),
+        ),
+        same("code", code := mapping(passport, "code").get("sha256"), code),
+    ]
+
+
+def _file(name: str, member: Member | None, meant: Any) -> Finding:
+    if member is None:
+        return Finding(False, name, "missing from the archive")
+    if meant is None:
+        return Finding(False, name, "in the archive, but not in the passport")
+    if member.sha256 != meant:
+        return Finding(False, name, f"changed: its sha256 is {member.sha256}, the passport's {_short(meant)}")
+    return Finding(True, name, f"sha256 {member.sha256}")
+
+
+def same(what: str, one: Any, other: Any) -> Finding:
+    """Compare what somebody says with what the passport says; what either does not say is no agreement."""
+    if one is None or other is None:
+        return Finding(False, what, "not recorded")
+    if one != other:
+        return Finding(False, what, f"{_short(one)}, but the passport says {_short(other)}")
+    return Finding(True, what, _short(one))
+
+
+def read_json(members: Mapping[str, Member], name: str) -> dict[str, Any]:
+    """Return the object in the file `name`, or an empty one for a file that is missing or holds anything else."""
+    try:
+        content = json.loads(members[name].content) if name in members else {}
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def mapping(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = content.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)  # it goes to a terminal
+    return text if len(text) <= 200 else text[:199] + "…"

@@ -1,0 +1,75 @@
+"""`kennel verify`: is this model the one that its passport and the registry speak of?"""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from kennel.aws import plainly
+from kennel.errors import KennelError
+from kennel.verify.archive import LARGEST, Member, read_members
+from kennel.verify.passport import Finding, check_members
+from kennel.verify.registry import check_package
+
+__all__ = ["Finding", "verify"]
+
+Client = Callable[[str], Any]
+_ARN = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:\d{12}:model-package/\S+", re.ASCII)
+
+
+def verify(artifact: str, *, client: Client) -> list[Finding]:
+    """Check `artifact`: a local model.tar.gz, an s3:// address or the ARN of a model package.
+
+    Each file against the passport's hash, model.json against the passport, and for a model package its metadata
+    against the artifact. `client` makes a boto3 client of a service. Raises KennelError for an artifact that cannot be
+    read or is hostile.
+    """
+    if artifact.startswith("arn:"):
+        return _verify_package(artifact, client)
+    return check_members(_members_of(artifact, client))
+
+
+def _verify_package(arn: str, client: Client) -> list[Finding]:
+    if not _ARN.fullmatch(arn):
+        raise KennelError(f"{arn!r} is no ARN of a model package (arn:aws:sagemaker:...:model-package/GROUP/VERSION).")
+    with plainly():
+        package = client("sagemaker").describe_model_package(ModelPackageName=arn)
+    containers = package.get("InferenceSpecification", {}).get("Containers") or [{}]
+    address = containers[0].get("ModelDataUrl", "")
+    if not address.startswith("s3://"):
+        raise KennelError(f"The model package {arn} names no artifact in S3.")
+    members = _members_of(address, client)
+    return [*check_members(members), *check_package(package, members, client)]
+
+
+def _members_of(place: str, client: Client) -> dict[str, Member]:
+    with _from_s3(place, client) if place.startswith("s3://") else _from_disk(place) as file:
+        return read_members(file, place)
+
+
+@contextmanager
+def _from_disk(place: str) -> Iterator[IO[bytes]]:
+    try:
+        with Path(place).open("rb") as file:
+            yield file
+    except OSError as error:
+        hint = "name a model.tar.gz, an s3:// address or the ARN of a model package"
+        raise KennelError(f"{place} cannot be read ({error.strerror or error}); {hint}.") from None
+
+
+@contextmanager
+def _from_s3(place: str, client: Client) -> Iterator[IO[bytes]]:
+    bucket, _, key = place.removeprefix("s3://").partition("/")
+    if not bucket or not key:
+        raise KennelError(f"{place!r} must be s3://BUCKET/KEY of a model.tar.gz.")
+    with tempfile.TemporaryFile() as file:
+        s3 = client("s3")
+        with plainly():
+            size = s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+            if size > LARGEST:
+                raise KennelError(f"{place} is refused: it is larger than {LARGEST >> 30} GiB.")
+            s3.download_fileobj(bucket, key, file)
+        file.seek(0)
+        yield file
