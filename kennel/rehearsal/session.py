@@ -9,8 +9,7 @@ from typing import Any
 from kennel.errors import KennelError
 from kennel.invoke import Refused, classify, payload
 from kennel.rehearsal import pictures
-from kennel.rehearsal.cloud import Cloud, Deployed, deploy
-from kennel.rehearsal.cloud.cloudformation import coverage
+from kennel.rehearsal.cloud import Cloud, Deployed, coverage, deploy
 from kennel.rehearsal.follow import Waiting, execution_of, finished
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.pictures import Picture

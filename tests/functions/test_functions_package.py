@@ -45,7 +45,7 @@ def test_one_module_of_each_function_holds_boto3() -> None:
     holders = {str(path.relative_to(FOLDER)) for path in FILES if imports(path) & CARRIED}
     assert holders == {
         "classify/aws.py",
-        "classify/runtime.py",
+        "classify/sagemaker_runtime.py",
         "classify/service.py",
         "promote/stack.py",
         "unregister/aws.py",

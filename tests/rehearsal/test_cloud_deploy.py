@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from kennel.errors import KennelError
-from kennel.rehearsal.cloud import Deployed, deploy
+from kennel.rehearsal.cloud import Deployed, coverage, deploy
 from kennel.rehearsal.cloud.assembly import stacks_of
-from kennel.rehearsal.cloud.cloudformation import coverage
 from kennel.rehearsal.synthesis import synthesize
 from tests.rehearsal.cloud_world import World, eventually
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_KEEPER = Path(__file__).with_name("keeper.py")
+_KEEPER = Path(__file__).with_name("supervisor.py")
 _LINE = 64 * 1024  # bytes; a longer line arrives in pieces
 _TAIL = 60  # lines
 GRACE_S = 120.0  # between SIGTERM and SIGKILL, as SageMaker waits
 
 
 class Process:
-    """One program under the keeper (see keeper.py). `on_line` is called from a thread of this object's own."""
+    """One program under the keeper (see supervisor.py). `on_line` is called from a thread of this object's own."""
 
     def __init__(
         self,

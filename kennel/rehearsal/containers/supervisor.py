@@ -1,4 +1,4 @@
-"""Starts one program and sees to its end: `python -I -S keeper.py`. Standard library only.
+"""Starts one program and sees to its end: `python -I -S supervisor.py`. Standard library only.
 
 The parent holds the other end of standard input. Its first line are the orders, as JSON. A byte after that means
 SIGTERM for the program; the end of the stream, which comes with the parent's death however it dies, means SIGKILL for
