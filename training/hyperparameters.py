@@ -1,111 +1,123 @@
-"""What a training run can be told, declared once: the command line, the pipeline and the record read it here.
+"""The hyperparameters of a training run, declared once: command lines, the pipeline and the model's record read them.
 
-Standard library only: the CDK app imports this module.
+Standard library only: the CDK app and the `kennel` command import this module. A new hyperparameter takes one more
+field here, and one place that uses it.
 """
 
 import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
+# Each is a name in torchvision.models; `training.train.model` fits the first and the last layer of any of them.
 MODELS = ("resnet18", "resnet34", "resnet50", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0")
 
 
 class HyperparameterError(ValueError):
-    """A hyperparameter is unknown or has a value that cannot work; the text says which and what would."""
+    """A hyperparameter is unknown or its value cannot work; the text names it and what would work."""
 
 
-def _setting(
-    default: Any, doc: str, *, choices: Sequence[str] = (), least: float = -math.inf, most: float = math.inf
+def _declare(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] = (),
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    mode: str = "both",
 ) -> Any:
-    return field(default=default, metadata={"help": doc, "choices": tuple(choices), "least": least, "most": most})
+    """Return a field; `mode` is the training mode in which it has an effect: "head", "whole" or "both"."""
+    metadata = {"help": help, "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "mode": mode}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
     """Settings of one training run. SageMaker passes each as a string under the field's name."""
 
-    model: str = _setting("resnet50", "network architecture", choices=MODELS)
-    mode: str = _setting(
+    model: str = _declare("resnet50", "network architecture", choices=MODELS)
+    mode: str = _declare(
         "auto",
-        "what learns: the new head, the whole network, or (auto) the head if there are weights",
+        "train the last layer (head) or every layer (whole); auto: head if there are weights",
         choices=("auto", "head", "whole"),
     )
-    image_size: int = _setting(224, "side of the square that the network sees, in pixels", least=16, most=1024)
-    epochs: int = _setting(10, "passes over the training split", least=1, most=10_000)
-    batch_size: int = _setting(256, "images in an optimizer step, over all workers together", least=1, most=65_536)
-    learning_rate: float = _setting(0.0029, "highest learning rate of the schedule", least=1e-9, most=10)
-    weight_decay: float = _setting(0.01, "decoupled weight decay (AdamW)", least=0, most=1)
-    label_smoothing: float = _setting(0.05, "share of the target spread over all classes", least=0, most=0.9)
-    seed: int = _setting(0, "seed of splits, initial weights, order and augmentation", least=0, most=2**31 - 1)
-    precision: str = _setting(
+    image_size: int = _declare(224, "side of the network's square input, in pixels", minimum=16, maximum=1024)
+    epochs: int = _declare(10, "passes over the training split", minimum=1, maximum=10_000)
+    batch_size: int = _declare(256, "images per optimizer step, over all workers", minimum=1, maximum=65_536)
+    learning_rate: float = _declare(0.0029, "peak learning rate of the schedule", minimum=1e-9, maximum=10)
+    weight_decay: float = _declare(0.01, "decoupled weight decay (AdamW)", minimum=0, maximum=1)
+    label_smoothing: float = _declare(
+        0.05, "part of the target that is spread over all classes", minimum=0, maximum=0.9
+    )
+    seed: int = _declare(
+        0, "seed of initial weights, image order, augmentation and dropout", minimum=0, maximum=2**31 - 1
+    )
+    precision: str = _declare(
         "auto",
-        "arithmetic of the network: auto takes the fastest that this hardware multiplies; int8 in head mode only",
+        "precision of the network; auto: the fastest that the hardware supports; int8 in head mode only",
         choices=("auto", "float32", "bfloat16", "int8"),
     )
-    views: int = _setting(0, "head mode: augmented views of each training image beside the plain one", least=0, most=32)
-    trials: int = _setting(
-        0, "head mode: settings tried on the same features; 0 trains with those given", least=0, most=10_000
+    views: int = _declare(
+        0, "augmented views per training image beside the plain one", minimum=0, maximum=32, mode="head"
     )
-    mixup: float = _setting(
-        0.0, "whole mode: strength (Beta's alpha) of blending pairs of images; 0 is off", least=0, most=4
+    trials: int = _declare(
+        0, "settings to try on the same features; 0: train with the given ones", minimum=0, maximum=10_000, mode="head"
     )
-    ema: float = _setting(
-        0.0, "whole mode: decay per step of the averaged weights that are kept; 0 is off", least=0, most=0.99999
+    mixup: float = _declare(
+        0.0, "mixup's alpha, for blending pairs of images; 0: off", minimum=0, maximum=4, mode="whole"
     )
-    compile: str = _setting(
-        "no", "whole mode: compile the network (minutes at the start, faster steps)", choices=("no", "yes")
-    )
-    abstain_coverage: float = _setting(
-        0.95,
-        "share of the validation images that the model answers; the least sure rest is 'none of these'",
-        least=0.01,
-        most=1,
-    )
-    abstain_precision: float = _setting(
+    ema: float = _declare(
         0.0,
-        "in place of the coverage: share of the answers that must be right on validation; 0 is off",
-        least=0,
-        most=1,
+        "decay per step of the averaged weights (EMA) that are exported; 0: off",
+        minimum=0,
+        maximum=0.99999,
+        mode="whole",
     )
-
-    int8: str = _setting(
-        "auto",
-        "whether the model is also offered in int8, where its answers stay close to float32's",
-        choices=("auto", "no"),
+    compile: str = _declare(
+        "no", "torch.compile: minutes at the start, then faster steps", choices=("no", "yes"), mode="whole"
     )
-    export_agreement: float = _setting(
-        0.98, "share of the validation images on which int8 must answer as float32 does", least=0, most=1
+    abstain_coverage: float = _declare(
+        0.95,
+        "fraction of the validation images that get an answer; the least certain rest gets 'none of these'",
+        minimum=0.01,
+        maximum=1,
     )
-    export_change: float = _setting(
-        0.25, "largest change of a probability that int8 may bring on a validation image", least=0, most=1
+    abstain_precision: float = _declare(
+        0.0, "instead of the coverage: fraction of the answers that must be right; 0: off", minimum=0, maximum=1
     )
-    runtime: str = _setting(
+    int8: str = _declare(
+        "auto", "export the model in int8 too, if its answers stay close to float32's", choices=("auto", "no")
+    )
+    export_agreement: float = _declare(
+        0.98, "fraction of the validation images on which int8 must answer as float32 does", minimum=0, maximum=1
+    )
+    export_change: float = _declare(0.25, "largest change of a probability that int8 may cause", minimum=0, maximum=1)
+    runtime: str = _declare(
         "openvino",
-        "what will serve the model: onnxruntime adds model.onnx to the artifact, torch adds model.pt2",
+        "runtime that will serve the model: onnxruntime adds model.onnx to the artifact, torch adds model.pt2",
         choices=("openvino", "onnxruntime", "torch"),
     )
 
     def __post_init__(self) -> None:
-        for spec in fields(self):
-            _check(spec.name, getattr(self, spec.name), spec.metadata)
+        for declared in fields(self):
+            _check(declared.name, getattr(self, declared.name), declared.metadata)
 
     @classmethod
     def from_strings(cls, values: Mapping[str, str]) -> "Hyperparameters":
-        """Parse SageMaker's strings; raises HyperparameterError for an unknown name or a bad value.
+        """Parse SageMaker's strings; raise HyperparameterError for an unknown name or a bad value.
 
         A value may be wrapped in quotes, as SDKs that write JSON values do. SageMaker's own settings
-        (`sagemaker_...`, and `_tuning_objective_metric` in a tuning job) are passed over.
+        (`sagemaker_...`, and `_tuning_objective_metric` in a tuning job) are ignored.
         """
-        known = {spec.name: spec for spec in fields(cls)}
+        types = {declared.name: type(declared.default) for declared in fields(cls)}
         parsed = {}
         for name, text in values.items():
             if name.startswith(("sagemaker_", "_tuning_")):
                 continue
-            if name not in known:
-                raise HyperparameterError(f"Unknown hyperparameter {name!r}; known are {', '.join(known)}.")
-            parsed[name] = _parse(name, text, type(known[name].default))
+            if name not in types:
+                raise HyperparameterError(f"Unknown hyperparameter {name!r}; known are {', '.join(types)}.")
+            parsed[name] = _parse(name, text, types[name])
         return cls(**parsed)
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,34 +130,41 @@ class Hyperparameters:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` one option a field (`--learning-rate`), absent by default so that it can override others."""
-    for spec in fields(Hyperparameters):
+    """Give `parser` one option per field (`--learning-rate`), absent by default so that it can override others."""
+    for declared in fields(Hyperparameters):
         parser.add_argument(
-            "--" + spec.name.replace("_", "-"),
+            option_name(declared),
             default=argparse.SUPPRESS,
-            metavar="|".join(spec.metadata["choices"]) or type(spec.default).__name__.upper(),
-            help=f"{spec.metadata['help']} (default {spec.default})",
+            metavar="|".join(declared.metadata["choices"]) or type(declared.default).__name__.upper(),
+            help=f"{describe(declared)} (default {declared.default})",
         )
 
 
-def _parse(name: str, text: str, kind: Callable[[str], Any]) -> Any:
+def option_name(declared: Field[Any]) -> str:
+    """Return a field's command-line option, such as `--learning-rate`."""
+    return "--" + declared.name.replace("_", "-")
+
+
+def describe(declared: Field[Any]) -> str:
+    """Return a field's help text in one line, with the one mode in which it has an effect."""
+    mode, text = declared.metadata["mode"], declared.metadata["help"]
+    return text if mode == "both" else f"{mode} mode only: {text}"
+
+
+def _parse(name: str, text: str, parse: Callable[[str], Any]) -> Any:
     text = str(text).strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]
     try:
-        return kind(text)
+        return parse(text)
     except ValueError:
-        noun = "a whole number" if kind is int else "a number"
-        raise HyperparameterError(f"Hyperparameter {name} must be {noun}, not {text!r}.") from None
+        expected = "a whole number" if parse is int else "a number"
+        raise HyperparameterError(f"Hyperparameter {name} must be {expected}, not {text!r}.") from None
 
 
-def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
-    if rule["choices"]:
-        if value not in rule["choices"]:
-            raise HyperparameterError(
-                f"Hyperparameter {name} must be one of {', '.join(rule['choices'])}, not {value!r}."
-            )
-    elif not rule["least"] <= value <= rule["most"]:  # also refuses nan
-        raise HyperparameterError(
-            f"Hyperparameter {name} must lie between {rule['least']:g} and {rule['most']:g}, not {value}."
-        )
+def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    choices, minimum, maximum = metadata["choices"], metadata["minimum"], metadata["maximum"]
+    if choices and value not in choices:
+        raise HyperparameterError(f"Hyperparameter {name} must be one of {', '.join(choices)}, not {value!r}.")
+    if not choices and not minimum <= value <= maximum:  # also refuses nan
+        raise HyperparameterError(f"Hyperparameter {name} must lie between {minimum:g} and {maximum:g}, not {value}.")

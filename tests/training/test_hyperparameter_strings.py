@@ -3,10 +3,11 @@
 import argparse
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
-from training.hyperparameters import HyperparameterError, Hyperparameters, add_arguments
+from training.hyperparameters import HyperparameterError, Hyperparameters, add_arguments, describe
 
 
 def test_settings_survive_the_way_through_strings() -> None:
@@ -54,6 +55,12 @@ def test_the_command_line_has_one_option_for_each_setting_and_no_defaults_of_its
     assert vars(parser.parse_args([])) == {}
     options = [f"--{name.replace('_', '-')}=1" for name in Hyperparameters().to_dict()]
     assert set(vars(parser.parse_args(options))) == set(Hyperparameters().to_dict())
+
+
+def test_the_help_names_the_only_mode_in_which_a_setting_has_an_effect() -> None:
+    modes = {declared.name: describe(declared).partition(" mode only: ")[0] for declared in fields(Hyperparameters)}
+    assert [name for name, mode in modes.items() if mode == "head"] == ["views", "trials"]
+    assert [name for name, mode in modes.items() if mode == "whole"] == ["mixup", "ema", "compile"]
 
 
 def test_what_the_cdk_app_imports_loads_nothing_but_the_standard_library() -> None:
