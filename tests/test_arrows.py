@@ -123,7 +123,7 @@ def test_every_arrow_points_as_the_architecture_says() -> None:
     ("path", "text", "name"),
     [
         ("app.py", "import kennel.cli", "kennel.cli"),
-        ("stacks/a.py", "from training import engine", "training.train.engine"),
+        ("stacks/a.py", "from training.train import engine", "training.train.engine"),
         ("stacks/a.py", "from training.metrics_more import x", "training.metrics_more.x"),
         ("stacks/a.py", "import torch", "torch"),
         ("lambda/classify/a.py", "import promote.stack", "promote.stack"),

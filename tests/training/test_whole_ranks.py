@@ -16,7 +16,7 @@ from tests.training.splits_by_hand import write_channels  # noqa: E402
 RANK = """
 import sys, types, torch
 from pathlib import Path
-from training import engine
+from training.train import engine
 from training.train.data import Images
 from training.hyperparameters import Hyperparameters
 from training.train.job import Job
