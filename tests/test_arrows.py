@@ -150,7 +150,7 @@ def test_an_arrow_against_the_architecture_is_found(tmp_path: Path, path: str, t
     [
         ("stacks/a.py", "from training.metrics import METRICS\nfrom training import hyperparameters\nimport aws_cdk"),
         ("kennel/rehearsal/a.py", "from kennel.rehearsal import cloud, jobs, serving"),
-        ("kennel/rehearsal/jobs/a.py", "from . import steps\nfrom kennel.rehearsal import seams"),
+        ("kennel/rehearsal/jobs/a.py", "from . import steps\nfrom kennel.rehearsal import interfaces"),
         ("training/a.py", "import torch\nfrom training.prepare import run"),
     ],
 )

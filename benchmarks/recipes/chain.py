@@ -19,7 +19,7 @@ from benchmarks.recipes.known_answers import write_artifact
 from kennel.rehearsal.cloud import Cloud, deploy
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.follow import Waiting
-from kennel.rehearsal.interfaces import PipelineExecution, Planes
+from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 from kennel.rehearsal.release import approve, wait_until_served
 from kennel.rehearsal.serving import Endpoints, Functions
 from kennel.rehearsal.synthesis import synthesize
@@ -54,8 +54,8 @@ def released(work: Path, mix: Mix, concurrency: int) -> Iterator[Chain]:
         )
         stack.callback(endpoints.close)
         stack.callback(functions.close)
-        planes = Planes(_no_pipeline, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
-        cloud = stack.enter_context(Cloud(planes, work / "cloud"))
+        data_plane = DataPlane(_no_pipeline, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
+        cloud = stack.enter_context(Cloud(data_plane, work / "cloud"))
         cloud.functions.client = lambda service, role_arn: _NoLogs()
         place = urlsplit(cloud.url)
         road = stack.enter_context(FaultyRoad((str(place.hostname), int(place.port or 0)), mix))

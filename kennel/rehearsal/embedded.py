@@ -10,7 +10,7 @@ from typing import Any
 from kennel.rehearsal.cloud import Cloud
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.follow import Follower
-from kennel.rehearsal.interfaces import Planes
+from kennel.rehearsal.interfaces import DataPlane
 from kennel.rehearsal.jobs import PipelineRunner
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.serving import Endpoints, Functions
@@ -41,6 +41,6 @@ def embedded(options: Options, work: Path, follower: Follower) -> Iterator[Cloud
         stack.callback(runner.close)
         stack.callback(endpoints.close)
         stack.callback(functions.close)
-        planes = Planes(runner.run, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
-        cloud = stack.enter_context(Cloud(planes, work / "cloud", port=options.port))
+        data_plane = DataPlane(runner.run, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
+        cloud = stack.enter_context(Cloud(data_plane, work / "cloud", port=options.port))
         yield cloud

@@ -1,7 +1,7 @@
 """What the embedded control plane, the data planes and the report say to each other; nobody imports anybody else.
 
 The control plane (`cloud/`) receives AWS API calls over HTTP. What must really happen then (run a pipeline's jobs,
-run a function, start a model's server, ask it) is done by whoever was put into `Planes`.
+run a function, start a model's server, ask it) is what the callables of `DataPlane` do.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class CoverageRow:
 
 
 @dataclass
-class Planes:
+class DataPlane:
     """The data planes. Each callable blocks until the thing is done and raises with a reason when it cannot be."""
 
     run_pipeline: Callable[[PipelineExecution], None]

@@ -8,7 +8,7 @@ from typing import Any
 
 from kennel.rehearsal.cloud import Cloud
 from kennel.rehearsal.containers.local import ProcessEngine
-from kennel.rehearsal.interfaces import PipelineExecution, Planes
+from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 from kennel.rehearsal.jobs import PipelineRunner
 from stacks.config import TrainingSettings
 from stacks.pipeline.definition import pipeline_definition
@@ -59,7 +59,7 @@ class LaunchWorld:
     stage = "T"
 
     def __init__(self, work: Path) -> None:
-        self.cloud = Cloud(Planes(self._run, *[_nothing] * 4), work / "cloud")  # type: ignore[arg-type]
+        self.cloud = Cloud(DataPlane(self._run, *[_nothing] * 4), work / "cloud")  # type: ignore[arg-type]
         self._work = work
 
     def fill(self) -> None:

@@ -12,13 +12,13 @@ from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from kennel.rehearsal.cloud import Cloud
 from kennel.rehearsal.interfaces import (
+    DataPlane,
     Deployment,
     EndpointAnswer,
     EndpointCall,
     FunctionAnswer,
     FunctionCall,
     PipelineExecution,
-    Planes,
 )
 
 REGION_ARN = "us-east-1:123456789012"
@@ -42,8 +42,8 @@ class World:
         )
         self.container: Callable[[EndpointCall], EndpointAnswer] = lambda call: EndpointAnswer(200, b"{}", {})
         self.refuse_models: str | None = None
-        planes = Planes(self._run, self._invoke, self._deploy, self.deleted.append, self._ask)
-        self.cloud = Cloud(planes, work)
+        data_plane = DataPlane(self._run, self._invoke, self._deploy, self.deleted.append, self._ask)
+        self.cloud = Cloud(data_plane, work)
 
     def _run(self, execution: PipelineExecution) -> None:
         self.pipelines.append(execution)

@@ -21,7 +21,7 @@ from moto.awslambda.models import lambda_backends
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError
 from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
-from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall, Planes, TooManyRequests
+from kennel.rehearsal.interfaces import DataPlane, FunctionAnswer, FunctionCall, TooManyRequests
 
 _log = logging.getLogger(__name__)
 _SYNC_BYTES, _EVENT_BYTES = 6 * 2**20, 2**20
@@ -30,8 +30,8 @@ _SYNC_BYTES, _EVENT_BYTES = 6 * 2**20, 2**20
 class Functions:
     """`client` makes admin clients (dead letters, logs); code is unpacked below `work`."""
 
-    def __init__(self, planes: Planes, work: Path, client: Callable[[str, str | None], Any]) -> None:
-        self.planes, self.work, self.client = planes, work, client
+    def __init__(self, data_plane: DataPlane, work: Path, client: Callable[[str, str | None], Any]) -> None:
+        self.data_plane, self.work, self.client = data_plane, work, client
         self._unpacking = threading.Lock()
         self._logs: queue.SimpleQueue[tuple[Any, str]] = queue.SimpleQueue()
         threading.Thread(target=self._keep_logs, daemon=True, name="function logs").start()
@@ -94,7 +94,7 @@ class Functions:
             payload=payload,
         )
         try:
-            answer = self.planes.invoke_function(call)
+            answer = self.data_plane.invoke_function(call)
         except TooManyRequests as error:
             raise ApiError("TooManyRequestsException", str(error), 429) from error
         self._logs.put((function, answer.log))

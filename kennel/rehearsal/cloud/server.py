@@ -23,7 +23,7 @@ from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.lambda_functions import Functions
 from kennel.rehearsal.cloud.sagemaker.control_plane import SageMaker
 from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
-from kennel.rehearsal.interfaces import Planes
+from kennel.rehearsal.interfaces import DataPlane
 
 _SESSION_S = 43_200
 
@@ -39,13 +39,13 @@ class Cloud:
     `work` holds unpacked functions; `port` 0 takes a free one. Raises KennelError when the port is in use.
     """
 
-    def __init__(self, planes: Planes, work: Path, *, port: int = 0) -> None:
-        self.planes, self.work, self.port = planes, work, port
+    def __init__(self, data_plane: DataPlane, work: Path, *, port: int = 0) -> None:
+        self.data_plane, self.work, self.port = data_plane, work, port
         self.pipeline_overrides: dict[str, str] = {}
         self.authorizer = Authorizer()
-        self.functions = Functions(planes, work / "functions", self.client)
+        self.functions = Functions(data_plane, work / "functions", self.client)
         self.bus = Bus(self.client, self.functions.invoke_from, self.pipeline_overrides)
-        self.sagemaker = SageMaker(planes, self.bus.publish)
+        self.sagemaker = SageMaker(data_plane, self.bus.publish)
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
         self._sessions: dict[str, dict[str, str]] = {}

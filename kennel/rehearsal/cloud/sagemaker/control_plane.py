@@ -9,20 +9,20 @@ from kennel.rehearsal.cloud.sagemaker.packages import Packages, Publish
 from kennel.rehearsal.cloud.sagemaker.pipelines import Executions, Pipelines
 from kennel.rehearsal.cloud.sagemaker.resources import Kind
 from kennel.rehearsal.cloud.sagemaker.tags import Tags
-from kennel.rehearsal.interfaces import Planes
+from kennel.rehearsal.interfaces import DataPlane
 
 
 class SageMaker:
     """What of SageMaker the app uses; every other operation is left to moto."""
 
-    def __init__(self, planes: Planes, publish: Publish) -> None:
+    def __init__(self, data_plane: DataPlane, publish: Publish) -> None:
         self.groups = Kind("ModelPackageGroup", "model-package-group", {"ModelPackageGroupStatus": "Completed"})
         self.packages = Packages(self.groups, publish)
         self.models = Models(self.packages)
         self.configs = Configs(self.models)
-        self.endpoints = Endpoints(self.models, self.configs, planes)
+        self.endpoints = Endpoints(self.models, self.configs, data_plane)
         self.pipelines = Pipelines()
-        self.executions = Executions(self.pipelines, planes)
+        self.executions = Executions(self.pipelines, data_plane)
         shown = {"LifecycleConfigName": "NotebookInstanceLifecycleConfigName", "SecurityGroupIds": "SecurityGroups"}
         self.notebooks = Kind(
             "NotebookInstance", "notebook-instance", {"NotebookInstanceStatus": "InService"}, shown=shown

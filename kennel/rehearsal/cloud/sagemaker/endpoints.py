@@ -12,7 +12,7 @@ from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
 from kennel.rehearsal.cloud.sagemaker.packages import Packages
 from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, Kind, Record, check
-from kennel.rehearsal.interfaces import Deployment, EndpointCall, Planes
+from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointCall
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ class Configs(Kind):
 
 
 class Endpoints(Kind):
-    def __init__(self, models: Models, configs: Configs, planes: Planes) -> None:
+    def __init__(self, models: Models, configs: Configs, data_plane: DataPlane) -> None:
         super().__init__("Endpoint", "endpoint", shown={"DeploymentConfig": "LastDeploymentConfig"})
-        self.models, self.configs, self.planes = models, configs, planes
+        self.models, self.configs, self.data_plane = models, configs, data_plane
 
     def create(self, call: Call) -> Answer:
         self.configs.get(call.parameters["EndpointConfigName"])
@@ -70,7 +70,7 @@ class Endpoints(Kind):
 
     def delete(self, call: Call) -> Answer:
         record = self.get(call.parameters["EndpointName"])
-        self.planes.delete_endpoint(record["EndpointName"])
+        self.data_plane.delete_endpoint(record["EndpointName"])
         return super().delete(call)
 
     def invoke(self, call: Call) -> Answer:
@@ -82,7 +82,7 @@ class Endpoints(Kind):
             if key.startswith("HTTP_X_AMZN_SAGEMAKER_"):
                 headers["X-Amzn-SageMaker-" + key[22:].replace("_", "-").title()] = value
         given = {key: value for key, value in headers.items() if value}
-        answer = self.planes.invoke_endpoint(EndpointCall(name, call.body, given))
+        answer = self.data_plane.invoke_endpoint(EndpointCall(name, call.body, given))
         if answer.status > 299:
             raise _model_error(name, answer.status, answer.body)
         variant = self.records[name]["ProductionVariants"][0]["VariantName"]
@@ -96,7 +96,7 @@ class Endpoints(Kind):
     def _deploy(self, record: Record, previous: Record | None) -> None:
         try:
             deployment, variant = self._resolve(record)
-            self.planes.deploy_endpoint(deployment)
+            self.data_plane.deploy_endpoint(deployment)
         except Exception as error:
             _log.info("endpoint %s: %s", record["EndpointName"], error, exc_info=True)
             if previous is not None:

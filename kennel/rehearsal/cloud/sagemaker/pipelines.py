@@ -13,7 +13,7 @@ from typing import Any
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
 from kennel.rehearsal.cloud.sagemaker.resources import Kind, Record, page
-from kennel.rehearsal.interfaces import PipelineExecution, Planes
+from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 
 _log = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ class Pipelines(Kind):
 
 
 class Executions:
-    def __init__(self, pipelines: Pipelines, planes: Planes) -> None:
-        self.pipelines, self.planes = pipelines, planes
+    def __init__(self, pipelines: Pipelines, data_plane: DataPlane) -> None:
+        self.pipelines, self.data_plane = pipelines, data_plane
         self.held: dict[str, tuple[PipelineExecution, Record]] = {}
 
     def start(self, call: Call) -> Answer:
@@ -93,7 +93,7 @@ class Executions:
 
     def _run(self, execution: PipelineExecution) -> None:
         try:
-            self.planes.run_pipeline(execution)
+            self.data_plane.run_pipeline(execution)
         except Exception as error:
             _log.info("pipeline %s failed", execution.pipeline_name, exc_info=True)
             execution.failure_reason = execution.failure_reason or str(error)
