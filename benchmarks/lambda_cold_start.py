@@ -21,9 +21,8 @@ from typing import Any
 # As `python -m` has it: so that `benchmarks` and `kennel` are found.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.machine import describe  # noqa: E402
-from benchmarks.recipes import assets  # noqa: E402
-from benchmarks.recipes.lambda_table import (  # noqa: E402
+from benchmarks.lib import assets  # noqa: E402
+from benchmarks.lib.lambda_table import (  # noqa: E402
     CALLING,
     COMPILED,
     NOTHING,
@@ -35,8 +34,9 @@ from benchmarks.recipes.lambda_table import (  # noqa: E402
     show,
     summary,
 )
-from benchmarks.recipes.photographs import bodies, files  # noqa: E402
-from benchmarks.recipes.sandboxes import Function, Warm, answered  # noqa: E402
+from benchmarks.lib.photographs import bodies, files  # noqa: E402
+from benchmarks.lib.report import describe_machine  # noqa: E402
+from benchmarks.lib.sandboxes import Function, Warm, answered  # noqa: E402
 
 REQUESTS = 300  # warm ones of each function
 WARM_UP = 20  # before them
@@ -69,7 +69,7 @@ def measure(folder: Path, port: int, rounds: int) -> Figures:
     }
     picture = files(bodies(folder / "photos", None, made=1))[0].read_bytes()
     event = json.dumps({"image": base64.b64encode(picture).decode()}).encode()
-    figures: Figures = {"machine": describe(), "rounds": rounds, "picture_bytes": len(picture)}
+    figures: Figures = {"machine": describe_machine(), "rounds": rounds, "picture_bytes": len(picture)}
     figures |= _cold(functions, Function("measured.handler", measured), event, port, rounds)
     figures |= _warm({name: functions[name] for name in (NOTHING, CALLING, COMPILED)}, event, picture, port)
     figures["kilobytes"] = {COMPILED: assets.kilobytes(compiled), SOURCE: assets.kilobytes(source)}
@@ -145,7 +145,7 @@ def _endpoint_times(port: int) -> list[float]:
 @contextmanager
 def _stub() -> Iterator[int]:
     """The stub endpoint's port; it ends with this process, whose pipe it reads."""
-    command = [sys.executable, "-m", "benchmarks.recipes.stub_endpoint"]
+    command = [sys.executable, "-m", "benchmarks.lib.stub_endpoint"]
     with subprocess.Popen(
         command, cwd=assets.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -15,12 +15,12 @@ from pathlib import Path
 # As `python -m` has it: so that `benchmarks` and `kennel` are found.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.machine import describe  # noqa: E402
-from benchmarks.recipes.callers import asking, load  # noqa: E402
-from benchmarks.recipes.chain import killing, released  # noqa: E402
-from benchmarks.recipes.faulty_road import Mix  # noqa: E402
-from benchmarks.recipes.known_answers import pictures  # noqa: E402
-from benchmarks.recipes.reliability_table import Figures, figures, show  # noqa: E402
+from benchmarks.lib.callers import asking, load  # noqa: E402
+from benchmarks.lib.fault_proxy import Mix  # noqa: E402
+from benchmarks.lib.reliability_table import Figures, figures, show  # noqa: E402
+from benchmarks.lib.report import describe_machine  # noqa: E402
+from benchmarks.lib.stack_under_load import killing, released  # noqa: E402
+from benchmarks.lib.toy_model import pictures  # noqa: E402
 
 CALLERS = 100  # the Prod stage's reserved concurrency
 RAMP = 0.25  # seconds for each caller to join: its sandbox must start within Lambda's 10 s
@@ -46,10 +46,10 @@ def main() -> int:
 
 
 def measure(work: Path, callers: int, seconds: float, kill_every: float, mix: Mix) -> Figures:
-    about, ramp = {"machine": describe(), "callers": callers, "seconds": seconds}, RAMP * callers
-    with released(work, mix, callers) as chain, killing(kill_every, ramp + seconds - kill_every / 2) as kills:
-        found = load(asking(chain.client, chain.function), pictures(40), callers, seconds, ramp)
-        return about | figures(found, kills, chain.road.counts)
+    about, ramp = {"machine": describe_machine(), "callers": callers, "seconds": seconds}, RAMP * callers
+    with released(work, mix, callers) as stack, killing(kill_every, ramp + seconds - kill_every / 2) as kills:
+        found = load(asking(stack.client, stack.function), pictures(40), callers, seconds, ramp)
+        return about | figures(found, kills, stack.proxy.counts)
 
 
 if __name__ == "__main__":

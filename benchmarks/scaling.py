@@ -13,7 +13,7 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import stacks  # noqa: E402, F401  # before aws_cdk, which its configuration imports
-from benchmarks.recipes.autoscaling import Instance, Policy, table  # noqa: E402
+from benchmarks.lib.autoscaling import Instance, Policy, table  # noqa: E402
 from stacks.capacity import FILE, Measured, read, scaling_target  # noqa: E402
 from stacks.config import HostingSettings  # noqa: E402
 

@@ -19,12 +19,12 @@ from typing import Any
 # As `python -m` has it: so that `benchmarks` and the server's own modules are found.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.machine import describe  # noqa: E402
-from benchmarks.recipes import contenders, process_tree  # noqa: E402
-from benchmarks.recipes.contenders import Contender  # noqa: E402
-from benchmarks.recipes.photographs import bodies, files  # noqa: E402
-from benchmarks.recipes.servers import NotServed, Running, Server, running  # noqa: E402
-from benchmarks.recipes.serving_table import CONNECTIONS, Figures, show, summary  # noqa: E402
+from benchmarks.lib import process_tree, servers_compared  # noqa: E402
+from benchmarks.lib.photographs import bodies, files  # noqa: E402
+from benchmarks.lib.report import describe_machine  # noqa: E402
+from benchmarks.lib.servers import NotServed, Running, Server, running  # noqa: E402
+from benchmarks.lib.servers_compared import Contender  # noqa: E402
+from benchmarks.lib.serving_table import CONNECTIONS, Figures, show, summary  # noqa: E402
 
 STARTS = 3  # of each server; the last one gets the load
 WARM = 2.0  # seconds of load before the counted ones
@@ -57,11 +57,11 @@ def measure(photos: Path | None, seconds: float, folder: Path) -> Figures:
     models = folder / "models"
     models.mkdir()
     _say("making the model")
-    _program("benchmarks.recipes.serving_model", str(sent), str(models))
+    _program("benchmarks.lib.serving_model", str(sent), str(models))
     classes = json.loads((models / "f32" / "model" / "model.json").read_text())["classes"]
     expected = json.loads((models / "expected.json").read_text())
     servers = {}
-    for contender in contenders.contenders(models, classes, folder):
+    for contender in servers_compared.contenders(models, classes, folder):
         _say(contender.name)
         found = _measured(contender, sent, len(classes), seconds, folder / "run")
         if "why" not in found and contender.precision:
@@ -72,7 +72,7 @@ def measure(photos: Path | None, seconds: float, folder: Path) -> Figures:
         servers[contender.name] = found
     sizes = sorted(file.stat().st_size for file in files(sent))
     pictures = {"count": len(sizes), "median_bytes": sizes[len(sizes) // 2], "made": photos is None}
-    figures = {"machine": describe(), "seconds": seconds, "pictures": pictures, "servers": servers}
+    figures = {"machine": describe_machine(), "seconds": seconds, "pictures": pictures, "servers": servers}
     return figures | summary(figures)
 
 
@@ -84,7 +84,7 @@ def _measured(contender: Contender, sent: Path, classes: int, seconds: float, fo
         for start in range(STARTS):
             with running(server, folder / contender.name / str(start), picture, classes) as here:
                 told = here.said("precision")
-                if contender.precision and told != contenders.PRECISIONS[contender.precision]:
+                if contender.precision and told != servers_compared.PRECISIONS[contender.precision]:
                     raise NotServed(f"not offered: the server chose {told}")
                 firsts.append(here.first_answer)
                 loads = _loads(server, here, sent, classes, seconds) if start == STARTS - 1 else {}
@@ -105,7 +105,7 @@ def _loads(server: Server, here: Running, sent: Path, classes: int, seconds: flo
         plan |= {"warm": WARM, "seconds": seconds, "outputs": server.outputs, "classes": classes}
         before = process_tree.cpu_seconds(here.pid)
         with process_tree.peak_memory(here.pid) as peak:
-            found = _program("benchmarks.recipes.load", json.dumps(plan))
+            found = _program("benchmarks.lib.load", json.dumps(plan))
         spent = process_tree.cpu_seconds(here.pid) - before
         cores = len(os.sched_getaffinity(0))
         found["server_cpu"] = spent / found["took"] / cores
@@ -123,8 +123,8 @@ def _bound(models: Path, precision: str, sent: Path, seconds: float) -> Figures:
 
 
 def _single(models: Path, precision: str, sent: Path, seconds: float, cores: Sequence[int]) -> list[dict[str, float]]:
-    module = "benchmarks.recipes.single_thread"
-    variables = contenders.variables(models, precision)
+    module = "benchmarks.lib.single_thread"
+    variables = servers_compared.variables(models, precision)
     children = [_start(module, str(sent), str(core), str(seconds), **variables) for core in cores]
     return [_result(module, child) for child in children]
 
@@ -137,7 +137,7 @@ def _program(module: str, *arguments: str) -> Any:
 def _start(module: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", module, *arguments],
-        cwd=contenders.ROOT,
+        cwd=servers_compared.ROOT,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -19,11 +19,11 @@ from typing import Any
 # As `python -m` has it: beside this file its own name would hide the package `training`.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.machine import describe  # noqa: E402
-from benchmarks.recipes import kennel  # noqa: E402
-from benchmarks.recipes.gpu import busy  # noqa: E402
-from benchmarks.recipes.pictures import write_views  # noqa: E402
-from benchmarks.recipes.table import Figures, show, summary  # noqa: E402
+from benchmarks.lib import kennel  # noqa: E402
+from benchmarks.lib.gpu import busy  # noqa: E402
+from benchmarks.lib.pictures import write_views  # noqa: E402
+from benchmarks.lib.report import describe_machine  # noqa: E402
+from benchmarks.lib.table import Figures, show, summary  # noqa: E402
 
 BATCH, RATE = 256, 0.0029  # the reference workload's
 WHOLE_BATCH = 32  # torchvision's
@@ -60,8 +60,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Figures:
         folder / "images", arguments.photos, scenes=arguments.scenes, train=arguments.train, valid=arguments.valid
     )
     weights = folder / "resnet50.pth"
-    _program("benchmarks.recipes.weights", str(images / "train"), str(weights))
-    figures: Figures = {"machine": describe(), "epochs": arguments.epochs}
+    _program("benchmarks.lib.weights", str(images / "train"), str(weights))
+    figures: Figures = {"machine": describe_machine(), "epochs": arguments.epochs}
     figures["images"] = {split: arguments.scenes * getattr(arguments, split) for split in ("train", "valid")}
     figures["head"] = head(images, weights, arguments.epochs, folder)
     per_class = max(1, round(arguments.whole_images / arguments.scenes))
@@ -76,7 +76,7 @@ def head(images: Path, weights: Path, epochs: int, folder: Path) -> Figures:
     settings = {"data": str(images), "weights": str(weights), "epochs": epochs}
     with _announced("the reference recipe"):
         reference = _program(
-            "benchmarks.recipes.reference_head", json.dumps(settings | {"batch_size": BATCH, "learning_rate": RATE})
+            "benchmarks.lib.reference_head", json.dumps(settings | {"batch_size": BATCH, "learning_rate": RATE})
         )
     with _announced("Kennel's head mode"):
         data = kennel.prepare(images, weights, folder / "head")
@@ -90,7 +90,7 @@ def head(images: Path, weights: Path, epochs: int, folder: Path) -> Figures:
         "valid_accuracy": told.number("epoch", "valid_accuracy"),
     }
     with _announced("the floor"):
-        floor = _program("benchmarks.recipes.floor", str(images / "train"))
+        floor = _program("benchmarks.lib.lower_bound", str(images / "train"))
     return {"reference": reference, "kennel": ours, "floor": floor}
 
 
@@ -98,7 +98,7 @@ def whole(images: Path, folder: Path) -> Figures:
     """Images a second of the second epoch, which has nothing left to warm up, and a GPU's share of busy time."""
     settings = {"data": str(images), "epochs": 2, "batch_size": WHOLE_BATCH}
     with _announced("torchvision's recipe"), busy() as reference_busy:
-        reference = _program("benchmarks.recipes.reference_whole", json.dumps(settings))
+        reference = _program("benchmarks.lib.reference_whole", json.dumps(settings))
     data = kennel.prepare(images, None, folder / "whole")
     with _announced("Kennel's whole-network mode"), busy() as kennel_busy:
         told = kennel.train(data, folder / "whole-run", _whole_settings(WHOLE_BATCH))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.recipes import assets, installed, process_tree
-from benchmarks.recipes.servers import NotServed, Server, running
+from benchmarks.lib import assets, installed, process_tree
+from benchmarks.lib.servers import NotServed, Server, running
 
 ROOT = Path(__file__).parents[1]
 
@@ -117,7 +117,7 @@ def test_the_measured_function_answers_as_before_and_tells_its_times_in_order(as
 
 def test_the_stub_endpoint_wants_a_signature_and_tells_how_long_each_call_took() -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.recipes.stub_endpoint"],
+        [sys.executable, "-m", "benchmarks.lib.stub_endpoint"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

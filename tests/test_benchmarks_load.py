@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmarks.recipes import load
-from benchmarks.recipes.answers import best
-from benchmarks.recipes.load import Plan, Reply, judge, percentile
-from benchmarks.recipes.photographs import bodies, files
+from benchmarks.lib import load
+from benchmarks.lib.answers import best
+from benchmarks.lib.load import Plan, Reply, judge, percentile
+from benchmarks.lib.photographs import bodies, files
 
 PLAN = Plan(port=1, path="/x", photos="", connections=1, warm=1.0, seconds=2.0, outputs=2, classes=2)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.recipes import lambda_table, serving_table
+from benchmarks.lib import lambda_table, serving_table
 
 
 def load(rate: float, p50: float = 10.0, p99: float = 20.0) -> dict[str, Any]:

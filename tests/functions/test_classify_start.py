@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.recipes import assets
+from benchmarks.lib import assets
 from tests.functions.worlds import PICTURE, Runtime
 
 FOLDER = Path(__file__).parents[2] / "lambda"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.recipes.faulty_road import Mix
-from benchmarks.recipes.reliability_table import Figures, show
+from benchmarks.lib.fault_proxy import Mix
+from benchmarks.lib.reliability_table import Figures, show
 from benchmarks.reliability import measure
 
 pytestmark = pytest.mark.long

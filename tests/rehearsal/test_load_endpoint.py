@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from benchmarks.recipes.chain import servers
-from benchmarks.recipes.known_answers import Picture, pictures, write_artifact
+from benchmarks.lib.stack_under_load import servers
+from benchmarks.lib.toy_model import Picture, pictures, write_artifact
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
 from kennel.rehearsal.serving.fleet import EndpointError, Fleet

@@ -17,10 +17,10 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from benchmarks import breaker
-from benchmarks.recipes.callers import Found, Reply, Request, judge, load
-from benchmarks.recipes.faulty_road import FaultyRoad, Mix
-from benchmarks.recipes.known_answers import CLASSES, Picture, pictures
-from benchmarks.recipes.reliability_table import figures
+from benchmarks.lib.callers import Found, Reply, Request, judge, load
+from benchmarks.lib.fault_proxy import FaultProxy, Mix
+from benchmarks.lib.reliability_table import figures
+from benchmarks.lib.toy_model import CLASSES, Picture, pictures
 
 GOOD, *_, BROKEN = pictures(4)
 
@@ -37,11 +37,11 @@ class _Target(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def road(mix: Mix) -> Iterator[FaultyRoad]:
+def proxy(mix: Mix) -> Iterator[FaultProxy]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Target) as target:
         thread = threading.Thread(target=target.serve_forever, args=(0.02,))
         thread.start()
-        with FaultyRoad(("127.0.0.1", target.server_address[1]), mix) as made:
+        with FaultProxy(("127.0.0.1", target.server_address[1]), mix) as made:
             yield made
         target.shutdown()
         thread.join()
@@ -56,7 +56,7 @@ def post(url: str) -> tuple[int, str | None, bytes]:
 
 
 def test_what_is_not_broken_passes_as_it_is() -> None:
-    with road(Mix(0, 0, 0, 0)) as clear:
+    with proxy(Mix(0, 0, 0, 0)) as clear:
         assert post(clear.url) == (424, "ModelError", b"picture")
         assert clear.counts == {"passed": 1}
 
@@ -64,7 +64,7 @@ def test_what_is_not_broken_passes_as_it_is() -> None:
 def test_boto3_reads_a_throttle_as_a_throttling_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
-    with road(Mix(1, 0, 0, 0)) as closed:
+    with proxy(Mix(1, 0, 0, 0)) as closed:
         once = Config(retries={"total_max_attempts": 1})
         client = boto3.client("sagemaker-runtime", endpoint_url=closed.url, region_name="us-east-1", config=once)
         with pytest.raises(ClientError) as raised:
@@ -75,7 +75,7 @@ def test_boto3_reads_a_throttle_as_a_throttling_exception(monkeypatch: pytest.Mo
 
 
 def test_a_reset_comes_before_after_or_within_the_answer() -> None:
-    with road(Mix(0, 1, 0, 0)) as broken:
+    with proxy(Mix(0, 1, 0, 0)) as broken:
         while len(broken.counts) < 3:
             with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
                 post(broken.url)
@@ -83,7 +83,7 @@ def test_a_reset_comes_before_after_or_within_the_answer() -> None:
 
 
 def test_faults_come_as_often_as_asked_for() -> None:
-    made = FaultyRoad(("127.0.0.1", 1), Mix(throttled=0.05, reset=0.01))
+    made = FaultProxy(("127.0.0.1", 1), Mix(throttled=0.05, reset=0.01))
     drawn = Counter(made.draw()[0] for _ in range(20_000))
     assert drawn["throttled"] == pytest.approx(1000, rel=0.2)
     assert sum(count for fault, count in drawn.items() if fault.startswith("reset")) == pytest.approx(200, rel=0.4)

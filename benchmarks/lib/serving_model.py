@@ -1,4 +1,4 @@
-"""What all servers of the benchmark hold: `python -m benchmarks.recipes.serving_model PHOTOS FOLDER`.
+"""What all servers of the benchmark hold: `python -m benchmarks.lib.serving_model PHOTOS FOLDER`.
 
 A ResNet-50 at 224 with random weights: in FOLDER/f32/model the artifact that training exports, in FOLDER/int8/model
 the same, quantized. FOLDER/expected.json has torch's own best class of each picture.
@@ -14,7 +14,7 @@ import torch
 import torchvision  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from benchmarks.recipes.photographs import files
+from benchmarks.lib.photographs import files
 from training.train.export import export
 from training.train.head.compiled import calibrated
 from training.transform import Preprocessing, open_rgb, to_array

@@ -1,4 +1,4 @@
-"""Weights to start from where the pretrained ones cannot be had: `python -m benchmarks.recipes.weights FOLDER FILE`.
+"""Weights to start from where the pretrained ones cannot be had: `python -m benchmarks.lib.weights FOLDER FILE`.
 
 Random ones, conditioned as trained ones are: each block adds little to what it passes on, and the batch normalization's
 statistics are measured on images, so that the features neither vanish nor explode. Both recipes get the same file.

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from benchmarks.recipes.pictures import write_views
+from benchmarks.lib.pictures import write_views
 
 _KINDS = (".jpg", ".jpeg", ".png", ".webp")
 

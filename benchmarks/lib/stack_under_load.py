@@ -14,8 +14,8 @@ import boto3  # type: ignore[import-untyped]
 import psutil  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 
-from benchmarks.recipes.faulty_road import FaultyRoad, Mix
-from benchmarks.recipes.known_answers import write_artifact
+from benchmarks.lib.fault_proxy import FaultProxy, Mix
+from benchmarks.lib.toy_model import write_artifact
 from kennel.rehearsal.cloud import Cloud, deploy
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.follow import Waiting
@@ -28,25 +28,25 @@ STAGE = "Prod"
 
 
 @dataclass(frozen=True)
-class Chain:
-    """`client`: of Lambda, for as many callers as asked for; `road`: between the function and the endpoint."""
+class StackUnderLoad:
+    """`client`: of Lambda, for as many callers as asked for; `proxy`: between the function and the endpoint."""
 
     client: Any
     function: str
-    road: FaultyRoad
+    proxy: FaultProxy
 
 
 @contextmanager
-def released(work: Path, mix: Mix, concurrency: int) -> Iterator[Chain]:
+def released(work: Path, mix: Mix, concurrency: int) -> Iterator[StackUnderLoad]:
     """Everything that this starts ends with the block. `concurrency`: sandboxes of one function at most."""
     with ExitStack() as stack:
         engine = pick_engine()
         stack.callback(engine.close)
         cloud: Cloud
-        road: FaultyRoad
+        proxy: FaultProxy
 
         def environment(role_arn: str) -> dict[str, str]:
-            return {**cloud.environment(role_arn), "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": road.url}
+            return {**cloud.environment(role_arn), "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": proxy.url}
 
         functions = Functions(environment=environment, concurrency=concurrency)
         endpoints = Endpoints(
@@ -58,8 +58,8 @@ def released(work: Path, mix: Mix, concurrency: int) -> Iterator[Chain]:
         cloud = stack.enter_context(Cloud(data_plane, work / "cloud"))
         cloud.functions.client = lambda service, role_arn: _NoLogs()
         place = urlsplit(cloud.url)
-        road = stack.enter_context(FaultyRoad((str(place.hostname), int(place.port or 0)), mix))
-        yield Chain(_lambda(cloud, concurrency), _release(cloud, work), road)
+        proxy = stack.enter_context(FaultProxy((str(place.hostname), int(place.port or 0)), mix))
+        yield StackUnderLoad(_lambda(cloud, concurrency), _release(cloud, work), proxy)
 
 
 class _NoLogs:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.recipes.servers import NotServed
+from benchmarks.lib.servers import NotServed
 
 
 def provide(packages: Sequence[str]) -> Path:

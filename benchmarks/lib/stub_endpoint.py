@@ -1,4 +1,4 @@
-"""SageMaker's runtime on loopback, without a model: `python -m benchmarks.recipes.stub_endpoint`.
+"""SageMaker's runtime on loopback, without a model: `python -m benchmarks.lib.stub_endpoint`.
 
 Prints its port, then answers every signed InvokeEndpoint with the same 133 probabilities until its input ends. GET
 /times answers the milliseconds that each call since the last GET took it, from the request's first line to the answer.

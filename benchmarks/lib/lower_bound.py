@@ -1,4 +1,4 @@
-"""The least that one pass over the images can cost here: `python -m benchmarks.recipes.floor FOLDER`. One JSON line.
+"""The least that one pass over the images can cost here: `python -m benchmarks.lib.lower_bound FOLDER`. One JSON line.
 
 Decoding and resizing, and the network's forward pass, each alone at the best rate of several ways, with all cores busy.
 """

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recipes.photographs import files
+from benchmarks.lib.photographs import files
 
 
 def main(photos: Path, core: int, seconds: float) -> None:

@@ -1,6 +1,6 @@
 """A classifier behind FastAPI as most people write it: float32, eager, one process, the model inside the endpoint.
 
-`uvicorn benchmarks.recipes.fastapi_eager:app`, with the state_dict's path in WEIGHTS.
+`uvicorn benchmarks.lib.fastapi_eager:app`, with the state_dict's path in WEIGHTS.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Load on a server of this machine: `python -m benchmarks.recipes.load SETTINGS_JSON`. Prints one JSON line.
+"""Load on a server of this machine: `python -m benchmarks.lib.load SETTINGS_JSON`. Prints one JSON line.
 
 So many connections, each kept alive and asking for the next picture as soon as it has an answer. Answers are looked at
 after the clock has stopped: while it runs, the cores belong to the server.
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recipes.answers import best
-from benchmarks.recipes.photographs import files
+from benchmarks.lib.answers import best
+from benchmarks.lib.photographs import files
 
 _TIMEOUT = 60.0  # seconds for one answer: as long as SageMaker waits
 _MOST = 100_000  # requests of one run, whatever the server's speed

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.recipes import cache, installed, torchserve
-from benchmarks.recipes.servers import Server
+from benchmarks.lib import cache, installed, torchserve
+from benchmarks.lib.servers import Server
 from inference import slim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ class Contender:
 
 
 def contenders(models: Path, classes: list[str], folder: Path) -> Iterator[Contender]:
-    """`models`: what benchmarks.recipes.serving_model wrote."""
+    """`models`: what benchmarks.lib.serving_model wrote."""
     names = installed.listed(ROOT / "inference" / "requirements.txt")
     for precision in PRECISIONS:
         yield Contender(
@@ -71,7 +71,7 @@ def _taken() -> float:
 
 def _fastapi(weights: Path, classes: int) -> Server:
     environment = {"PYTHONPATH": f"{cache.provide(_FASTAPI)}:{ROOT}", "WEIGHTS": str(weights)}
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.recipes.fastapi_eager:app", "--port", "{port}"]
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.lib.fastapi_eager:app", "--port", "{port}"]
     return Server(FASTAPI, command, environment, "/predict", classes)
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.recipes.callers import Found
-from benchmarks.recipes.load import percentile
+from benchmarks.lib.callers import Found
+from benchmarks.lib.load import percentile
 
 Figures = dict[str, Any]
 

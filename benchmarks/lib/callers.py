@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from benchmarks.recipes.known_answers import Picture
+from benchmarks.lib.toy_model import Picture
 
 # docs/architecture.md; what a caller may be told of a picture that is fine.
 DOCUMENTED = {

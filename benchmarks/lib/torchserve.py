@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.recipes import installed
-from benchmarks.recipes.cache import provide
-from benchmarks.recipes.servers import NotServed, Server
+from benchmarks.lib import installed
+from benchmarks.lib.cache import provide
+from benchmarks.lib.servers import NotServed, Server
 
 # Its handler imports captum; the rest of what they need is in the environment.
 PACKAGES = ("torchserve==0.12.0", "torch-model-archiver==0.12.0", "captum==0.9.0")

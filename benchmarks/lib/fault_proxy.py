@@ -34,7 +34,7 @@ class Mix:
         return {"throttled": self.throttled, **resets, "slow": self.slow, "silent": self.silent}
 
 
-class FaultyRoad:
+class FaultProxy:
     """Use as a context manager. `url` takes the place of the runtime's; `counts` says what happened to the calls."""
 
     def __init__(self, target: tuple[str, int], mix: Mix, seed: int = 0) -> None:
@@ -42,7 +42,7 @@ class FaultyRoad:
         self._lock, self.ended = threading.Lock(), threading.Event()
         self.counts: Counter[str] = Counter()
         self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.road = self
+        self._server.proxy = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     @property
@@ -75,7 +75,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 256
-    road: FaultyRoad
+    proxy: FaultProxy
 
     def shutdown_request(self, request: Any) -> None:
         """Without the end of stream that the library would send before a reset."""
@@ -94,16 +94,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent."""
 
     def do_POST(self) -> None:
-        road = cast(_Server, self.server).road
+        proxy = cast(_Server, self.server).proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault, seconds = road.draw()
-        road.ended.wait(_SILENT if fault == "silent" else seconds)
+        fault, seconds = proxy.draw()
+        proxy.ended.wait(_SILENT if fault == "silent" else seconds)
         if fault == "throttled":
             self._send(400, {"Content-Type": "application/json", "x-amzn-ErrorType": "ThrottlingException"}, _THROTTLED)
         elif fault in ("silent", "reset_before"):
             self._reset()
         else:
-            self._pass_on(road.target, body, fault)
+            self._pass_on(proxy.target, body, fault)
 
     def _pass_on(self, target: tuple[str, int], body: bytes, fault: str) -> None:
         connection = http.client.HTTPConnection(*target, timeout=90)

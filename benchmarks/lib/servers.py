@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.recipes.answers import best
+from benchmarks.lib.answers import best
 
 _START = 120.0  # seconds in which a server must answer
 _POLL = 0.005  # seconds between askings
