@@ -7,9 +7,8 @@ from pathlib import Path
 
 from kennel.local.record import RunFolder
 from kennel.rehearsal.containers import Container, ContainerEngine, Network
-from kennel.rehearsal.jobs.contract import check_outcome, resource_config, write_config
+from kennel.rehearsal.jobs.contract import check_outcome, resource_config, run_hosts, write_config
 from kennel.rehearsal.jobs.events import JobFailed
-from kennel.rehearsal.jobs.hosts import run_hosts
 from kennel.rehearsal.jobs.store import pack
 
 _CHANNELS = ("train", "valid", "weights")
@@ -118,8 +117,7 @@ class Jobs:
         outcome = run_hosts(self._engine, containers, limit_s=float("inf"), stopped=self._stopped)
         if self._stopped() and outcome.code:
             raise Stopped
-        file = containers[outcome.host].root / reason
-        check_outcome(outcome, 0, file.read_text(errors="replace") if file.is_file() else "")
+        check_outcome(outcome, 0, [container.root / reason for container in containers])
 
 
 def _link(target: Path, link: Path) -> None:

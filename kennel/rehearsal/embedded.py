@@ -11,7 +11,7 @@ from kennel.rehearsal.cloud import Cloud
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.follow import Follower
 from kennel.rehearsal.interfaces import DataPlane
-from kennel.rehearsal.jobs import PipelineRunner
+from kennel.rehearsal.jobs.execution import PipelineRunner
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.serving import Endpoints, Functions
 

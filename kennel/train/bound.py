@@ -8,11 +8,8 @@ from typing import Any
 
 from kennel.errors import KennelError
 from kennel.prices import Prices
-from kennel.rehearsal.jobs.conditions import holds
 from kennel.rehearsal.jobs.events import DefinitionError
-from kennel.rehearsal.jobs.language import Values
-from kennel.rehearsal.jobs.parameters import resolve_parameters
-from kennel.rehearsal.jobs.plan import Planned, plan
+from kennel.rehearsal.jobs.language import PlannedStep, Values, plan, resolve_parameters
 
 _DAY = 86_400  # seconds: a job's limit where it names none
 _EXPRESSIONS = {"Get", "Std:Join", "Std:JsonGet"}
@@ -54,7 +51,7 @@ def longest_jobs(definition: Mapping[str, Any], values: Mapping[str, Any], price
     known = Values(values, {}, _no_file)
     steps = plan(definition)
     conditions = {one.name: one.step["Arguments"]["Conditions"] for one in steps if one.step["Type"] == "Condition"}
-    guards = {one.guard[0] for one in steps if one.guard and _holds_jobs(one)}
+    guards = {one.branch[0] for one in steps if one.branch and _holds_jobs(one)}
     candidates: dict[str, set[Any]] = {}
     for name in guards:
         _collect(conditions[name], known, candidates)
@@ -70,11 +67,11 @@ def _rank(jobs: list[Job], prices: Prices) -> tuple[int, float, int]:
     return costs.count(None), sum(cost or 0.0 for cost in costs), sum(job.instance_seconds for job in jobs)
 
 
-def _holds_jobs(planned: Planned) -> bool:
+def _holds_jobs(planned: PlannedStep) -> bool:
     return planned.step["Type"] in ("Processing", "Training", "Tuning")
 
 
-def _job(planned: Planned, known: Values) -> Job:
+def _job(planned: PlannedStep, known: Values) -> Job:
     arguments, copies = planned.step["Arguments"], 1
     if planned.step["Type"] == "Tuning":
         limits = arguments["HyperParameterTuningJobConfig"]["ResourceLimits"]
@@ -86,12 +83,12 @@ def _job(planned: Planned, known: Values) -> Job:
     return Job(planned.name, str(known.resolve(cluster["InstanceType"])), instances, int(known.resolve(limit)), copies)
 
 
-def _may_run(planned: Planned, conditions: Mapping[str, Any], known: Values, world: Mapping[str, Any]) -> bool:
-    if planned.guard is None:
+def _may_run(planned: PlannedStep, conditions: Mapping[str, Any], known: Values, world: Mapping[str, Any]) -> bool:
+    if planned.branch is None:
         return True
-    name, outcome = planned.guard
+    name, outcome = planned.branch
     try:
-        happens = all(holds(_filled(one, known, world), known) for one in conditions[name])
+        happens = all(known.is_true(_filled(one, known, world)) for one in conditions[name])
     except DefinitionError:
         return True  # an order between things that only the run will know
     return happens == outcome

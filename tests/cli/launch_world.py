@@ -9,7 +9,7 @@ from typing import Any
 from kennel.rehearsal.cloud import Cloud
 from kennel.rehearsal.containers.local import ProcessEngine
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
-from kennel.rehearsal.jobs import PipelineRunner
+from kennel.rehearsal.jobs.execution import PipelineRunner
 from stacks.config import TrainingSettings
 from stacks.pipeline.definition import pipeline_definition
 from stacks.pipeline.jobs import Jobs

@@ -10,7 +10,8 @@ import boto3  # type: ignore[import-untyped]
 
 from kennel.rehearsal.containers import Container, Process, pick_engine
 from kennel.rehearsal.interfaces import PipelineExecution
-from kennel.rehearsal.jobs import PipelineRunner, StepEvent
+from kennel.rehearsal.jobs.events import StepEvent
+from kennel.rehearsal.jobs.execution import PipelineRunner
 
 JOB, PIPELINE = "arn:aws:iam::123456789012:role/job", "arn:aws:iam::123456789012:role/pipeline"
 EXECUTION = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/ex1"

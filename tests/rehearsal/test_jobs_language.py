@@ -5,11 +5,8 @@ from typing import Any
 
 import pytest
 
-from kennel.rehearsal.jobs.conditions import holds
 from kennel.rehearsal.jobs.events import DefinitionError
-from kennel.rehearsal.jobs.language import Values
-from kennel.rehearsal.jobs.parameters import resolve_parameters
-from kennel.rehearsal.jobs.plan import plan
+from kennel.rehearsal.jobs.language import Values, plan, resolve_parameters
 
 
 @pytest.fixture
@@ -88,14 +85,14 @@ def _two(kind: str, left: Any, right: Any) -> dict[str, Any]:
     ],
 )
 def test_a_condition_compares_as_sagemaker_does(values: Values, condition: Any, expected: bool) -> None:
-    assert holds(condition, values) is expected
+    assert values.is_true(condition) is expected
 
 
 def test_a_condition_of_unlike_things_is_an_error(values: Values) -> None:
     with pytest.raises(DefinitionError, match="GreaterThan cannot compare 'high' with 3"):
-        holds(_two("GreaterThan", "high", 3), values)
+        values.is_true(_two("GreaterThan", "high", 3))
     with pytest.raises(DefinitionError, match="Unknown condition 'Near'"):
-        holds(_two("Near", 1, 2), values)
+        values.is_true(_two("Near", 1, 2))
 
 
 _DECLARED = {
@@ -147,13 +144,13 @@ def test_a_condition_waits_for_what_it_compares_but_not_for_what_its_branches_re
     found = {item.name: item for item in plan({"Steps": [condition, _step("Early"), _step("Late", "If")]})}
     assert found["If"].needs == {"Early"}
     assert found["Inner"].needs == {"Late", "If"}
-    assert found["Inner"].guard == ("If", True)
+    assert found["Inner"].branch == ("If", True)
 
 
 @pytest.mark.parametrize(
     ("steps", "said"),
     [
-        ([_step("A", "B"), _step("B", "A")], "in a circle: "),
+        ([_step("A", "B"), _step("B", "A")], "in a cycle: "),
         ([_step("A"), _step("A")], "Two steps are named 'A'"),
         ([_step("A", "Z")], "A depends on Z, which does not exist"),
     ],

@@ -14,7 +14,8 @@ from PIL import Image
 
 from kennel.rehearsal.containers import ContainerEngine, pick_engine
 from kennel.rehearsal.interfaces import Deployment, EndpointCall, PipelineExecution
-from kennel.rehearsal.jobs import PipelineRunner, StepEvent
+from kennel.rehearsal.jobs.events import StepEvent
+from kennel.rehearsal.jobs.execution import PipelineRunner
 from kennel.rehearsal.serving import Endpoints
 from training.metrics import METRIC_DEFINITIONS
 

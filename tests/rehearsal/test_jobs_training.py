@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from kennel.rehearsal.jobs import StepEvent
+from kennel.rehearsal.jobs import contract
 from kennel.rehearsal.jobs.checkpoints import Checkpoints
+from kennel.rehearsal.jobs.events import StepEvent
 from kennel.rehearsal.jobs.store import Store
 from tests.rehearsal.pipelines import Pipelines, training
 
@@ -48,11 +49,7 @@ me = config["resourceconfig"]["current_host"]
 say(me, config["resourceconfig"]["hosts"], "on half of the cores:", os.environ["OMP_NUM_THREADS"])
 (ml / "model" / me).write_text(me)
 """
-    execution = pipelines.run(
-        training(
-            "Train", script, ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
-        )
-    )
+    execution = pipelines.run(training("Train", script, ResourceConfig=_TWO_HOSTS))
     assert execution.status == "Succeeded", execution.failure_reason
     told = f"['algo-1', 'algo-2'] on half of the cores: {max(1, (os.cpu_count() or 1) // 2)}"
     assert sorted(pipelines.lines()) == [f"algo-1 {told}", f"algo-2 {told}"]
@@ -60,17 +57,37 @@ say(me, config["resourceconfig"]["hosts"], "on half of the cores:", os.environ["
     assert pipelines.artifact(pipelines.keys("runs")[0]) == {"algo-1": b"algo-1", "algo-2": b"algo-2"}
 
 
-def test_when_one_host_fails_the_other_is_ended(pipelines: Pipelines) -> None:
-    script = """
-signal.signal(signal.SIGTERM, lambda *a: sys.exit(143))
-if config["resourceconfig"]["current_host"] == "algo-2": time.sleep(0.5); sys.exit("lost")
-time.sleep(60)"""
-    execution = pipelines.run(
-        training(
-            "Train", script, ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
-        )
-    )
-    assert execution.failure_reason.endswith("lost (exit code 1)")
+_TWO_HOSTS = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+# The second host fails when the first one is ready; `end` is what the first one does at SIGTERM.
+_SECOND_FAILS = """
+import socket
+address = ("127.0.0.1", int(os.environ.get("MASTER_PORT", 29500)))
+def fail(reason):
+    (ml / "output").mkdir(exist_ok=True); (ml / "output/failure").write_text(reason); sys.exit(3)
+if config["resourceconfig"]["current_host"] == "algo-1":
+    signal.signal(signal.SIGTERM, END)
+    socket.create_server(address).accept()
+    while True: signal.pause()
+while True:
+    try: socket.create_connection(address); break
+    except OSError: time.sleep(0.05)
+fail("The loss is not finite.")
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "grace_s"),
+    [
+        pytest.param("lambda *a: fail('Lost the connection to algo-2.')", 60, id="at SIGTERM"),
+        pytest.param("signal.SIG_IGN", 0.5, id="at SIGKILL"),
+    ],
+)
+def test_a_failed_host_ends_the_job_on_all_hosts_with_its_own_reason(
+    pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch, end: str, grace_s: float
+) -> None:
+    monkeypatch.setattr(contract, "GRACE_S", grace_s)
+    execution = pipelines.run(training("Train", _SECOND_FAILS.replace("END", end), ResourceConfig=_TWO_HOSTS))
+    assert execution.failure_reason == "Train: AlgorithmError: The loss is not finite. (exit code 3)"
 
 
 _SPOT = """
@@ -139,10 +156,10 @@ def test_what_one_job_keeps_the_next_one_finds_on_spot_and_off(pipelines: Pipeli
 def test_what_another_job_has_kept_meanwhile_stays(pipelines: Pipelines) -> None:
     pipelines.put("checkpoints/gone", b"1")
     checkpoints = Checkpoints(Store(pipelines.s3), {"S3Uri": "s3://data/checkpoints/"}, "")
-    checkpoints.bring(pipelines.work)
+    checkpoints.download(pipelines.work)
     pipelines.put("checkpoints/another", b"1")
     (pipelines.work / "checkpoints" / "gone").unlink()
-    checkpoints.keep([pipelines.work])
+    checkpoints.upload([pipelines.work])
     assert pipelines.keys("checkpoints") == ["checkpoints/another"]
 
 

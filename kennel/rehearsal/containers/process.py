@@ -16,7 +16,6 @@ from typing import Any
 _KEEPER = Path(__file__).with_name("supervisor.py")
 _LINE = 64 * 1024  # bytes; a longer line arrives in pieces
 _TAIL = 60  # lines
-GRACE_S = 120.0  # between SIGTERM and SIGKILL, as SageMaker waits
 
 
 class Process:
@@ -87,7 +86,7 @@ class Process:
         self._keeper.wait()
         self._close()
 
-    def stop(self, grace: float = GRACE_S) -> int:
+    def stop(self, grace: float) -> int:
         """SIGTERM, then SIGKILL after `grace` seconds; returns the exit code."""
         self.terminate()
         code = self.wait(grace)

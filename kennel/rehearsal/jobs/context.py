@@ -1,27 +1,36 @@
-"""What every job of one execution shares."""
-
-from __future__ import annotations
+"""What the jobs of one pipeline execution share: clients, names, the control plane's records, and their logs."""
 
 import hashlib
 import re
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
 from kennel.rehearsal.containers import ContainerEngine
 from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.events import Closed, OnEvent, StepEvent
-from kennel.rehearsal.jobs.logs import Log, log_of
 from kennel.rehearsal.jobs.store import Store
+
+_FLUSH_S = 0.3  # how long lines are collected before they are sent
+_BATCH = 500  # events in one PutLogEvents: CloudWatch takes 10,000, and 1 MiB in all
+_MESSAGE_LENGTH = 2000  # characters
 
 
 @dataclass
 class Context:
-    """`client(service, role_arn)` makes a boto3 client; `interruptions`: how many spot jobs are still to be hit."""
+    """One execution and its surroundings.
+
+    `client(service, role_arn)` returns a boto3 client; `interruptions` is how many spot jobs are still to be
+    interrupted; `closed` is set when the rehearsal ends.
+    """
 
     execution: PipelineExecution
     client: Callable[[str, str | None], Any]
@@ -33,14 +42,14 @@ class Context:
     closed: threading.Event
 
     def create(self, operation: str, request: Mapping[str, Any]) -> Any:
-        """Ask the control plane as the pipeline's role, so that its policy is used; the work is done here."""
+        """Call the control plane as the pipeline's role, so that its policy is checked; the job itself runs here."""
         return getattr(self.client("sagemaker", self.execution.role_arn), operation)(**request)
 
     def store(self, role_arn: str) -> Store:
         return Store(self.client("s3", role_arn))
 
     def job_name(self, step: str, limit: int = 63) -> str:
-        """`pipelines-<execution>-<step>-<hash>`, as SageMaker names jobs; the same for the same execution."""
+        """Return `pipelines-<execution>-<step>-<hash>`, as SageMaker names jobs; the same for the same execution."""
         suffix = hashlib.sha256(f"{self.execution.id}/{step}".encode()).hexdigest()[:10]
         return f"pipelines-{self.execution.id}-{step}"[: limit - 11].rstrip("-") + f"-{suffix}"
 
@@ -54,67 +63,99 @@ class Context:
 
     @property
     def stopping(self) -> bool:
-        """Whether StopPipelineExecution was called; raises Closed when there is no time for a job's farewell."""
+        """Return whether StopPipelineExecution was called; raise Closed when the rehearsal ends."""
         if self.closed.is_set():
             raise Closed("The rehearsal ended while the pipeline ran.")
         return self.execution.status == "Stopping"
 
-    def logs(self, kind: str, job: str, role_arn: str) -> AbstractContextManager[Log]:
-        """The job's CloudWatch log (`kind`: TrainingJobs or ProcessingJobs), written as its role."""
-        return log_of(self.client("logs", role_arn), kind, job)
-
-    def note(self, arn: str, **facts: Any) -> None:
-        """Let the control plane's Describe of the job answer `facts`."""
+    def record(self, arn: str, **facts: Any) -> None:
+        """Let the control plane's Describe of the job at `arn` answer `facts` too."""
         self.execution.jobs.setdefault(arn.lower(), {}).update(facts)
 
     @contextmanager
     def timed(self, kind: str, arn: str) -> Iterator[None]:
-        """Note when the job (`kind`: Training or Processing) began and ended, and what of it would be billed."""
+        """Record when the job (`kind`: Training or Processing) began and ended, and its billable seconds."""
         began = datetime.now(UTC)
-        self.note(arn, **{f"{kind}StartTime": began})
+        self.record(arn, **{f"{kind}StartTime": began})
         try:
             yield
         finally:
             ended = datetime.now(UTC)
             seconds = max(1, round((ended - began).total_seconds()))
-            self.note(arn, **{f"{kind}EndTime": ended})
+            self.record(arn, **{f"{kind}EndTime": ended})
             if kind == "Training":
-                self.note(arn, TrainingTimeInSeconds=seconds, BillableTimeInSeconds=seconds)
+                self.record(arn, TrainingTimeInSeconds=seconds, BillableTimeInSeconds=seconds)
 
-    def watch(self, step: str, definitions: Sequence[Mapping[str, str]] = (), label: str = "") -> Watch:
-        return Watch(self.on_event, step, [(item["Name"], re.compile(item["Regex"])) for item in definitions], label)
+    def log(self, kind: str, job: str, role_arn: str, step: str, label: str = "") -> "JobLog":
+        """Return the job's log (`kind`: TrainingJobs or ProcessingJobs), which is written as the job's role."""
+        return JobLog(self.client("logs", role_arn), f"/aws/sagemaker/{kind}", job, self.on_event, step, label)
 
 
-@dataclass
-class Watch:
-    """Reads a job's log: passes each line on and keeps the latest value of each metric in `final`."""
+class JobLog:
+    """The log of one job in CloudWatch Logs: one group for each kind of job, one stream for each host.
 
-    on_event: OnEvent
-    step: str
-    metrics: Sequence[tuple[str, re.Pattern[str]]]
-    label: str = ""
-    final: dict[str, float] = field(default_factory=dict)
-    log: Callable[[str, str], object] = field(default=lambda host, line: None)
+    `final` has the latest value of each metric in `metrics` (as MetricDefinitions). Use it as a context manager: all
+    lines have been sent when the block ends. `line` may be called from any thread.
+    """
+
+    def __init__(self, client: Any, group: str, job: str, on_event: OnEvent, step: str, label: str) -> None:
+        self._client, self._group = client, group
+        self._on_event, self._step, self._label = on_event, step, label
+        self._stream = f"{job}/{{}}-{int(time.time())}".format
+        self._created: set[str] = set()
+        self._pending: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._lock, self._sending = threading.Lock(), threading.Lock()
+        self._timer: threading.Timer | None = None
+        self.metrics: Sequence[Mapping[str, str]] = ()
+        self.final: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._flush()
 
     def line(self, text: str, host: str = "") -> bool:
-        """Report one line of `host`'s log; return whether it held a metric."""
-        self.log(host or "algo-1", text)
+        """Write one line of `host` (empty: the only one); return whether it contains a metric."""
+        self._append(host or "algo-1", text)
         found = dict(self._values(text))
         self.final.update(found)
-        label = " ".join(filter(None, (self.label, host)))
-        self.on_event(StepEvent(self.step, "metric" if found else "log", text, found, label))
+        label = " ".join(filter(None, (self._label, host)))
+        self._on_event(StepEvent(self._step, "metric" if found else "log", text, found, label))
         return bool(found)
 
-    def say(self, text: str) -> None:
-        self.on_event(StepEvent(self.step, "log", text, {}, self.label))
-
-    def _values(self, text: str) -> list[tuple[str, float]]:
-        matches = ((name, pattern.search(text)) for name, pattern in self.metrics)
-        found = []
-        for name, match in matches:
-            try:
+    def _values(self, text: str) -> Iterator[tuple[str, float]]:
+        for metric in self.metrics:
+            match = re.search(metric["Regex"], text)
+            with suppress(ValueError):  # SageMaker ignores a value that is not a number
                 if match:
-                    found.append((name, float(match[1])))
-            except ValueError:
-                continue  # SageMaker passes over what is no number
-        return found
+                    yield metric["Name"], float(match[1])
+
+    def _append(self, host: str, text: str) -> None:
+        event = {"timestamp": int(time.time() * 1000), "message": text[:_MESSAGE_LENGTH] or " "}
+        with self._lock:
+            self._pending[host].append(event)
+            if self._timer is None:
+                self._timer = threading.Timer(_FLUSH_S, self._flush)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _flush(self) -> None:
+        """Send the pending lines. A denied call does not fail the job: the control plane reports it as denied."""
+        with self._sending:
+            with self._lock:
+                pending, self._pending, self._timer = self._pending, defaultdict(list), None
+            with suppress(ClientError, BotoCoreError):
+                for host, events in pending.items():
+                    self._send(self._stream(host), events)
+
+    def _send(self, stream: str, events: list[dict[str, Any]]) -> None:
+        if stream not in self._created:
+            with suppress(self._client.exceptions.ResourceAlreadyExistsException):
+                self._client.create_log_group(logGroupName=self._group)
+            with suppress(self._client.exceptions.ResourceAlreadyExistsException):
+                self._client.create_log_stream(logGroupName=self._group, logStreamName=stream)
+            self._created.add(stream)
+        for start in range(0, len(events), _BATCH):
+            batch = events[start : start + _BATCH]
+            self._client.put_log_events(logGroupName=self._group, logStreamName=stream, logEvents=batch)

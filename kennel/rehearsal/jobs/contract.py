@@ -1,21 +1,24 @@
-"""What any job finds below /opt/ml, and how it says that it failed."""
-
-from __future__ import annotations
+"""SageMaker's contract with a job's containers: files below /opt/ml, start and end of all hosts, the failure reason."""
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kennel.rehearsal.containers import Container, ContainerEngine, Process
 from kennel.rehearsal.jobs.events import JobFailed
-from kennel.rehearsal.jobs.hosts import Outcome
 
 _OPT_ML = "/opt/ml"
+_POLL_S = 0.05
+GRACE_S = 120.0  # between SIGTERM and SIGKILL, as SageMaker waits
+_REASON_LENGTH = 1024  # characters of a failure file that SageMaker reports
 
 
 def resource_config(instance_type: str, hosts: Sequence[str], host: str, interface: str = "lo") -> dict[str, Any]:
-    """resourceconfig.json of `host`."""
+    """Return the content of resourceconfig.json for `host`."""
     group = "homogeneousCluster"
     return {
         "current_host": host,
@@ -27,33 +30,98 @@ def resource_config(instance_type: str, hosts: Sequence[str], host: str, interfa
     }
 
 
-def core_share(hosts: int) -> dict[str, str]:
-    """Variables that give each of several hosts on this machine its share of the cores.
+def thread_limit(hosts: int) -> dict[str, str]:
+    """Return variables that give each of several hosts on this machine its share of the cores.
 
-    Without them every host's OpenMP threads would wait, spinning, for threads that another host keeps from running.
+    Without them the OpenMP threads of one host would spin while they wait for threads that another host displaces.
     """
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // hosts))} if hosts > 1 else {}
 
 
 def write_config(folder: Path, files: Mapping[str, Any]) -> None:
+    """Write each of `files` (name -> content) into `folder` as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
 
 
-def inside(root: Path, path: str) -> Path:
-    """Where a container's /opt/ml/... lies on this machine."""
+def path_on_machine(root: Path, path: str) -> Path:
+    """Return where a container's `path` below /opt/ml is on this machine; raise JobFailed for any other path."""
     if not path.startswith(f"{_OPT_ML}/") or ".." in path:
         raise JobFailed(f"ClientError: the path {path!r} must lie under {_OPT_ML}/.")
     return root / path.removeprefix(f"{_OPT_ML}/")
 
 
-def check_outcome(outcome: Outcome, limit_s: float, written: str) -> None:
-    """Raise JobFailed unless the job ended by itself and well; `written`: what it said of its failure."""
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended. `code` and `log` are those of the host that failed first, or 0 and the first host's."""
+
+    code: int
+    log: str
+    ended_by: str = ""  # "", "interruption", "timeout" or "stop"
+
+
+def run_hosts(
+    engine: ContainerEngine,
+    containers: Sequence[Container],
+    *,
+    limit_s: float,
+    interrupted: Callable[[], bool] = lambda: False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Start all hosts and return when all have ended; leave no process behind, whatever is raised.
+
+    When one host fails, when `limit_s` seconds are over, or when `interrupted` or `stopped` returns true, all hosts
+    get SIGTERM and, GRACE_S seconds later, SIGKILL.
+    """
+    processes: list[Process] = []
+    try:
+        for container in containers:
+            processes.append(engine.start(container))
+        ended_by = _wait(processes, time.monotonic() + limit_s, {"interruption": interrupted, "stop": stopped})
+        failed = next((process for process in processes if process.poll()), processes[0])
+        _stop(processes)
+        return Outcome(failed.wait() or 0, failed.log, ended_by)
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _wait(processes: Sequence[Process], deadline: float, reasons: dict[str, Callable[[], bool]]) -> str:
+    while True:
+        codes = [process.poll() for process in processes]
+        if any(codes) or None not in codes:
+            return ""
+        for reason, applies in reasons.items():
+            if applies():
+                return reason
+        if time.monotonic() > deadline:
+            return "timeout"
+        time.sleep(_POLL_S)
+
+
+def _stop(processes: Sequence[Process]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + GRACE_S
+    for process in processes:
+        if process.wait(max(0.0, deadline - time.monotonic())) is None:
+            process.kill()
+
+
+def check_outcome(outcome: Outcome, limit_s: float, failure_files: Sequence[Path]) -> None:
+    """Raise JobFailed unless the job ended by itself and well.
+
+    `failure_files` is one path for each host; the file that was written first gives the reason, since later ones may
+    only say that another host is lost or that SIGTERM came.
+    """
     if outcome.ended_by == "timeout":
         raise JobFailed(f"MaxRuntimeExceeded: the job was stopped after its {limit_s:g} s (MaxRuntimeInSeconds).")
     if outcome.ended_by == "stop":
         raise JobFailed("Stopped: the pipeline execution was stopped.")
     if outcome.code:
-        reason = written.strip()[:1024] or "the program gave no reason; its log ends with:\n" + outcome.log[-1500:]
+        written = sorted((path for path in failure_files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
+        reasons = (path.read_text(errors="replace").strip() for path in written)
+        reason = next(filter(None, reasons), "")[:_REASON_LENGTH]
+        reason = reason or "the program gave no reason; its log ends with:\n" + outcome.log[-1500:]
         raise JobFailed(f"AlgorithmError: {reason} (exit code {outcome.code})")

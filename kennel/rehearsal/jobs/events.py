@@ -1,7 +1,5 @@
 """What a running pipeline tells of itself, and how it fails."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal

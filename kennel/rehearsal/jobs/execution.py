@@ -1,26 +1,88 @@
-"""One execution of a pipeline: which step next, with what values, and what became of it."""
+"""One execution of a pipeline: runs its steps in order and records what became of each."""
 
-from __future__ import annotations
-
+import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from kennel.rehearsal.containers import ContainerError
-from kennel.rehearsal.jobs.conditions import holds
+from kennel.rehearsal.containers import ContainerEngine, ContainerError
+from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.context import Context
-from kennel.rehearsal.jobs.events import DefinitionError, JobFailed, StepEvent
-from kennel.rehearsal.jobs.language import Values
-from kennel.rehearsal.jobs.plan import Planned
+from kennel.rehearsal.jobs.events import DefinitionError, JobFailed, OnEvent, StepEvent
+from kennel.rehearsal.jobs.language import PlannedStep, Values, plan, resolve_parameters
 from kennel.rehearsal.jobs.processing import run_processing
 from kennel.rehearsal.jobs.training import TrainingJob
-from kennel.rehearsal.jobs.tuning import TUNING_NAME, run_tuning
+from kennel.rehearsal.jobs.tuning import NAME_LENGTH, run_tuning
+
+_CLOSE_S = 20.0
+_REASON_LENGTH = 3000  # characters
 
 
-class Run:
-    """Takes the steps of one execution, which `context` names; each leaves its properties for those after it."""
+class PipelineRunner:
+    """Runs pipeline executions, each in the thread that calls `run`.
+
+    `client(service, role_arn)` returns a boto3 client that calls as that role; `work` is the folder of the jobs'
+    /opt/ml trees; `interrupt_spot` takes the first spot job's instance away once; `seed` is for tuning jobs without
+    a RandomSeed.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Callable[[str, str | None], Any],
+        work: Path,
+        containers: ContainerEngine,
+        on_event: OnEvent,
+        interrupt_spot: bool,
+        seed: int,
+    ) -> None:
+        self._client, self._work, self._containers = client, work, containers
+        self._on_event, self._interrupt_spot, self._seed = on_event, interrupt_spot, seed
+        self._closed = threading.Event()
+        self._running: set[threading.Thread] = set()
+
+    def run(self, execution: PipelineExecution) -> None:
+        """Run to the end; `status`, `failure_reason` and `steps` of `execution` say how it ended."""
+        self._running.add(threading.current_thread())
+        try:
+            parameters = resolve_parameters(execution.definition, execution.parameters)
+            Execution(self._context(execution), parameters).run(plan(execution.definition))
+        except JobFailed as error:
+            stopped = execution.status == "Stopping"
+            execution.failure_reason = "" if stopped else str(error)
+            execution.status = "Stopped" if stopped else "Failed"
+        except BaseException:
+            execution.status = "Stopped"
+            raise
+        else:
+            execution.status = "Succeeded"
+        finally:
+            self._running.discard(threading.current_thread())
+
+    def close(self) -> None:
+        """Kill all running jobs, and return when `run` has ended in every thread."""
+        self._closed.set()
+        for thread in self._running - {threading.current_thread()}:
+            thread.join(_CLOSE_S)
+
+    def _context(self, execution: PipelineExecution) -> Context:
+        return Context(
+            execution=execution,
+            client=self._client,
+            engine=self._containers,
+            work=self._work,
+            on_event=self._on_event,
+            interruptions=int(self._interrupt_spot),
+            seed=self._seed,
+            closed=self._closed,
+        )
+
+
+class Execution:
+    """The steps of one execution; each step's properties can be used by the steps after it."""
 
     def __init__(self, context: Context, parameters: Mapping[str, Any]) -> None:
         self._context = context
@@ -37,23 +99,24 @@ class Run:
         # The service reads a property file as the pipeline's role.
         self._values = Values(parameters, variables, lambda uri: context.store(execution.role_arn).read(uri))
         self._outcomes: dict[str, bool] = {}
-        self._passed_over: set[str] = set()
+        self._skipped: set[str] = set()
 
-    def all_steps(self, steps: list[Planned]) -> None:
+    def run(self, steps: list[PlannedStep]) -> None:
+        """Run `steps`, without those of a branch that was not taken; raise JobFailed at the first failure."""
         for planned in steps:
             if self._context.stopping:
                 raise JobFailed("Stopped: the pipeline execution was stopped.")
-            if self._chosen(planned):
-                self._step(planned.step)
+            if self._is_chosen(planned):
+                self._run_step(planned.step)
             else:
-                self._passed_over.add(planned.name)
+                self._skipped.add(planned.name)
 
-    def _chosen(self, planned: Planned) -> bool:
-        if planned.needs & self._passed_over:
+    def _is_chosen(self, planned: PlannedStep) -> bool:
+        if planned.needs & self._skipped:
             return False
-        return planned.guard is None or self._outcomes[planned.guard[0]] == planned.guard[1]
+        return planned.branch is None or self._outcomes[planned.branch[0]] == planned.branch[1]
 
-    def _step(self, step: Mapping[str, Any]) -> None:
+    def _run_step(self, step: Mapping[str, Any]) -> None:
         name = step["Name"]
         record: dict[str, Any] = {"StepName": name, "StepStatus": "Executing", "StartTime": time.time()}
         if "DisplayName" in step:
@@ -61,18 +124,19 @@ class Run:
         self._context.execution.steps.append(record)
         self._context.on_event(StepEvent(name, "started", step["Type"]))
         try:
-            detail = self._perform(step, record)
+            detail = self._run_type(step, record)
         except BaseException as error:
-            record |= {"StepStatus": "Failed", "FailureReason": _reason(error), "EndTime": time.time()}
-            self._context.on_event(StepEvent(name, "failed", record["FailureReason"]))
+            reason = (str(error) or type(error).__name__)[:_REASON_LENGTH]
+            record |= {"StepStatus": "Failed", "FailureReason": reason, "EndTime": time.time()}
+            self._context.on_event(StepEvent(name, "failed", reason))
             if isinstance(error, JobFailed | ContainerError | OSError | ClientError | BotoCoreError):
-                raise JobFailed(f"{name}: {record['FailureReason']}") from error
+                raise JobFailed(f"{name}: {reason}") from error
             raise
         record |= {"StepStatus": "Succeeded", "EndTime": time.time()}
         self._context.on_event(StepEvent(name, "finished", detail))
 
-    def _perform(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
-        kinds: dict[str, Callable[[Mapping[str, Any], dict[str, Any]], str]] = {
+    def _run_type(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
+        types: dict[str, Callable[[Mapping[str, Any], dict[str, Any]], str]] = {
             "Condition": self._condition,
             "Processing": self._processing,
             "Training": self._training,
@@ -80,17 +144,17 @@ class Run:
             "RegisterModel": self._register,
             "Fail": self._fail,
         }
-        if step["Type"] not in kinds:
+        if step["Type"] not in types:
             raise DefinitionError(
-                f"Steps of type {step['Type']} cannot be rehearsed; those of type {', '.join(kinds)} can."
+                f"Steps of type {step['Type']} cannot be rehearsed; those of type {', '.join(types)} can."
             )
         try:
-            return kinds[step["Type"]](step, record)
+            return types[step["Type"]](step, record)
         except KeyError as error:
             raise DefinitionError(f"The step {step['Name']} lacks {error} in its Arguments.") from error
 
     def _condition(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
-        outcome = all(holds(condition, self._values) for condition in step["Arguments"]["Conditions"])
+        outcome = all(self._values.is_true(condition) for condition in step["Arguments"]["Conditions"])
         self._outcomes[step["Name"]] = outcome
         record["Metadata"] = {"Condition": {"Outcome": str(outcome)}}
         return str(outcome)
@@ -99,7 +163,7 @@ class Run:
         arn = self._context.arn("processing-job", self._context.job_name(step["Name"]))
         record["Metadata"] = {"ProcessingJob": {"Arn": arn}}
         with self._context.timed("Processing", arn):
-            self._remember(step, run_processing(self._context, step, self._arguments(step)))
+            self._values.properties[step["Name"]] = run_processing(self._context, step, self._arguments(step))
         return ""
 
     def _training(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
@@ -110,15 +174,16 @@ class Run:
         self._context.create("create_training_job", {"TrainingJobName": name, **request})
         with self._context.timed("Training", arn):
             done = TrainingJob(self._context, step["Name"], name, request).run()
-        self._context.note(arn, FinalMetricDataList=done["FinalMetricDataList"], ModelArtifacts=done["ModelArtifacts"])
-        self._remember(step, done)
-        return ", ".join(f"{item['MetricName']} {item['Value']:g}" for item in done["FinalMetricDataList"])
+        final = done["FinalMetricDataList"]
+        self._context.record(arn, FinalMetricDataList=final, ModelArtifacts=done["ModelArtifacts"])
+        self._values.properties[step["Name"]] = done
+        return ", ".join(f"{item['MetricName']} {item['Value']:g}" for item in final)
 
     def _tuning(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
-        name = self._context.job_name(step["Name"], TUNING_NAME)
+        name = self._context.job_name(step["Name"], NAME_LENGTH)
         record["Metadata"] = {"TuningJob": {"Arn": self._context.arn("hyper-parameter-tuning-job", name)}}
         done = run_tuning(self._context, step, self._arguments(step))
-        self._remember(step, done)
+        self._values.properties[step["Name"]] = done
         best = done["BestTrainingJob"]
         final = best["FinalHyperParameterTuningJobObjectiveMetric"]
         chosen = ", ".join(f"{name} {value}" for name, value in best["TunedHyperParameters"].items())
@@ -128,7 +193,7 @@ class Run:
         request = self._arguments(step)
         arn = self._context.create("create_model_package", request)["ModelPackageArn"]
         record["Metadata"] = {"RegisterModel": {"Arn": arn}}
-        self._remember(step, {**request, "ModelPackageArn": arn})
+        self._values.properties[step["Name"]] = {**request, "ModelPackageArn": arn}
         return str(arn)
 
     def _fail(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
@@ -138,10 +203,3 @@ class Run:
 
     def _arguments(self, step: Mapping[str, Any]) -> Any:
         return self._values.resolve(step.get("Arguments", {}))
-
-    def _remember(self, step: Mapping[str, Any], properties: Mapping[str, Any]) -> None:
-        self._values.properties[step["Name"]] = properties
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error) or type(error).__name__)[:3000]

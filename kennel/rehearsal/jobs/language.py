@@ -1,20 +1,71 @@
-"""The values of the pipeline language: parameters, step properties, Std:Join, Std:JsonGet, execution variables."""
+"""The language of a pipeline definition: parameters, expressions, conditions, and the order of the steps.
 
-from __future__ import annotations
+https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
+"""
 
 import json
+import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from kennel.rehearsal.jobs.events import DefinitionError
 
-_PART = re.compile(r"\.?([^.\[\]]+)|\[(?:'([^']*)'|\"([^\"]*)\"|(\d+))\]")
-_NAMES = ("OutputName", "PropertyFileName", "ChannelName", "InputName", "Name", "Key")  # what a list is indexed by
+_BOOLEANS = {"true": True, "false": False}
+_PATH_PART = re.compile(r"\.?([^.\[\]]+)|\[(?:'([^']*)'|\"([^\"]*)\"|(\d+))\]")
+# The members by which a list can be indexed.
+_NAMES = ("OutputName", "PropertyFileName", "ChannelName", "InputName", "Name", "Key")
+_STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9_-]+)")
+_BRANCHES = {"IfSteps": True, "ElseSteps": False}
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "Equals": operator.eq,
+    "GreaterThan": operator.gt,
+    "GreaterThanOrEqualTo": operator.ge,
+    "LessThan": operator.lt,
+    "LessThanOrEqualTo": operator.le,
+}
+
+
+def resolve_parameters(definition: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Return name -> typed value; raise DefinitionError naming the parameter that is missing, unknown or wrong."""
+    declared = {parameter["Name"]: parameter for parameter in definition.get("Parameters", [])}
+    unknown = sorted(set(given) - set(declared))
+    if unknown:
+        raise DefinitionError(f"Unknown pipeline parameters: {', '.join(unknown)}; known are {', '.join(declared)}.")
+    return {name: _parameter(parameter, given.get(name)) for name, parameter in declared.items()}
+
+
+def _parameter(parameter: Mapping[str, Any], given: str | None) -> Any:
+    name, kind = parameter["Name"], parameter["Type"]
+    if given is None and "DefaultValue" not in parameter:
+        raise DefinitionError(f"The pipeline parameter {name} ({kind}) has no default: give it a value.")
+    value = _typed(name, kind, parameter["DefaultValue"] if given is None else given)
+    allowed = parameter.get("EnumValues")
+    if allowed and value not in allowed:
+        raise DefinitionError(f"The pipeline parameter {name} must be one of {', '.join(allowed)}, not {value!r}.")
+    return value
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    try:
+        if kind == "Integer":
+            return int(value)
+        if kind == "Float":
+            return float(value)
+        if kind == "Boolean":
+            return value if isinstance(value, bool) else _BOOLEANS[value.lower()]
+        return str(value)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DefinitionError(f"The pipeline parameter {name} must be of type {kind}, not {value!r}.") from None
 
 
 class Values:
-    """Resolves expressions. `properties` grows by one entry a step that succeeded; `read` fetches an s3:// file."""
+    """The values that expressions refer to: parameters, execution variables, and `properties` of finished steps.
+
+    `read` returns the content of an s3:// file, for Std:JsonGet.
+    """
 
     def __init__(
         self, parameters: Mapping[str, Any], variables: Mapping[str, Any], read: Callable[[str], bytes]
@@ -28,47 +79,66 @@ class Values:
         self._read = read
 
     def resolve(self, value: Any) -> Any:
-        """`value` with every expression in it replaced; raises DefinitionError naming what is not known."""
+        """Return `value` with every expression in it replaced; raise DefinitionError for a name that does not exist."""
         if isinstance(value, list):
             return [self.resolve(item) for item in value]
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
             (name, body) = next(iter(value.items()))
-            kinds: dict[str, Callable[[Any], Any]] = {
+            functions: dict[str, Callable[[Any], Any]] = {
                 "Get": self._get,
                 "Std:Join": self._join,
-                "Std:JsonGet": self._json,
+                "Std:JsonGet": self._json_get,
             }
-            if name in kinds:
-                return kinds[name](body)
+            if name in functions:
+                return functions[name](body)
         return {key: self.resolve(item) for key, item in value.items()}
+
+    def is_true(self, condition: Mapping[str, Any]) -> bool:
+        """Evaluate one condition; raise DefinitionError for an unknown type or values that cannot be compared."""
+        kind = condition["Type"]
+        if kind == "Not":
+            return not self.is_true(condition["Expression"])
+        if kind == "Or":
+            return any(self.is_true(inner) for inner in condition["Conditions"])
+        if kind == "And":
+            return all(self.is_true(inner) for inner in condition["Conditions"])
+        if kind == "In":
+            return bool(self.resolve(condition["QueryValue"]) in self.resolve(condition["Values"]))
+        if kind not in _COMPARISONS:
+            known = ", ".join((*_COMPARISONS, "In", "Not", "Or", "And"))
+            raise DefinitionError(f"Unknown condition {kind!r}; known are {known}.")
+        left, right = self.resolve(condition["LeftValue"]), self.resolve(condition["RightValue"])
+        try:
+            return _COMPARISONS[kind](left, right)
+        except TypeError:
+            raise DefinitionError(f"{kind} cannot compare {left!r} with {right!r}.") from None
 
     def _get(self, path: str) -> Any:
         root, _, rest = path.partition(".")
         if root not in self._roots:
             raise DefinitionError(f"{path!r} begins with none of {', '.join(self._roots)}.")
-        return walk(self._roots[root], rest, path)
+        return _follow(self._roots[root], rest, path)
 
     def _join(self, body: Mapping[str, Any]) -> str:
-        return str(body["On"]).join(text(item) for item in self.resolve(body["Values"]))
+        return str(body["On"]).join(_text(item) for item in self.resolve(body["Values"]))
 
-    def _json(self, body: Mapping[str, Any]) -> Any:
+    def _json_get(self, body: Mapping[str, Any]) -> Any:
         reference = body["PropertyFile"]
-        file = self.resolve(reference if isinstance(reference, dict) else {"Get": reference})
-        uri = file["S3Uri"]
+        uri = self.resolve(reference if isinstance(reference, dict) else {"Get": reference})["S3Uri"]
         try:
             content = json.loads(self._read(uri))
         except ValueError as error:
             raise DefinitionError(f"The property file {uri} is no JSON: {error}.") from None
-        return walk(content, body["Path"], f"{body['Path']} in {uri}")
+        return _follow(content, body["Path"], f"{body['Path']} in {uri}")
 
 
-def walk(value: Any, path: str, whole: str) -> Any:
-    """Follow `a.b[0]['name']` into `value`; a list can be indexed by the name that its items carry."""
+def _follow(value: Any, path: str, whole: str) -> Any:
+    """Return the member of `value` at `a.b[0]['name']`."""
     position = 0
     while position < len(path):
-        match = _PART.match(path, position)
+        match = _PATH_PART.match(path, position)
         if not match:
             raise DefinitionError(f"{whole!r} cannot be read from {path[position:]!r} on.")
         value = _member(value, next(part for part in match.groups() if part is not None), whole)
@@ -89,6 +159,52 @@ def _member(value: Any, key: str, whole: str) -> Any:
     raise DefinitionError(f"{whole!r} does not exist: no {key!r} in ({known}).")
 
 
-def text(value: Any) -> str:
-    """A value as SageMaker writes it into a string: booleans in lower case."""
+def _text(value: Any) -> str:
+    """Return a value as SageMaker writes it into a string: booleans in lower case."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step, the names of the steps that it needs, and the branch (condition step, outcome) that it belongs to."""
+
+    step: Mapping[str, Any]
+    branch: tuple[str, bool] | None
+    needs: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        return str(self.step["Name"])
+
+
+def plan(definition: Mapping[str, Any]) -> list[PlannedStep]:
+    """Return all steps, those inside conditions too, each after the steps that it needs, otherwise as written.
+
+    Raise DefinitionError for a name that is used twice, a dependency that does not exist, or a cycle.
+    """
+    found = list(_flatten(definition.get("Steps", []), None))
+    steps = {item.name: item for item in found}
+    if len(steps) < len(found):
+        names = [item.name for item in found]
+        raise DefinitionError(f"Two steps are named {next(name for name in names if names.count(name) > 1)!r}.")
+    for item in found:
+        if missing := sorted(item.needs - set(steps)):
+            raise DefinitionError(f"The step {item.name} depends on {missing[0]}, which does not exist.")
+    try:
+        order = TopologicalSorter({item.name: sorted(item.needs) for item in found}).static_order()
+        return [steps[name] for name in order]
+    except CycleError as error:
+        raise DefinitionError(f"The steps depend on each other in a cycle: {' -> '.join(error.args[1])}.") from None
+
+
+def _flatten(steps: Sequence[Mapping[str, Any]], branch: tuple[str, bool] | None) -> Iterator[PlannedStep]:
+    for step in steps:
+        arguments = step.get("Arguments", {})
+        is_condition = step["Type"] == "Condition"
+        own = {key: value for key, value in arguments.items() if not (is_condition and key in _BRANCHES)}
+        # Also the step names in the plain text of a property file's path.
+        needs = {*step.get("DependsOn", []), *_STEP_REFERENCE.findall(json.dumps(own)), *(branch or ())[:1]}
+        yield PlannedStep(step, branch, frozenset(needs))
+        if is_condition:
+            for key, outcome in _BRANCHES.items():
+                yield from _flatten(arguments.get(key, []), (step["Name"], outcome))

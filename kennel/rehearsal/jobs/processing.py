@@ -1,7 +1,5 @@
 """CreateProcessingJob: inputs, the entry point, outputs."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -10,30 +8,32 @@ from typing import Any
 
 from kennel.rehearsal.containers import Container
 from kennel.rehearsal.jobs.context import Context
-from kennel.rehearsal.jobs.contract import check_outcome, inside, resource_config, write_config
-from kennel.rehearsal.jobs.hosts import run_hosts
+from kennel.rehearsal.jobs.contract import check_outcome, path_on_machine, resource_config, run_hosts, write_config
 from kennel.rehearsal.jobs.store import Store
 
 _DAY_S = 86_400
 
 
 def run_processing(context: Context, step: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one job; return what DescribeProcessingJob would, and the step's PropertyFiles. Raises JobFailed."""
+    """Run one job; return the answer of DescribeProcessingJob and the step's PropertyFiles. Raise JobFailed."""
     name = context.job_name(step["Name"])
     context.create("create_processing_job", {"ProcessingJobName": name, **request})
     folder = context.work / context.execution.id / name
     store = context.store(request["RoleArn"])
     cluster = request["ProcessingResources"]["ClusterConfig"]
     hosts = [f"algo-{number}" for number in range(1, int(cluster.get("InstanceCount", 1)) + 1)]
+    roots = {host: folder / host for host in hosts}
     try:
-        for place, host in enumerate(hosts):
-            _prepare(store, request, folder / host, (place, len(hosts)))
+        for index, (host, root) in enumerate(roots.items()):
+            _prepare(store, request, root, index, len(hosts))
             resources = resource_config(cluster["InstanceType"], hosts, host)
             config = {"resourceconfig": resources, "processingjobconfig": {**request, "ProcessingJobName": name}}
-            write_config(folder / host / "config", config)
-        _run(context, step["Name"], name, request, {host: folder / host for host in hosts})
-        for host in hosts:
-            _upload(store, request, folder / host)
+            write_config(root / "config", config)
+        _run(context, step["Name"], name, request, roots)
+        key = request.get("ProcessingOutputConfig", {}).get("KmsKeyId", "")
+        for root in roots.values():
+            for target in _outputs(request).values():
+                store.upload(path_on_machine(root, target["LocalPath"]), target["S3Uri"], key)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {
@@ -45,22 +45,20 @@ def run_processing(context: Context, step: Mapping[str, Any], request: Mapping[s
     }
 
 
-def _prepare(store: Store, request: Mapping[str, Any], root: Path, place: tuple[int, int]) -> None:
+def _prepare(store: Store, request: Mapping[str, Any], root: Path, index: int, hosts: int) -> None:
     root.mkdir(parents=True, exist_ok=True)
     for item in request.get("ProcessingInputs", []):
         source = item["S3Input"]
-        part = place if source.get("S3DataDistributionType") == "ShardedByS3Key" else (0, 1)
-        store.fetch(source["S3Uri"], source.get("S3DataType", "S3Prefix"), inside(root, source["LocalPath"]), part)
-    for target in _outputs(request):
-        inside(root, target["LocalPath"]).mkdir(parents=True, exist_ok=True)
+        store.download_source(source, path_on_machine(root, source["LocalPath"]), index, hosts)
+    for target in _outputs(request).values():
+        path_on_machine(root, target["LocalPath"]).mkdir(parents=True, exist_ok=True)
 
 
 def _run(context: Context, step: str, name: str, request: Mapping[str, Any], roots: Mapping[str, Path]) -> None:
     specification = request["AppSpecification"]
-    watch = context.watch(step)
-    limit = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY_S)
+    limit_s = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY_S)
     environment = {"PROCESSING_JOB_NAME": name, "AWS_REGION": context.region, **request.get("Environment", {})}
-    with context.logs("ProcessingJobs", name, request["RoleArn"]) as watch.log, context.engine.network() as network:
+    with context.log("ProcessingJobs", name, request["RoleArn"], step) as log, context.engine.network() as network:
         containers = [
             Container(
                 program="training",
@@ -71,26 +69,19 @@ def _run(context: Context, step: str, name: str, request: Mapping[str, Any], roo
                 network=network,
                 host=host,
                 hosts=[*roots],
-                on_line=partial(watch.line, host=host if len(roots) > 1 else ""),
+                on_line=partial(log.line, host=host if len(roots) > 1 else ""),
             )
             for host, root in roots.items()
         ]
-        outcome = run_hosts(context.engine, containers, limit_s=limit, stopped=lambda: context.stopping)
-    message = [*roots.values()][outcome.host] / "output" / "message"
-    check_outcome(outcome, limit, message.read_text(errors="replace") if message.is_file() else "")
+        outcome = run_hosts(context.engine, containers, limit_s=limit_s, stopped=lambda: context.stopping)
+    check_outcome(outcome, limit_s, [root / "output" / "message" for root in roots.values()])
 
 
-def _outputs(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [item["S3Output"] for item in request.get("ProcessingOutputConfig", {}).get("Outputs", [])]
-
-
-def _upload(store: Store, request: Mapping[str, Any], root: Path) -> None:
-    key = request.get("ProcessingOutputConfig", {}).get("KmsKeyId", "")
-    for target in _outputs(request):
-        store.upload(inside(root, target["LocalPath"]), target["S3Uri"], key)
+def _outputs(request: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    return {item["OutputName"]: item["S3Output"] for item in outputs}
 
 
 def _property_file(file: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
-    outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
-    base = next(item["S3Output"]["S3Uri"] for item in outputs if item["OutputName"] == file["OutputName"])
+    base = _outputs(request)[file["OutputName"]]["S3Uri"]
     return {**file, "S3Uri": f"{base.rstrip('/')}/{file['FilePath']}"}

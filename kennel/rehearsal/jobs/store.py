@@ -1,25 +1,25 @@
-"""What SageMaker does with S3 around a job, with the job role's own credentials."""
-
-from __future__ import annotations
+"""SageMaker's transfers between S3 and a job's folders, with the credentials of the job's role."""
 
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from boto3.exceptions import S3UploadFailedError  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from kennel.rehearsal.jobs.events import JobFailed
 
 
 class Store:
-    """Downloads and uploads through one boto3 S3 client; every refusal becomes a JobFailed that names the URI."""
+    """Downloads and uploads through one boto3 S3 client; every refused call becomes a JobFailed that names the URI."""
 
     def __init__(self, s3: Any) -> None:
         self._s3 = s3
 
     def read(self, uri: str) -> bytes:
+        """Return the content of one object."""
         bucket, key = split(uri)
         try:
             body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -27,23 +27,17 @@ class Store:
             raise JobFailed(f"ClientError: {uri} cannot be read: {error}") from error
         return body
 
-    def fetch(self, uri: str, kind: str, folder: Path, part: tuple[int, int] = (0, 1)) -> int:
-        """Download an `S3Prefix` or what a `ManifestFile` names into `folder`; returns the number of files.
-
-        `part` (i, n): only every n-th object from the i-th on, as ShardedByS3Key distributes them.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        files = self._manifest(uri) if kind == "ManifestFile" else self._prefix(uri)
-        count = 0
-        for count, (bucket, key, relative) in enumerate(files, 1):
-            if (count - 1) % part[1] != part[0]:
-                continue
-            path = _inside(folder, relative)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._call("read", f"s3://{bucket}/{key}", "download_file", Bucket=bucket, Key=key, Filename=str(path))
-        if not count:
+    def download_source(self, source: Mapping[str, Any], folder: Path, index: int, hosts: int) -> None:
+        """Download an S3DataSource or S3Input into `folder` of the host at `index` of `hosts`."""
+        if source.get("S3DataDistributionType") != "ShardedByS3Key":
+            index, hosts = 0, 1
+        uri, manifest = source["S3Uri"], source.get("S3DataType") == "ManifestFile"
+        if not self._download(self._manifest(uri) if manifest else self._prefix(uri), folder, index, hosts):
             raise JobFailed(f"ClientError: no S3 objects found under {uri}: was the step that writes them run?")
-        return count
+
+    def download_if_any(self, uri: str, folder: Path) -> None:
+        """Download all objects under `uri`, of which there may be none."""
+        self._download(self._prefix(uri), folder)
 
     def upload(self, folder: Path, uri: str, key_id: str = "") -> None:
         """Upload every file below `folder`, encrypted with `key_id` if there is one."""
@@ -56,26 +50,30 @@ class Store:
         extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key_id} if key_id else None
         self._call("written", uri, "upload_file", Filename=str(path), Bucket=bucket, Key=key, ExtraArgs=extra)
 
-    def pull(self, uri: str, folder: Path) -> None:
-        """Bring a checkpoint folder here; it may not exist yet."""
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(True for _ in self._prefix(uri)):
-            self.fetch(uri, "S3Prefix", folder)
-
     def delete(self, uri: str) -> None:
         bucket, key = split(uri)
         self._call("deleted", uri, "delete_object", Bucket=bucket, Key=key)
 
-    def _call(self, verb: str, uri: str, operation: str, **request: Any) -> None:
-        from boto3.exceptions import S3UploadFailedError  # type: ignore[import-untyped]
+    def _download(self, files: Iterator[tuple[str, str, str]], folder: Path, index: int = 0, hosts: int = 1) -> int:
+        """Download every `hosts`-th file from the `index`-th on; return how many files there are in all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        count = 0
+        for count, (bucket, key, relative) in enumerate(files, 1):
+            if (count - 1) % hosts != index:
+                continue
+            path = _inside(folder, relative)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._call("read", f"s3://{bucket}/{key}", "download_file", Bucket=bucket, Key=key, Filename=str(path))
+        return count
 
+    def _call(self, verb: str, uri: str, operation: str, **request: Any) -> None:
         try:
             getattr(self._s3, operation)(**request)
         except (ClientError, S3UploadFailedError) as error:
             raise JobFailed(f"ClientError: {uri} cannot be {verb}: {error}") from error
 
     def _prefix(self, uri: str) -> Iterator[tuple[str, str, str]]:
-        """Bucket, key and path of what lies under `uri` as a folder, or of the one object that it names."""
+        """Yield bucket, key and relative path of all objects in the folder `uri`, or of the one object of that name."""
         bucket, prefix = split(uri)
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         try:
@@ -102,7 +100,7 @@ class Store:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of an s3:// URI."""
+    """Return the bucket and the key of an s3:// URI."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme != "s3" or not bucket:
@@ -111,9 +109,9 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def pack(folders: Sequence[Path], archive: Path) -> None:
-    """Write the contents of `folders` into one flat .tar.gz; where two have a name, the first one's counts.
+    """Write the files of `folders` into one flat .tar.gz; where two have the same name, the first one counts.
 
-    Level 1: weights hardly shrink.
+    Compression level 1: weights hardly get smaller.
     """
     found = {path.name: path for folder in reversed(folders) for path in folder.iterdir()}
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:

@@ -1,6 +1,4 @@
-"""CreateHyperParameterTuningJob: trials as training jobs, the best of them as the step's properties."""
-
-from __future__ import annotations
+"""CreateHyperParameterTuningJob: one training job for each trial; the best one becomes the step's properties."""
 
 import hashlib
 import math
@@ -13,21 +11,21 @@ from kennel.rehearsal.jobs.context import Context
 from kennel.rehearsal.jobs.events import DefinitionError, JobFailed, StepEvent
 from kennel.rehearsal.jobs.training import TrainingJob
 
-TUNING_NAME = 32  # characters, SageMaker's limit
+NAME_LENGTH = 32  # characters of a tuning job's name, SageMaker's limit
 
 
 def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
-    """Run every trial, one after the other; raises JobFailed when none gives a value of the objective."""
+    """Run all trials, one after the other; raise JobFailed when none reports a value of the objective."""
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
-    name = context.job_name(step["Name"], TUNING_NAME)
+    name = context.job_name(step["Name"], NAME_LENGTH)
     context.create("create_hyper_parameter_tuning_job", {"HyperParameterTuningJobName": name, **request})
-    chance = random.Random(config.get("RandomSeed", context.seed))
+    generator = random.Random(config.get("RandomSeed", context.seed))
     count = int(config["ResourceLimits"]["MaxNumberOfTrainingJobs"])
     objective = _objective(config, definition)
     summaries: list[dict[str, Any]] = []
-    context.note(context.arn("hyper-parameter-tuning-job", name), TrainingJobSummaries=summaries)
+    context.record(context.arn("hyper-parameter-tuning-job", name), TrainingJobSummaries=summaries)
     for number in range(1, count + 1):
-        chosen = dict(sample(config.get("ParameterRanges", {}), chance))
+        chosen = dict(sample(config.get("ParameterRanges", {}), generator))
         suffix = hashlib.sha256(f"{name}/{number}".encode()).hexdigest()[:8]
         trial = f"{name}-{number:03d}-{suffix}"
         label = f"{number}/{count}"
@@ -51,27 +49,27 @@ def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, 
     }
 
 
-def sample(ranges: Mapping[str, Any], chance: random.Random) -> Iterator[tuple[str, str]]:
-    """One value a parameter, as the strings that SageMaker passes."""
+def sample(ranges: Mapping[str, Any], generator: random.Random) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) for each parameter; values are strings, as SageMaker passes them."""
     for item in ranges.get("ContinuousParameterRanges", []):
-        yield item["Name"], f"{_between(item, chance):.8g}"
+        yield item["Name"], f"{_between(item, generator):.8g}"
     for item in ranges.get("IntegerParameterRanges", []):
-        whole = round(_between(item, chance))
+        whole = round(_between(item, generator))
         yield item["Name"], str(min(max(whole, int(item["MinValue"])), int(item["MaxValue"])))
     for item in ranges.get("CategoricalParameterRanges", []):
-        yield item["Name"], str(chance.choice(item["Values"]))
+        yield item["Name"], str(generator.choice(item["Values"]))
 
 
-def _between(item: Mapping[str, Any], chance: random.Random) -> float:
+def _between(item: Mapping[str, Any], generator: random.Random) -> float:
     low, high = float(item["MinValue"]), float(item["MaxValue"])
     scale = item.get("ScalingType", "Auto")
     if low > high or (scale == "Logarithmic" and low <= 0) or (scale == "ReverseLogarithmic" and high >= 1):
         raise DefinitionError(f"The range of {item['Name']} ({low} to {high}) does not suit {scale} scaling.")
     if scale == "Logarithmic":
-        return math.exp(chance.uniform(math.log(low), math.log(high)))
+        return math.exp(generator.uniform(math.log(low), math.log(high)))
     if scale == "ReverseLogarithmic":
-        return 1 - math.exp(chance.uniform(math.log1p(-high), math.log1p(-low)))
-    return chance.uniform(low, high)
+        return 1 - math.exp(generator.uniform(math.log1p(-high), math.log1p(-low)))
+    return generator.uniform(low, high)
 
 
 def _objective(config: Mapping[str, Any], definition: Mapping[str, Any]) -> Mapping[str, str]:
@@ -99,7 +97,7 @@ def _trial(
         "TunedHyperParameters": dict(chosen),
     }
     job = TrainingJob(context, step, name, {**definition, "HyperParameters": parameters}, label)
-    context.watch(step, label=label).say(_listed(chosen))
+    context.on_event(StepEvent(step, "log", _listed(chosen), {}, label))
     try:
         done = job.run()
     except JobFailed as error:
