@@ -90,7 +90,13 @@ class EndpointAnswer:
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """How far the embedded AWS enacts one resource: `status` is held, partial or stand-in."""
+    """How far the embedded AWS enacts one resource; `status` is one of these.
+
+    enacted: the rehearsal acts on it, and all its properties were read back as the template says.
+    partial: the rehearsal acts on it; `note` names the properties that were not stored, or why it does not exist yet.
+    accepted: it has a name and attributes, and nothing acts on it; `note` says what does not happen.
+    stand-in: something else takes its place, as `note` says.
+    """
 
     type: str
     logical_id: str

@@ -114,9 +114,11 @@ class Session:
         return self.deployed.outputs[f"{self.options.stage}-{room}"][name]
 
     def _say_what_is_not_held(self) -> None:
-        short = Counter((row.type, row.status) for row in self.record.coverage if row.status != "held")
+        short = Counter((row.type, row.status) for row in self.record.coverage if row.status != "enacted")
         whole, all_ = len(self.record.coverage) - short.total(), len(self.record.coverage)
-        self.display.log(f"Held as the templates say: {whole} of {all_} resources. The others (the report says why):")
+        self.display.log(
+            f"Enacted as the templates say: {whole} of {all_} resources. The others, explained in the report:"
+        )
         for (kind, status), count in sorted(short.items()):
             self.display.log(f"  {count} x {kind} ({status})")
 

@@ -184,10 +184,43 @@ def test_a_resource_that_fails_rolls_the_creation_back_and_says_why(world: World
     assert "halfway" not in buckets
 
 
-def test_a_type_that_nobody_knows_fails_instead_of_being_passed_over(world: World) -> None:
-    stack = world.create("Unknown", {"Resources": {"Thing": {"Type": "AWS::Quantum::Ledger", "Properties": {}}}})
+@pytest.mark.parametrize("kind", ["AWS::Quantum::Ledger", "AWS::DynamoDB::Table"])
+def test_a_type_outside_the_table_fails_and_says_what_to_do(world: World, kind: str) -> None:
+    stack = world.create(f"Unknown{kind[-5:]}", {"Resources": {"Thing": {"Type": kind, "Properties": {}}}})
     assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
-    assert "AWS::Quantum::Ledger" in stack["StackStatusReason"]
+    assert f"does not know the resource type {kind}" in stack["StackStatusReason"]
+    assert "add it to ACCEPTED in kennel/rehearsal/cloud/cloudformation/types/accepted.py" in stack["StackStatusReason"]
+
+
+def test_references_to_accepted_resources_resolve_in_the_form_of_aws(world: World) -> None:
+    template = {
+        "Resources": {
+            "Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"AlarmName": "late"}},
+            "Group": {"Type": "AWS::EC2::SecurityGroup", "Properties": {"GroupDescription": "jobs"}},
+            "Topic": {"Type": "AWS::SNS::Topic", "Properties": {}},
+        },
+        "Outputs": {
+            "Name": {"Value": {"Ref": "Alarm"}},
+            "Arn": {"Value": {"Fn::GetAtt": ["Alarm", "Arn"]}},
+            "Ref": {"Value": {"Ref": "Group"}},
+            "Id": {"Value": {"Fn::GetAtt": ["Group", "GroupId"]}},
+            "Topic": {"Value": {"Ref": "Topic"}},
+        },
+    }
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in world.create("Accepted", template)["Outputs"]}
+    assert (outputs["Name"], outputs["Arn"]) == ("late", "arn:aws:cloudwatch:us-east-1:123456789012:alarm/late")
+    assert outputs["Ref"] == outputs["Id"] != ""
+    assert outputs["Topic"].startswith("arn:aws:sns:us-east-1:123456789012:topic/Accepted-Topic-")
+
+
+def test_an_accepted_resource_keeps_its_name_through_a_change(world: World) -> None:
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": "before"}}
+    template = {"Resources": {"T": topic}, "Outputs": {"Arn": {"Value": {"Ref": "T"}}}}
+    before = world.create("Renamed", template)["Outputs"]
+    topic["Properties"] = {"DisplayName": "after"}
+    assert world.update("Renamed", template)["Outputs"] == before
+    topic["Properties"] = {"TopicName": "other"}
+    assert world.update("Renamed", template)["Outputs"][0]["OutputValue"].endswith("topic/other")
 
 
 def test_an_output_crosses_stacks(world: World) -> None:
@@ -196,7 +229,7 @@ def test_an_output_crosses_stacks(world: World) -> None:
     reference = {"Fn::GetStackOutput": {"StackName": "Giver", "OutputName": "Name", "Region": {"Ref": "AWS::Region"}}}
     topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": {"Fn::Join": ["-", ["of", reference]]}}}
     stack = world.create("Taker", {"Resources": {"T": topic}, "Outputs": {"Arn": {"Value": {"Ref": "T"}}}})
-    assert stack["Outputs"][0]["OutputValue"].endswith(":of-crossed")
+    assert stack["Outputs"][0]["OutputValue"].endswith("/of-crossed")
 
 
 def test_an_output_that_is_missing_is_named(world: World) -> None:

@@ -56,7 +56,7 @@ def full(name: str = "dog") -> RehearsalReport:
             Prediction(name, name, 0.75, [(name, 0.75), ("cat", 0.25)], "cat", picture()),
             Prediction("x", "", 0.0, error=name),
         ],
-        coverage=[CoverageRow(name, name, "held", name), CoverageRow("AWS::Z", "Z", "stand-in", "instead")],
+        coverage=[CoverageRow(name, name, "enacted", name), CoverageRow("AWS::Z", "Z", "stand-in", "instead")],
         overrides={name: name},
         environment={name: name},
     )
@@ -194,9 +194,9 @@ def test_large_pictures_become_small_ones_and_small_ones_keep_their_pixels(tmp_p
 
 def test_resources_are_grouped_by_type_the_least_real_first(tmp_path: Path) -> None:
     rows = [
-        CoverageRow("AWS::A", "One", "held"),
+        CoverageRow("AWS::A", "One", "enacted"),
         CoverageRow("AWS::B", "Two", "partial", "kept, never evaluated"),
-        CoverageRow("AWS::B", "Three", "held"),
+        CoverageRow("AWS::B", "Three", "enacted"),
         CoverageRow("AWS::C", "Four", "stand-in", "not built"),
     ]
     _, page = written(replace(NOTHING, coverage=rows), tmp_path)

@@ -1,6 +1,4 @@
-"""boto3 clients of the one embedded AWS of this process."""
-
-from __future__ import annotations
+"""The account of the one embedded AWS of this process, and boto3 clients of it."""
 
 import threading
 from functools import cache
@@ -9,10 +7,8 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 
-from kennel.rehearsal.cloud.sagemaker.resources import REGION
-
+ACCOUNT, REGION = "123456789012", "us-east-1"
 ADMIN = {"AWS_ACCESS_KEY_ID": "AKIAKENNELREHEARSAL0", "AWS_SECRET_ACCESS_KEY": "rehearsal"}
-
 
 _making = threading.Lock()  # a session makes one client at a time
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud.assembly import Asset, StackFile, stacks_of
-from kennel.rehearsal.cloud.cloudformation.coverage import cover
-from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
+from kennel.rehearsal.cloud.cloudformation.coverage import coverage_of_stack
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.interfaces import CoverageRow
 
@@ -47,7 +47,7 @@ def deploy(cloud: Cloud, assembly_dir: Path, stage: str, progress: Callable[...,
 
 def coverage(cloud: Cloud, assembly_dir: Path, stage: str) -> list[CoverageRow]:
     """How truly each resource is held now; a release makes the endpoint, so ask again after it."""
-    return [row for stack in stacks_of(assembly_dir, stage) for row in cover(cloud, stack)]
+    return [row for stack in stacks_of(assembly_dir, stage) for row in coverage_of_stack(stack.name, stack.read())]
 
 
 def _bootstrap(cloud: Cloud) -> None:

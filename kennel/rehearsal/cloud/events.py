@@ -12,10 +12,10 @@ from typing import Any
 
 from moto.events.models import events_backends
 
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.patterns import matches
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
-from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
 
 Event = dict[str, Any]
 _log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from moto.awslambda.models import lambda_backends
 
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError
-from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
 from kennel.rehearsal.interfaces import DataPlane, FunctionAnswer, FunctionCall, TooManyRequests
 
 _log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Functions:
 
     def _log(self, function: Any, text: str) -> None:
         """To CloudWatch, as the function's role. As with Lambda, a role that may not loses the log; `denied` has it."""
-        config = getattr(function, "kept", {}).get("LoggingConfig", {})
+        config = getattr(function, "more_configuration", {}).get("LoggingConfig", {})
         group = config.get("LogGroup", f"/aws/lambda/{function.function_name}")
         stream = f"{time.strftime('%Y/%m/%d')}/[{function.version}]{uuid.uuid4().hex}"
         now = int(time.time() * 1000)
@@ -130,7 +130,7 @@ class Functions:
         return folder
 
     def _bury(self, function: Any, payload: bytes) -> None:
-        if target := getattr(function, "kept", {}).get("DeadLetterConfig", {}).get("TargetArn"):
+        if target := getattr(function, "more_configuration", {}).get("DeadLetterConfig", {}).get("TargetArn"):
             sqs = self.client("sqs", None)
             url = sqs.get_queue_url(QueueName=target.rpartition(":")[2])["QueueUrl"]
             sqs.send_message(QueueUrl=url, MessageBody=payload.decode())

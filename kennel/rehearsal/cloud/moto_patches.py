@@ -15,9 +15,8 @@ from moto.iam.access_control import PermissionResult
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.s3.models import FakeBucket
 
-from kennel.rehearsal.cloud.cloudformation import engine as stack_engine
-from kennel.rehearsal.cloud.cloudformation.template import check_parameters
-from kennel.rehearsal.cloud.cloudformation.types import register
+from kennel.rehearsal.cloud.cloudformation import engine
+from kennel.rehearsal.cloud.cloudformation.types.table import register
 
 
 @cache
@@ -30,7 +29,7 @@ def apply() -> None:
     _check_parameters()
     _leave_bucket_policies_to_us()
     _take_numbers_in_conditions()
-    _show_what_functions_keep()
+    _show_all_configuration_of_functions()
 
 
 def hear_objects(hear: Callable[..., None]) -> None:
@@ -78,9 +77,9 @@ def _parse_json_first() -> None:
 
 
 def _run_stacks_by_the_engine() -> None:
-    """Order, replacement, rollback and reasons: see stack_engine. Lookups in between must not create resources."""
-    _change(models.Stack, "create_resources", stack_engine.create)
-    _change(models.Stack, "update", stack_engine.update)
+    """Order, replacement, rollback and reasons are engine.py's; lookups in between must not create resources."""
+    _change(models.Stack, "create_resources", engine.create)
+    _change(models.Stack, "update", engine.update)
     _change(models.Stack, "finished_outputs", None)
     _change(models.Stack, "stack_status_reason", None)
     outputs: Any = models.Stack.outputs
@@ -97,7 +96,7 @@ def _check_parameters() -> None:
     load = parsing.ResourceMap.load_parameters
 
     def load_parameters(resources: parsing.ResourceMap) -> None:
-        check_parameters(resources._template, resources.input_parameters)
+        engine.check_parameters(resources._template, resources.input_parameters)
         load(resources)
 
     _change(parsing.ResourceMap, "load_parameters", load_parameters)
@@ -123,11 +122,11 @@ def _take_numbers_in_conditions() -> None:
     _change(IAMPolicyDocumentValidator, "_validate_condition_syntax", staticmethod(without_numbers))
 
 
-def _show_what_functions_keep() -> None:
+def _show_all_configuration_of_functions() -> None:
     """moto's functions have no place for LoggingConfig and DeadLetterConfig: types/functions.py puts them beside."""
     configuration = LambdaFunction.get_configuration
 
     def get_configuration(function: LambdaFunction, on_create: bool = False) -> dict[str, Any]:
-        return {**configuration(function, on_create), **getattr(function, "kept", {})}
+        return {**configuration(function, on_create), **getattr(function, "more_configuration", {})}
 
     _change(LambdaFunction, "get_configuration", get_configuration)

@@ -16,13 +16,12 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud import moto_patches as patches
-from kennel.rehearsal.cloud.clients import ADMIN, admin, make_client, point_to
+from kennel.rehearsal.cloud.clients import ACCOUNT, ADMIN, REGION, admin, make_client, point_to
 from kennel.rehearsal.cloud.events import Bus
 from kennel.rehearsal.cloud.gateway import Gateway, Handler
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.lambda_functions import Functions
 from kennel.rehearsal.cloud.sagemaker.control_plane import SageMaker
-from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
 from kennel.rehearsal.interfaces import DataPlane
 
 _SESSION_S = 43_200

@@ -23,7 +23,7 @@ _NAMES = {
     "macro_f1": "Macro F1",
     "expected_calibration_error": "Expected calibration error",
 }
-_ORDER = ("stand-in", "partial", "held")  # the least real first
+_ORDER = ("stand-in", "partial", "accepted", "enacted")  # the least real first
 
 
 @dataclass(frozen=True)

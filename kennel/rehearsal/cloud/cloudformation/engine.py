@@ -1,155 +1,179 @@
-"""CloudFormation's order of things, on top of moto's stacks.
+"""CloudFormation's order, replacement and rollback, on top of moto's stacks.
 
-moto creates, changes and removes resources in template order, retries what fails, and has no rollback. Here: in the
-order of the references; a change that a type cannot make in place makes a new resource; what was replaced goes last;
-after a failure everything is put back, and the stack and its events say why.
+moto creates, changes and removes resources in template order, retries what fails, and has no rollback. Here they are
+created in the order of their references; a change that a type cannot make in place creates a new resource; what was
+replaced is deleted last; after a failure everything is put back, and the stack and its events say why.
 """
 
-from __future__ import annotations
-
 import logging
+import re
 import threading
+from collections.abc import Callable, Iterator
+from graphlib import TopologicalSorter
 from typing import Any
 
 from moto.cloudformation import parsing
+from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import Event
 
-from kennel.rehearsal.cloud.cloudformation.template import Json, in_order
 from kennel.rehearsal.cloud.response import ApiError
 
+Json = Any
 _log = logging.getLogger(__name__)
 
 
+def check_parameters(template: Json, given: dict[str, Any]) -> None:
+    """Raise moto's ValidationError for a value against AllowedPattern or AllowedValues, which moto does not check."""
+    for name, declared in template.get("Parameters", {}).items():
+        value = str(given.get(name, declared.get("Default", "")))
+        pattern, allowed = declared.get("AllowedPattern"), declared.get("AllowedValues")
+        if (pattern and not re.fullmatch(pattern, value)) or (allowed and value not in map(str, allowed)):
+            why = declared.get("ConstraintDescription", f"must match {pattern or allowed}")
+            raise ValidationError(message=f"Parameter {name} failed to satisfy constraint: {why}")
+
+
+def creation_order(resources: dict[str, Json]) -> list[str]:
+    """Return the logical ids, each after all that it refers to or depends on."""
+    graph: dict[str, set[str]] = {}
+    for name, resource in resources.items():
+        depends = resource.get("DependsOn", [])
+        before = {*([depends] if isinstance(depends, str) else depends), *_references(resource.get("Properties", {}))}
+        graph[name] = before & set(resources)
+    return list(TopologicalSorter(graph).static_order())
+
+
+def _references(value: Json) -> Iterator[str]:
+    """Yield every logical id (or parameter) that `value` mentions."""
+    if isinstance(value, dict):
+        if isinstance(name := value.get("Ref"), str):
+            yield name
+        if attribute := value.get("Fn::GetAtt"):
+            yield attribute[0] if isinstance(attribute, list) else attribute.partition(".")[0]
+        if text := value.get("Fn::Sub"):
+            yield from re.findall(r"\${([^!.}]+)", text if isinstance(text, str) else text[0])
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
+
+
 class ResourceFailed(Exception):
-    def __init__(self, logical_id: str, kind: str, reason: str) -> None:
-        super().__init__(f"{kind} {logical_id}: {reason}")
-        self.logical_id, self.kind, self.reason = logical_id, kind, reason
+    """A resource could not be created or updated; the message names it with the reason."""
 
 
 class Change:
-    """One creation or update of a stack: `old` is the resource map that is in force, `new` the one to come."""
+    """One creation or update of a stack: `old` is the resource map in force, `new` the one to come."""
 
     def __init__(self, stack: Any, old: dict[str, Any], new: parsing.ResourceMap) -> None:
         self.stack, self.old, self.new = stack, old, new
-        self.undo: list[tuple[str, Any]] = []  # what puts each step back, newest last
-        self.replaced: list[tuple[str, Any]] = []
+        self._undo: list[tuple[str, Callable[[], None]]] = []  # what puts each step back, newest last
+        self._replaced: list[tuple[str, Any]] = []
 
     def run(self) -> None:
-        resources = self.new._resource_json_map
-        kept: dict[str, Any] = {}
-        for name in in_order(resources):
-            condition = resources[name].get("Condition")
-            if condition and not self.new.lazy_condition_map[condition]:
-                continue
-            kept[name] = self._bring(name, resources[name])
-        gone = [name for name in self.old if name not in kept]
-        self.replaced += [(name, self.old[name]) for name in gone]
-        for name, resource in reversed(self.replaced):
+        """Bring the stack to `new`; raise ResourceFailed for the first resource that fails."""
+        resources, conditions = self.new._resource_json_map, self.new.lazy_condition_map
+        wanted = {name: one for name, one in resources.items() if conditions.get(one.get("Condition"), True)}
+        for name in creation_order(resources):
+            if name in wanted:
+                self.new._parsed_resources[name] = self._bring(name, wanted[name])
+        gone = [name for name in self.old if name not in wanted]
+        for name, resource in reversed([*self._replaced, *((name, self.old[name]) for name in gone)]):
             self._remove(name, resource)
 
-    def _bring(self, name: str, definition: Json) -> Any:
-        kind = definition["Type"]
-        try:
-            wanted = parsing.clean_json(definition.get("Properties", {}), self.new)
-            before = self.old.get(name)
-            if before is None or before.cf_resource_type != kind:
-                return self._create(name, definition, wanted)
-            if before.wanted == wanted:
-                return self._keep(name, before)
-            return self._change(name, definition, before, wanted)
-        except Exception as error:
-            reason = error.message if isinstance(error, ApiError) else str(error)
-            _log.info("%s %s failed", kind, name, exc_info=True)
-            self._event(name, kind, "", "CREATE_FAILED" if name not in self.old else "UPDATE_FAILED", reason)
-            raise ResourceFailed(name, kind, reason) from error
-
-    def _create(self, name: str, definition: Json, wanted: Json) -> Any:
-        made = parsing.parse_and_create_resource(
-            name, definition, self.new, self.new._account_id, self.new._region_name
-        )
-        if made is None:
-            raise ApiError("ValidationError", f"the embedded CloudFormation knows no type {definition['Type']}")
-        made.wanted, made.definition = wanted, definition
-        self.undo.append((name, lambda: self._remove(name, made)))
-        self._event(name, definition["Type"], made.physical_resource_id, "CREATE_COMPLETE")
-        if name in self.old:
-            self.replaced.append((name, self.old[name]))
-        return self._keep(name, made)
-
-    def _change(self, name: str, definition: Json, before: Any, wanted: Json) -> Any:
-        """In place where the type can, else by a new resource; an update that fails is tried back with what was."""
-        in_place = getattr(before, "change", None)
-        if in_place is None or not in_place(wanted):
-            return self._create(name, definition, wanted)
-        was = before.wanted
-
-        def back() -> None:
-            before.change(was)
-            before.wanted = was
-
-        self.undo.append((name, back))
-        before.wanted, before.definition = wanted, definition
-        self._event(name, definition["Type"], before.physical_resource_id, "UPDATE_COMPLETE")
-        return self._keep(name, before)
-
-    def _keep(self, name: str, resource: Any) -> Any:
-        self.new._parsed_resources[name] = resource
-        return resource
-
-    def _remove(self, name: str, resource: Any) -> None:
-        if resource.definition.get("DeletionPolicy") == "Retain":
-            return
-        try:
-            remove(self.new, resource)
-        except Exception as error:  # as CloudFormation: what cannot be cleaned up is said and left
-            _log.warning("%s could not be deleted: %s", name, error)
-            self._event(name, resource.cf_resource_type, resource.physical_resource_id, "DELETE_FAILED", str(error))
-        else:
-            self._event(name, resource.cf_resource_type, resource.physical_resource_id, "DELETE_COMPLETE")
-
-    def back(self) -> None:
-        for name, undo in reversed(self.undo):
+    def roll_back(self) -> None:
+        """Undo the steps, newest first; raise what one of them raises."""
+        for name, undo in reversed(self._undo):
             try:
                 undo()
             except Exception as error:
                 _log.warning("%s could not be rolled back: %s", name, error)
                 raise
 
-    def _event(self, name: str, kind: str, physical: str, status: str, reason: str | None = None) -> None:
+    def _bring(self, name: str, definition: Json) -> Any:
+        """Return the resource as `definition` wants it: the one that exists, changed in place, or a new one."""
+        kind = definition["Type"]
+        try:
+            properties = parsing.clean_json(definition.get("Properties", {}), self.new)
+            before = self.old.get(name)
+            if before is None or before.cf_resource_type != kind:
+                return self._create(name, definition, properties)
+            if before.template_properties == properties:
+                return before
+            return self._change(name, definition, before, properties)
+        except Exception as error:
+            reason = error.message if isinstance(error, ApiError) else str(error)
+            _log.info("%s %s failed", kind, name, exc_info=True)
+            self._event(name, kind, "", "CREATE_FAILED" if name not in self.old else "UPDATE_FAILED", reason)
+            raise ResourceFailed(f"{kind} {name}: {reason}") from error
+
+    def _create(self, name: str, definition: Json, properties: Json) -> Any:
+        resource: Any = parsing.parse_and_create_resource(
+            name, definition, self.new, self.new._account_id, self.new._region_name
+        )
+        resource.template_properties, resource.definition = properties, definition
+        self._undo.append((name, lambda: self._remove(name, resource)))
+        self._event(name, definition["Type"], resource.physical_resource_id, "CREATE_COMPLETE")
+        if name in self.old:
+            self._replaced.append((name, self.old[name]))
+        return resource
+
+    def _change(self, name: str, definition: Json, before: Any, properties: Json) -> Any:
+        """Change in place where the type can, else by a new resource; the rollback changes it to what it was."""
+        change = getattr(before, "change", None)
+        if change is None or not change(properties):
+            return self._create(name, definition, properties)
+        previous = before.template_properties
+
+        def back() -> None:
+            change(previous)
+            before.template_properties = previous
+
+        self._undo.append((name, back))
+        before.template_properties, before.definition = properties, definition
+        self._event(name, definition["Type"], before.physical_resource_id, "UPDATE_COMPLETE")
+        return before
+
+    def _remove(self, name: str, resource: Any) -> None:
+        """Delete a resource unless it is to be retained; as in CloudFormation a failure is an event and no more."""
+        if resource.definition.get("DeletionPolicy") == "Retain":
+            return
+        try:
+            self.new._delete_resource(resource, resource.definition)
+        except Exception as error:
+            _log.warning("%s could not be deleted: %s", name, error)
+            self._event(name, resource.cf_resource_type, resource.physical_resource_id, "DELETE_FAILED", str(error))
+        else:
+            self._event(name, resource.cf_resource_type, resource.physical_resource_id, "DELETE_COMPLETE")
+
+    def _event(self, name: str, kind: str, physical_id: str, status: str, reason: str | None = None) -> None:
         stack = self.stack
-        stack.events.append(Event(stack.stack_id, stack.name, name, physical, kind, status, reason, None))
-
-
-def remove(resources: parsing.ResourceMap, resource: Any) -> None:
-    resources._delete_resource(resource, resource.definition)
+        stack.events.append(Event(stack.stack_id, stack.name, name, physical_id, kind, status, reason, None))
 
 
 def create(stack: Any) -> None:
-    """In place of Stack.create_resources: the caller waits (a first deployment is done in seconds)."""
+    """Create a stack's resources, in place of Stack.create_resources; the caller waits for the few seconds."""
     _run(stack, {}, stack.resource_map, "CREATE", "ROLLBACK")
 
 
 def update(stack: Any, template: str, role_arn: str | None, parameters: Any, tags: Any) -> None:
-    """In place of Stack.update: answers at once, as CloudFormation; the work goes on in a thread."""
+    """Update a stack, in place of Stack.update: return at once as CloudFormation does and work on in a thread."""
     before = (stack.resource_map, stack.template, stack.template_dict, stack.parameters)
     stack.template, stack.parameters = template, dict(parameters or {})
     stack._parse_template()
     try:
         fresh = stack._create_resource_map()
     except Exception:
-        stack.resource_map, stack.template, stack.template_dict, stack.parameters = before
+        _restore(stack, before)
         raise
     if tags is not None:
         stack.tags = tags
-    old = {name: one for name, one in before[0]._parsed_resources.items() if hasattr(one, "wanted")}
+    old = {name: one for name, one in before[0]._parsed_resources.items() if hasattr(one, "template_properties")}
     stack.status = "UPDATE_IN_PROGRESS"
     stack._add_stack_event("UPDATE_IN_PROGRESS", resource_status_reason="User Initiated")
     stack.resource_map = fresh
-
-    def work() -> None:
-        _run(stack, old, fresh, "UPDATE", "UPDATE_ROLLBACK", before)
-
-    threading.Thread(target=work, daemon=True).start()
+    work = (stack, old, fresh, "UPDATE", "UPDATE_ROLLBACK", before)
+    threading.Thread(target=_run, args=work, daemon=True).start()
 
 
 def _run(
@@ -171,13 +195,17 @@ def _run(
 def _roll_back(stack: Any, change: Change, rollback: str, before: Any) -> None:
     stack.status = f"{rollback}_IN_PROGRESS"
     try:
-        change.back()
+        change.roll_back()
     except Exception as error:
         stack.stack_status_reason = f"{stack.stack_status_reason}; and the rollback failed: {error}"
         return _end(stack, f"{rollback}_FAILED")
     if before is not None:
-        stack.resource_map, stack.template, stack.template_dict, stack.parameters = before
+        _restore(stack, before)
     _end(stack, f"{rollback}_COMPLETE")
+
+
+def _restore(stack: Any, before: Any) -> None:
+    stack.resource_map, stack.template, stack.template_dict, stack.parameters = before
 
 
 def _end(stack: Any, status: str) -> None:

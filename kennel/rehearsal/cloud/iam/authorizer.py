@@ -9,13 +9,12 @@ from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
-from kennel.rehearsal.cloud.clients import ADMIN
+from kennel.rehearsal.cloud.clients import ACCOUNT, ADMIN
 from kennel.rehearsal.cloud.iam.needs import needs
 from kennel.rehearsal.cloud.iam.policy import allowed
 from kennel.rehearsal.cloud.iam.sagemaker_needs import Need
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import ApiError
-from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT
 
 _NO_TOKEN = "The security token included in the request is invalid."
 

@@ -8,9 +8,9 @@ from urllib.parse import unquote
 from moto.cloudformation.models import cloudformation_backends
 from moto.s3.models import s3_backends
 
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.iam.sagemaker_needs import Need, sagemaker
 from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
 
 
 def needs(call: Call) -> list[Need]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.iam.policy import Context
 from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Any
 from botocore.model import ListShape, Shape, StructureShape  # type: ignore[import-untyped]
 from moto.core.utils import get_service_model
 
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
 
-ACCOUNT, REGION = "123456789012", "us-east-1"
 Record = dict[str, Any]
 
 

@@ -1,6 +1,4 @@
-"""S3: moto's CloudFormation makes the bucket and forgets most of its properties; the API takes them all."""
-
-from __future__ import annotations
+"""S3's types: moto's CloudFormation creates a bucket and drops most of its properties, while its API takes them all."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +7,15 @@ from typing import Any
 from botocore import xform_name  # type: ignore[import-untyped]
 
 from kennel.rehearsal.cloud.clients import admin
-from kennel.rehearsal.cloud.cloudformation.types.resource import Made, Properties, Row, conform
+from kennel.rehearsal.cloud.cloudformation.resource import (
+    Created,
+    EnactedType,
+    Properties,
+    Read,
+    by_id,
+    conform,
+    named,
+)
 
 
 def _lifecycle(value: Properties) -> Properties:
@@ -57,8 +63,8 @@ def _logging(value: Properties) -> Properties:
 
 
 def _notification(value: Properties) -> Properties:
-    wanted = value.get("EventBridgeConfiguration", {}).get("EventBridgeEnabled", True)
-    return {"EventBridgeConfiguration": {}} if str(wanted).lower() == "true" else {}
+    enabled = value.get("EventBridgeConfiguration", {}).get("EventBridgeEnabled", True)
+    return {"EventBridgeConfiguration": {}} if str(enabled).lower() == "true" else {}
 
 
 # property, operation, its member, how the property becomes the member
@@ -74,59 +80,66 @@ _PARTS: list[tuple[str, str, str, Callable[[Any], Any]]] = [
 ]
 
 
-def _put_parts(made: Made) -> None:
+def _put_parts(created: Created) -> None:
     s3 = admin("s3")
     for name, operation, member, turn in _PARTS:
-        if name in made.wanted:
+        if name in created.properties:
             shape = s3.meta.service_model.operation_model(operation).input_shape.members[member]
-            value = conform(shape, turn(made.wanted[name]))
-            getattr(s3, xform_name(operation))(Bucket=made.physical, **{member: value})
+            value = conform(shape, turn(created.properties[name]))
+            getattr(s3, xform_name(operation))(Bucket=created.physical_id, **{member: value})
 
 
-def _name(properties: Properties) -> Properties:
-    return {"Bucket": properties["BucketName"]}
-
-
-def _update(made: Made, wanted: Properties) -> bool:
-    if wanted.get("BucketName", made.physical) != made.physical:
+def _update(created: Created, properties: Properties) -> bool:
+    if properties.get("BucketName", created.physical_id) != created.physical_id:
         return False
-    made.wanted = {"BucketName": made.physical, **wanted}
-    _put_parts(made)
+    created.properties = {"BucketName": created.physical_id, **properties}
+    _put_parts(created)
     return True
 
 
-def _policy(made: Made, wanted: Properties) -> bool:
-    if wanted["Bucket"] != made.wanted["Bucket"]:
+def _update_policy(created: Created, properties: Properties) -> bool:
+    if properties["Bucket"] != created.properties["Bucket"]:
         return False
-    admin("s3").put_bucket_policy(Bucket=wanted["Bucket"], Policy=json.dumps(wanted["PolicyDocument"]))
-    made.wanted = wanted
+    admin("s3").put_bucket_policy(Bucket=properties["Bucket"], Policy=json.dumps(properties["PolicyDocument"]))
+    created.properties = properties
     return True
 
 
-ROWS = [
-    Row(
-        type="AWS::S3::Bucket",
-        service="s3",
-        create="CreateBucket",
-        name="BucketName",
-        shape=_name,
-        ref=lambda made: str(made.wanted["BucketName"]),
+_READS = (
+    "get_bucket_versioning",
+    "get_bucket_encryption",
+    "get_bucket_logging",
+    "get_bucket_tagging",
+    "get_public_access_block",
+    "get_bucket_lifecycle_configuration",
+    "get_bucket_notification_configuration",
+)
+TYPES = [
+    named(
+        "AWS::S3::Bucket",
+        "s3",
+        "CreateBucket",
+        "DeleteBucket",
+        "BucketName",
+        parameters=lambda properties: {"Bucket": properties["BucketName"]},
         attributes={
-            "Arn": lambda made: f"arn:aws:s3:::{made.physical}",
-            "DomainName": lambda made: f"{made.physical}.s3.amazonaws.com",
-            "RegionalDomainName": lambda made: f"{made.physical}.s3.us-east-1.amazonaws.com",
+            "Arn": lambda created: f"arn:aws:s3:::{created.physical_id}",
+            "DomainName": lambda created: f"{created.physical_id}.s3.amazonaws.com",
+            "RegionalDomainName": lambda created: f"{created.physical_id}.s3.us-east-1.amazonaws.com",
         },
         after=_put_parts,
         update=_update,
-        delete=lambda made: admin("s3").delete_bucket(Bucket=made.physical),
+        reads=[Read(operation, by_id("Bucket")) for operation in _READS],
     ),
-    Row(
+    EnactedType(
         type="AWS::S3::BucketPolicy",
         service="s3",
         create="PutBucketPolicy",
-        shape=lambda properties: {"Bucket": properties["Bucket"], "Policy": json.dumps(properties["PolicyDocument"])},
-        ref=lambda made: str(made.wanted["Bucket"]),
-        update=_policy,
-        delete=lambda made: admin("s3").delete_bucket_policy(Bucket=made.physical),
+        parameters=lambda properties: {**properties, "Policy": json.dumps(properties["PolicyDocument"])},
+        ref=lambda created: str(created.properties["Bucket"]),
+        update=_update_policy,
+        delete=lambda created: admin("s3").delete_bucket_policy(Bucket=created.physical_id),
+        reads=[Read("get_bucket_policy", by_id("Bucket"))],
+        note="its Deny statements are evaluated for roles; loopback stands for TLS",
     ),
 ]

@@ -1,27 +1,31 @@
-"""Lambda: moto's class drops architecture, logging and dead letters, and gives versions no attributes."""
-
-from __future__ import annotations
+"""Lambda's types: moto's own classes drop architecture, logging and dead letters, and give versions no attributes."""
 
 import io
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 from moto.awslambda.models import lambda_backends
 
-from kennel.rehearsal.cloud.clients import admin
-from kennel.rehearsal.cloud.cloudformation.types.resource import Made, Properties, Row, tag_map
-from kennel.rehearsal.cloud.sagemaker.resources import ACCOUNT, REGION
-
-_NOT_CREATE = ("ReservedConcurrentExecutions",)
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, admin
+from kennel.rehearsal.cloud.cloudformation.resource import (
+    Created,
+    EnactedType,
+    Properties,
+    Read,
+    by_id,
+    by_properties,
+    named,
+    with_tag_map,
+)
 
 
 def _function(properties: Properties) -> Properties:
-    taken = {key: value for key, value in properties.items() if key not in _NOT_CREATE}
-    return tag_map({**taken, "Code": _code(properties["Code"])})
+    return with_tag_map({**properties, "Code": _code(properties["Code"])})
 
 
 def _code(code: Properties) -> Properties:
-    """Source text in a template becomes index.py of a zip file, as CloudFormation makes it."""
+    """Return source text in a template as index.py of a zip file, as CloudFormation does."""
     if "ZipFile" not in code:
         return code
     content = io.BytesIO()
@@ -30,96 +34,99 @@ def _code(code: Properties) -> Properties:
     return {"ZipFile": content.getvalue()}
 
 
-def _made(made: Made) -> None:
-    name = made.physical
-    if "ReservedConcurrentExecutions" in made.wanted:
-        count = int(made.wanted["ReservedConcurrentExecutions"])
+def _configure(created: Created) -> None:
+    name = created.physical_id
+    if "ReservedConcurrentExecutions" in created.properties:
+        count = int(created.properties["ReservedConcurrentExecutions"])
         admin("lambda").put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=count)
     function: Any = lambda_backends[ACCOUNT][REGION].get_function(name)
-    # moto's class drops these; patches.py shows them, cloud/functions.py uses them.
-    function.kept = {key: made.wanted[key] for key in ("DeadLetterConfig", "LoggingConfig") if key in made.wanted}
+    # moto's class drops these two; moto_patches.py shows them and lambda_functions.py uses them.
+    dropped = ("DeadLetterConfig", "LoggingConfig")
+    function.more_configuration = {key: created.properties[key] for key in dropped if key in created.properties}
 
 
-def _update(made: Made, wanted: Properties) -> bool:
-    """Code and configuration change in place; another name means another function."""
-    name = made.physical
-    if wanted.get("FunctionName", name) != name:
+def _update(created: Created, properties: Properties) -> bool:
+    """Change code and configuration in place; another name means another function."""
+    name = created.physical_id
+    if properties.get("FunctionName", name) != name:
         return False
     taken = ("Role", "Handler", "Timeout", "MemorySize", "Environment", "Runtime", "Description", "TracingConfig")
-    changed = {key: wanted[key] for key in taken if key in wanted}
+    changed = {key: properties[key] for key in taken if key in properties}
     admin("lambda").update_function_configuration(FunctionName=name, **changed)
-    if wanted["Code"] != made.wanted["Code"]:
-        admin("lambda").update_function_code(FunctionName=name, **_code(wanted["Code"]))
-    made.wanted = {"FunctionName": name, **wanted}
-    _made(made)
+    if properties["Code"] != created.properties["Code"]:
+        admin("lambda").update_function_code(FunctionName=name, **_code(properties["Code"]))
+    created.properties = {"FunctionName": name, **properties}
+    _configure(created)
     return True
 
 
 def _alias(properties: Properties) -> Properties:
-    """Without provisioned concurrency, of which moto holds none: the coverage report says so."""
+    """Leave out provisioned concurrency, which moto has none of: the coverage report says so."""
     return {key: value for key, value in properties.items() if key != "ProvisionedConcurrencyConfig"}
 
 
-def _update_alias(made: Made, wanted: Properties) -> bool:
-    if (wanted["FunctionName"], wanted["Name"]) != (made.wanted["FunctionName"], made.wanted["Name"]):
+def _update_alias(created: Created, properties: Properties) -> bool:
+    if any(properties[key] != created.properties[key] for key in ("FunctionName", "Name")):
         return False
-    admin("lambda").update_alias(**_alias(wanted))
-    made.wanted = wanted
+    admin("lambda").update_alias(**_alias(properties))
+    created.properties = properties
     return True
 
 
-ROWS = [
-    Row(
-        type="AWS::Lambda::Function",
-        service="lambda",
-        create="CreateFunction",
-        name="FunctionName",
-        shape=_function,
-        ref=lambda made: str(made.wanted["FunctionName"]),
-        attributes={"Arn": lambda made: str(made.answer["FunctionArn"])},
-        after=_made,
+def _delete_by(operation: str, *names: str) -> Callable[[Created], None]:
+    return lambda created: getattr(admin("lambda"), operation)(**{name: created.properties[name] for name in names})
+
+
+TYPES = [
+    named(
+        "AWS::Lambda::Function",
+        "lambda",
+        "CreateFunction",
+        "DeleteFunction",
+        "FunctionName",
+        parameters=_function,
+        attributes={"Arn": lambda created: str(created.answer["FunctionArn"])},
+        after=_configure,
         update=_update,
-        delete=lambda made: admin("lambda").delete_function(FunctionName=made.physical),
+        reads=[Read("get_function", by_id("FunctionName"))],
     ),
-    Row(
+    EnactedType(
         type="AWS::Lambda::Version",
         service="lambda",
         create="PublishVersion",
-        ref=lambda made: str(made.answer["FunctionArn"]),
+        ref=lambda created: str(created.answer["FunctionArn"]),
         attributes={
-            "Version": lambda made: str(made.answer["Version"]),
-            "FunctionArn": lambda made: str(made.answer["FunctionArn"]),
+            "Version": lambda created: str(created.answer["Version"]),
+            "FunctionArn": lambda created: str(created.answer["FunctionArn"]),
         },
+        reads=[Read("get_function_configuration", by_id("FunctionName"))],
     ),
-    Row(
+    EnactedType(
         type="AWS::Lambda::Alias",
         service="lambda",
         create="CreateAlias",
-        shape=_alias,
-        ref=lambda made: str(made.answer["AliasArn"]),
-        attributes={"AliasArn": lambda made: str(made.answer["AliasArn"])},
+        parameters=_alias,
+        ref=lambda created: str(created.answer["AliasArn"]),
+        attributes={"AliasArn": lambda created: str(created.answer["AliasArn"])},
         update=_update_alias,
-        delete=lambda made: admin("lambda").delete_alias(
-            FunctionName=made.wanted["FunctionName"], Name=made.wanted["Name"]
-        ),
+        delete=_delete_by("delete_alias", "FunctionName", "Name"),
+        reads=[Read("get_alias", by_properties("FunctionName", "Name"))],
     ),
-    Row(
+    EnactedType(
         type="AWS::Lambda::EventInvokeConfig",
         service="lambda",
         create="PutFunctionEventInvokeConfig",
-        ref=lambda made: f"{made.wanted['FunctionName']}:{made.wanted['Qualifier']}",
-        delete=lambda made: admin("lambda").delete_function_event_invoke_config(
-            FunctionName=made.wanted["FunctionName"]
-        ),
+        ref=lambda created: f"{created.properties['FunctionName']}:{created.properties['Qualifier']}",
+        delete=_delete_by("delete_function_event_invoke_config", "FunctionName"),
+        reads=[Read("get_function_event_invoke_config", by_properties("FunctionName", "Qualifier"))],
     ),
-    Row(
+    EnactedType(
         type="AWS::Lambda::Permission",
         service="lambda",
         create="AddPermission",
         name="StatementId",
-        ref=lambda made: str(made.wanted["StatementId"]),
-        delete=lambda made: admin("lambda").remove_permission(
-            FunctionName=made.wanted["FunctionName"], StatementId=made.wanted["StatementId"]
-        ),
+        ref=lambda created: str(created.properties["StatementId"]),
+        delete=_delete_by("remove_permission", "FunctionName", "StatementId"),
+        reads=[Read("get_policy", by_properties("FunctionName"))],
     ),
 ]

@@ -1,53 +1,52 @@
-"""SageMaker: everything of these is held by the ledger, so create and read are the API's own."""
+"""SageMaker's types: the embedded control plane stores all properties, so create and read are the API's own."""
 
-from __future__ import annotations
+from typing import Any
 
 from botocore import xform_name  # type: ignore[import-untyped]
 
 from kennel.rehearsal.cloud.clients import admin
-from kennel.rehearsal.cloud.cloudformation.types.resource import Made, Properties, Row, wait
+from kennel.rehearsal.cloud.cloudformation.resource import Created, EnactedType, Properties, Read, named, wait
 
 _DEPLOY_S = 900
 
 
-def _row(noun: str, ref: str = "Arn") -> Row:
-    def delete(made: Made) -> None:
-        member = f"{noun}Name"
-        getattr(admin("sagemaker"), xform_name(f"Delete{noun}"))(**{member: made.wanted[member]})
+def _named(noun: str, ref: str = "Arn", **rest: Any) -> EnactedType:
+    name = f"{noun}Name"
 
-    return Row(
-        type=f"AWS::SageMaker::{noun}",
-        service="sagemaker",
-        create=f"Create{noun}",
-        name=f"{noun}Name",
-        ref=lambda made: str(made.answer.get(f"{noun}{ref}", made.wanted[f"{noun}Name"])),
-        attributes={
-            f"{noun}Name": lambda made: str(made.wanted[f"{noun}Name"]),
-            f"{noun}Arn": lambda made: str(made.answer[f"{noun}Arn"]),
+    def parameters(physical_id: str, properties: Properties) -> Properties:
+        return {name: properties.get(name, physical_id.rpartition("/")[2])}
+
+    defaults = {
+        "ref": lambda created: str(created.answer.get(f"{noun}{ref}", created.properties[name])),
+        "attributes": {
+            name: lambda created: str(created.properties[name]),
+            f"{noun}Arn": lambda created: str(created.answer[f"{noun}Arn"]),
         },
-        delete=delete,
-    )
+        "reads": [Read(xform_name(f"Describe{noun}"), parameters)],
+    }
+    return named(f"AWS::SageMaker::{noun}", "sagemaker", f"Create{noun}", f"Delete{noun}", name, **{**defaults, **rest})
 
 
 def _pipeline(properties: Properties) -> Properties:
     body = properties["PipelineDefinition"]["PipelineDefinitionBody"]
-    return {**properties, "PipelineDefinition": body, "ClientRequestToken": "k" * 32}
+    return {**properties, "PipelineDefinition": body}
 
 
-def _update_pipeline(made: Made, wanted: Properties) -> bool:
-    if wanted.get("PipelineName", made.wanted["PipelineName"]) != made.wanted["PipelineName"]:
+def _update_pipeline(created: Created, properties: Properties) -> bool:
+    name = created.properties["PipelineName"]
+    if properties.get("PipelineName", name) != name:
         return False
     admin("sagemaker").update_pipeline(
-        PipelineName=made.wanted["PipelineName"],
-        PipelineDefinition=wanted["PipelineDefinition"]["PipelineDefinitionBody"],
-        RoleArn=wanted["RoleArn"],
+        PipelineName=name,
+        PipelineDefinition=properties["PipelineDefinition"]["PipelineDefinitionBody"],
+        RoleArn=properties["RoleArn"],
     )
-    made.wanted = {**made.wanted, **wanted}
+    created.properties = {**created.properties, **properties}
     return True
 
 
 def _in_service(name: str, config: str) -> None:
-    """Wait for the endpoint; raises RuntimeError with SageMaker's reason when it does not serve `config`."""
+    """Wait for the endpoint; raise RuntimeError with SageMaker's reason when it does not serve `config`."""
 
     def settled() -> bool:
         return admin("sagemaker").describe_endpoint(EndpointName=name)["EndpointStatus"] not in ("Creating", "Updating")
@@ -58,61 +57,34 @@ def _in_service(name: str, config: str) -> None:
         raise RuntimeError(f"Endpoint {name} failed: {about.get('FailureReason', about['EndpointStatus'])}")
 
 
-def _update_endpoint(made: Made, wanted: Properties) -> bool:
-    """In place; only another name means another endpoint. Of its properties CloudFormation sends these."""
-    name = made.wanted["EndpointName"]
-    if wanted.get("EndpointName", name) != name:
+def _endpoint(properties: Properties) -> Properties:
+    """Leave out what only UpdateEndpoint takes: the first creation retains and excludes nothing."""
+    return {key: value for key, value in properties.items() if not key.startswith(("Retain", "Exclude"))}
+
+
+def _update_endpoint(created: Created, properties: Properties) -> bool:
+    """Update in place; only another name means another endpoint."""
+    name = created.properties["EndpointName"]
+    if properties.get("EndpointName", name) != name:
         return False
     taken = ("EndpointConfigName", "DeploymentConfig", "RetainAllVariantProperties")
-    parameters = {key: wanted[key] for key in taken if key in wanted}
+    parameters = {key: properties[key] for key in taken if key in properties}
     admin("sagemaker").update_endpoint(EndpointName=name, **parameters)
-    _in_service(name, wanted["EndpointConfigName"])
-    made.wanted = {"EndpointName": name, **wanted}
+    _in_service(name, properties["EndpointConfigName"])
+    created.properties = {"EndpointName": name, **properties}
     return True
 
 
-def _endpoint() -> Row:
-    plain = _row("Endpoint")
-    # Both are known to UpdateEndpoint only, or to CreateEndpoint too; the first creation needs neither retained.
-    return Row(
-        type=plain.type,
-        service=plain.service,
-        create=plain.create,
-        name=plain.name,
-        shape=lambda properties: {
-            key: properties[key] for key in properties if not key.startswith(("Retain", "Exclude"))
-        },
-        ref=plain.ref,
-        attributes=plain.attributes,
-        after=lambda made: _in_service(made.wanted["EndpointName"], made.wanted["EndpointConfigName"]),
+TYPES = [
+    _named("Model"),
+    _named("EndpointConfig"),
+    _named(
+        "Endpoint",
+        parameters=_endpoint,
+        after=lambda created: _in_service(created.properties["EndpointName"], created.properties["EndpointConfigName"]),
         update=_update_endpoint,
-        delete=plain.delete,
-    )
-
-
-def _pipelines() -> Row:
-    plain = _row("Pipeline", "Name")
-    return Row(
-        type=plain.type,
-        service=plain.service,
-        create=plain.create,
-        name=plain.name,
-        shape=_pipeline,
-        ref=plain.ref,
-        attributes=plain.attributes,
-        update=_update_pipeline,
-        delete=lambda made: admin("sagemaker").delete_pipeline(
-            PipelineName=made.wanted["PipelineName"], ClientRequestToken="k" * 32
-        ),
-    )
-
-
-ROWS = [
-    _row("Model"),
-    _row("EndpointConfig"),
-    _endpoint(),
-    _row("NotebookInstance"),
-    _row("NotebookInstanceLifecycleConfig"),
-    _row("ModelPackageGroup"),
-    _pipelines(),
+        note="served by one process for each instance; canary traffic and automatic rollback are not enacted",
+    ),
+    _named("ModelPackageGroup"),
+    _named("Pipeline", "Name", parameters=_pipeline, update=_update_pipeline),
 ]

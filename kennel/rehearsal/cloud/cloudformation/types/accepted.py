@@ -1,0 +1,124 @@
+"""Resource types that the rehearsal accepts without enacting them: they get a name and answer Ref and GetAtt.
+
+A new type of which nothing in a rehearsal has to make use is one line in ACCEPTED.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from moto.core.common_models import CloudFormationModel
+
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
+from kennel.rehearsal.cloud.cloudformation.resource import Properties
+
+# Each type with what does not happen, for the coverage report.
+ACCEPTED = {
+    "AWS::ApiGatewayV2::Api": "not served: the function is invoked directly",
+    "AWS::ApiGatewayV2::Integration": "not served: the function is invoked directly",
+    "AWS::ApiGatewayV2::Route": "not served: the function is invoked directly",
+    "AWS::ApiGatewayV2::Stage": "not served: the function is invoked directly",
+    "AWS::ApplicationAutoScaling::ScalableTarget": "the number of instances does not change",
+    "AWS::ApplicationAutoScaling::ScalingPolicy": "the number of instances does not change",
+    "AWS::Budgets::Budget": "not evaluated: nothing costs anything",
+    "AWS::CloudWatch::Alarm": "not evaluated",
+    "AWS::CloudWatch::Dashboard": "not drawn",
+    "AWS::CodeBuild::Project": "not run: `--images` builds the images instead",
+    "AWS::EC2::FlowLog": "no network: jobs and servers run on this machine",
+    "AWS::EC2::LaunchTemplate": "no instance is launched",
+    "AWS::EC2::RouteTable": "no network: jobs and servers run on this machine",
+    "AWS::EC2::SecurityGroup": "no network: jobs and servers run on this machine",
+    "AWS::EC2::SecurityGroupEgress": "no network: jobs and servers run on this machine",
+    "AWS::EC2::SecurityGroupIngress": "no network: jobs and servers run on this machine",
+    "AWS::EC2::Subnet": "no network: jobs and servers run on this machine",
+    "AWS::EC2::SubnetRouteTableAssociation": "no network: jobs and servers run on this machine",
+    "AWS::EC2::VPC": "no network: jobs and servers run on this machine",
+    "AWS::EC2::VPCEndpoint": "no network: jobs and servers run on this machine",
+    "AWS::ECR::Repository": "no image is pushed or pulled",
+    "AWS::IAM::InstanceProfile": "no instance is launched",
+    "AWS::KMS::Key": "nothing is encrypted, but S3's use of the key is checked against each role's policies",
+    "AWS::SNS::Topic": "nothing is published",
+    "AWS::SNS::TopicPolicy": "nothing is published",
+    "AWS::SQS::QueuePolicy": "not evaluated: EventBridge and Lambda may send to each queue",
+    "AWS::SageMaker::NotebookInstance": "not started",
+    "AWS::SageMaker::NotebookInstanceLifecycleConfig": "not started",
+    "Custom::RegisteredModels": "nothing to unregister: the embedded model group ends with the rehearsal",
+    "Custom::S3AutoDeleteObjects": "nothing to empty: the embedded S3 ends with the rehearsal",
+}
+# Types in whose place something else acts.
+STAND_INS = {
+    "Custom::CDKContainerImageBuild": "no image is built by CodeBuild: jobs and server run from this checkout, "
+    "or in images that `--images` builds; the image's tag is a hash of its source",
+}
+_REF_IS_THE_ARN = {"AWS::SNS::Topic", "AWS::SageMaker::NotebookInstance"}
+
+
+class AcceptedResource(CloudFormationModel):
+    """A resource of which only the name is known; GetAtt is answered in AWS's form without any API."""
+
+    def __init__(self, kind: str, name: str, properties: Properties) -> None:
+        self.kind, self.name = kind, name
+        self.properties = properties
+
+    @property
+    def physical_resource_id(self) -> str:
+        return self._arn if self.kind in _REF_IS_THE_ARN else self.name
+
+    @property
+    def _arn(self) -> str:
+        _, service, noun = self.kind.split("::")
+        path = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", noun).lower()  # LaunchTemplate: launch-template
+        return f"arn:aws:{service.lower()}:{REGION}:{ACCOUNT}:{path}/{self.name}"
+
+    @classmethod
+    def has_cfn_attr(cls, attr: str) -> bool:
+        return True
+
+    def get_cfn_attribute(self, attribute: str) -> str:
+        """Return the ARN, or the name for attributes such as GroupId, or a text that says what it stands for."""
+        if attribute.endswith("Arn"):
+            return self._arn
+        return self.name if attribute.endswith(("Id", "Name")) else f"{self.name}.{attribute}"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
+    ) -> Any:
+        kind, properties = kwargs["ResourceType"], cloudformation_json.get("Properties", {})
+        return cls(kind, properties.get(_name_property(kind), resource_name), properties)
+
+    def change(self, properties: Properties) -> bool:
+        """Take on `properties`, unless they give the resource another name, which means another resource."""
+        return bool(properties.get(_name_property(self.kind), self.name) == self.name)
+
+    def delete(self, account_id: str, region_name: str) -> None:
+        pass
+
+
+class ImageBuild(AcceptedResource):
+    """The stand-in for an image build: the same source and build give the same tag."""
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
+    ) -> Any:
+        return cls(kwargs["ResourceType"], kwargs["LogicalId"], cloudformation_json.get("Properties", {}))
+
+    @property
+    def physical_resource_id(self) -> str:
+        return f"local/{self.name}:{self._tag}"
+
+    @property
+    def _tag(self) -> str:
+        return hashlib.sha256(json.dumps([self.name, self.properties], sort_keys=True).encode()).hexdigest()[:16]
+
+    def get_cfn_attribute(self, attribute: str) -> str:
+        return self._tag if attribute == "ImageTag" else self.physical_resource_id
+
+    def change(self, properties: Properties) -> bool:
+        return False
+
+
+def _name_property(kind: str) -> str:
+    return f"{kind.rpartition('::')[2]}Name"

@@ -1,0 +1,106 @@
+"""The table of all resource types of the embedded CloudFormation, with those of Logs, IAM, SQS and EventBridge."""
+
+from typing import Any
+
+from moto.cloudformation import parsing
+from moto.core.common_models import CloudFormationModel
+
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, admin
+from kennel.rehearsal.cloud.cloudformation.resource import (
+    Created,
+    EnactedResource,
+    EnactedType,
+    Properties,
+    Read,
+    by_id,
+    named,
+    with_tag_map,
+)
+from kennel.rehearsal.cloud.cloudformation.types import buckets, functions, sagemaker
+from kennel.rehearsal.cloud.cloudformation.types.accepted import ACCEPTED, STAND_INS, AcceptedResource, ImageBuild
+from kennel.rehearsal.cloud.response import ApiError
+
+
+def _log_group(properties: Properties) -> Properties:
+    return with_tag_map({key: value for key, value in properties.items() if key != "RetentionInDays"})
+
+
+def _retain(created: Created) -> None:
+    if days := created.properties.get("RetentionInDays"):
+        admin("logs").put_retention_policy(logGroupName=created.physical_id, retentionInDays=int(days))
+
+
+def _rule(member: str) -> Any:
+    return lambda physical_id, _properties: {member: physical_id.rpartition("/")[2]}
+
+
+def _inline_policy(_physical_id: str, properties: Properties) -> Properties:
+    return {"RoleName": properties["Roles"][0], "PolicyName": properties["PolicyName"]}
+
+
+def _queue(physical_id: str, _properties: Properties) -> Properties:
+    return {"QueueUrl": physical_id, "AttributeNames": ["All"]}
+
+
+_OTHER_TYPES = [
+    named(
+        "AWS::Logs::LogGroup",
+        "logs",
+        "CreateLogGroup",
+        "DeleteLogGroup",
+        "LogGroupName",
+        parameters=_log_group,
+        # With the star that moto leaves out: policies rely on it to reach the group's streams.
+        attributes={"Arn": lambda group: f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group.physical_id}:*"},
+        after=_retain,
+        reads=[Read("describe_log_groups", by_id("logGroupNamePrefix"))],
+    ),
+    # moto's own classes create these.
+    EnactedType(
+        type="AWS::Events::Rule",
+        service="events",
+        reads=[Read("describe_rule", _rule("Name")), Read("list_targets_by_rule", _rule("Rule"))],
+    ),
+    EnactedType(type="AWS::IAM::Policy", service="iam", reads=[Read("get_role_policy", _inline_policy)]),
+    EnactedType(
+        type="AWS::IAM::Role",
+        service="iam",
+        reads=[Read(name, by_id("RoleName")) for name in ("get_role", "list_attached_role_policies")],
+    ),
+    EnactedType(type="AWS::SQS::Queue", service="sqs", reads=[Read("get_queue_attributes", _queue)]),
+]
+ENACTED = {one.type: one for one in (*buckets.TYPES, *functions.TYPES, *sagemaker.TYPES, *_OTHER_TYPES)}
+
+
+def register() -> None:
+    """Put this table in place of moto's own: a type outside it is refused, even one that moto could create."""
+    moto_class = parsing.resource_class_from_type
+    classes: dict[str, type[CloudFormationModel]] = {
+        kind: moto_class(kind) if not enacted.create else _class_of(enacted) for kind, enacted in ENACTED.items()
+    }
+    classes |= dict.fromkeys(ACCEPTED, AcceptedResource) | dict.fromkeys(STAND_INS, ImageBuild)
+    moto_name = parsing.resource_name_property_from_type
+
+    def class_from_type(resource_type: str) -> type[CloudFormationModel]:
+        if resource_type not in classes:
+            raise ApiError("ValidationError", _unknown(resource_type))
+        return classes[resource_type]
+
+    def name_from_type(resource_type: str) -> str | None:
+        enacted = ENACTED.get(resource_type)
+        return enacted.name if enacted and enacted.create else moto_name(resource_type)
+
+    parsing.resource_class_from_type = class_from_type
+    parsing.resource_name_property_from_type = name_from_type
+
+
+def _class_of(kind: EnactedType) -> type[EnactedResource]:
+    return type(kind.type.replace("::", ""), (EnactedResource,), {"kind": kind, "__module__": __name__})
+
+
+def _unknown(resource_type: str) -> str:
+    return (
+        f"The rehearsal does not know the resource type {resource_type}. If nothing in a rehearsal has to act on it, "
+        "add it to ACCEPTED in kennel/rehearsal/cloud/cloudformation/types/accepted.py; otherwise describe how it is "
+        "created and read back in types/table.py beside it."
+    )
