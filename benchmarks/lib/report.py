@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from kennel.loadtest import machine
+from kennel.loadtest import subject
 
 Figures = dict[str, Any]
 Cell = str | float | None
@@ -29,7 +29,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def describe_machine() -> str:
     """Return date, cores, processor with its vector units, memory, system and Python in one line."""
     return (
-        f"{date.today().isoformat()}, {machine.describe()}, "
+        f"{date.today().isoformat()}, {subject.describe_machine()}, "
         f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
     )
 

@@ -1,7 +1,8 @@
-"""`kennel loadtest`, from the question to the file."""
+"""`kennel loadtest`: finds the highest rate that an endpoint or a server holds, and writes it to the capacity file."""
 
 import dataclasses
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -16,18 +17,19 @@ from rich.console import Console
 from kennel.aws import client
 from kennel.console import Display
 from kennel.errors import KennelError
-from kennel.loadtest import record
-from kennel.loadtest.deployed import deployed
-from kennel.loadtest.load import Plan
+from kennel.invoke import FILE_LIMIT
+from kennel.loadtest import capacity
+from kennel.loadtest.load import Load, Plan
 from kennel.loadtest.local import local
-from kennel.loadtest.outcome import Load
-from kennel.loadtest.pictures import pictures
 from kennel.loadtest.search import search
-from kennel.loadtest.subject import Subject
+from kennel.loadtest.subject import Subject, deployed
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WARM = 2.0  # seconds at the same rate before those that count
 _PROBE = (2.0, 3.0)  # requests a second, and for how many seconds, to see how long one takes
+_MADE = 8  # pictures, where none are given
+_SIZE = (500, 375)  # their pixels, as in the pet and dog data sets
+_GRAIN = (50, 38)  # pixels of noise, scaled up: shapes, and a JPEG of about 40 kB with the finer noise on top
 _LONGER = 2  # a rate is confirmed for so many times as long as it was tried
 
 
@@ -46,18 +48,37 @@ class Request:
         if (self.artifact is None) == (not self.stage):
             raise KennelError("Name what to measure: a model.tar.gz (or its folder), or a deployed stage with --stage.")
         if self.out:
-            record.check_writable(self.out)
+            capacity.check_writable(self.out)
 
 
 def measure(request: Request, display: Display) -> dict[str, Any]:
     """Find the highest rate that holds, write it to `out`, and return what was written."""
     with tempfile.TemporaryDirectory(prefix="kennel-loadtest-") as name, _subject(request, Path(name)) as subject:
-        photos = pictures(list(request.photos), Path(name))
+        photos = photographs(request.photos, Path(name))
         loads = _search(request, subject, photos, display)
-    measured = record.entry(subject, loads, request.p99, len(photos))
+    measured = capacity.entry(subject, loads, request.p99, len(photos))
     if request.out:
-        record.write(request.out, measured)
+        capacity.write(request.out, measured)
     return measured
+
+
+def photographs(given: Sequence[Path], folder: Path) -> Sequence[Path]:
+    """Return `given` as checked, or made pictures in `folder`; raise KennelError for what cannot be sent."""
+    for path in given:
+        if not path.is_file() or not 0 < path.stat().st_size <= FILE_LIMIT:
+            raise KennelError(f"--photo {path} must be a picture file of at most {FILE_LIMIT / 1e6:.1f} MB.")
+    return given or [_made(number, folder) for number in range(_MADE)]
+
+
+def _made(seed: int, folder: Path) -> Path:
+    from PIL import Image
+
+    chance = random.Random(seed)
+    coarse = Image.frombytes("RGB", _GRAIN, chance.randbytes(3 * _GRAIN[0] * _GRAIN[1]))
+    fine = Image.frombytes("RGB", _SIZE, chance.randbytes(3 * _SIZE[0] * _SIZE[1]))
+    file = folder / f"{seed}.jpg"
+    Image.blend(coarse.resize(_SIZE, Image.Resampling.BICUBIC), fine, 0.05).save(file, quality=90)
+    return file
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The inference server on this machine, with the artifact in question."""
+"""The inference server in a process of its own, with a model artifact of this machine."""
 
 import hashlib
 import json
@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from kennel.errors import KennelError
-from kennel.loadtest.machine import describe
-from kennel.loadtest.subject import Subject
+from kennel.loadtest.subject import Subject, describe_machine
 from kennel.verify.archive import read_members, unpack
 
 _ROOT = Path(__file__).resolve().parents[2]
-_START = 120.0  # seconds until it must listen
-_LEAVE = 30.0  # seconds after SIGTERM
+_START = 120.0  # seconds in which it must listen
+_STOP = 30.0  # seconds after SIGTERM
 _POLL = 0.02
 
 
@@ -27,10 +26,10 @@ _POLL = 0.02
 def local(artifact: Path, folder: Path) -> Iterator[Subject]:
     """Serve `artifact` (model.tar.gz or its folder) from a process of its own; `folder` is for what it needs.
 
-    The environment (PRECISION, RUNTIME, THREADS) reaches the server. Raises KennelError where it does not start.
+    The environment (PRECISION, RUNTIME, THREADS) reaches the server. Raise KennelError where it does not start.
     """
-    _place(artifact, folder / "model")
-    model = _described(folder / "model", artifact)
+    _unpack_to(artifact, folder / "model")
+    model = _read_model(folder / "model", artifact)
     log = folder / "server.log"
     environment = {"OPT_ML": str(folder), "BIND_ADDRESS": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": "0"}
     with log.open("wb") as output:
@@ -42,20 +41,20 @@ def local(artifact: Path, folder: Path) -> Iterator[Subject]:
             stderr=subprocess.STDOUT,
         )
     try:
-        said = _listening(process, log)
+        logged = _wait_until_listening(process, log)
         yield Subject(
             instance_type="",
-            machine=describe(),
+            machine=describe_machine(),
             model=model,
-            runtime=str(said.get("runtime", "openvino")),
-            precision=str(said.get("precision", "float32")),
-            url=f"http://127.0.0.1:{said['port']}/invocations",
+            runtime=str(logged.get("runtime", "openvino")),
+            precision=str(logged.get("precision", "float32")),
+            url=f"http://127.0.0.1:{logged['port']}/invocations",
         )
     finally:
-        _end(process)
+        _stop_server(process)
 
 
-def _place(artifact: Path, target: Path) -> None:
+def _unpack_to(artifact: Path, target: Path) -> None:
     if artifact.is_dir():
         target.symlink_to(artifact.resolve(), target_is_directory=True)
         return
@@ -69,54 +68,54 @@ def _place(artifact: Path, target: Path) -> None:
         raise KennelError(f"{artifact} cannot be read ({error.strerror or error}); {hint}.") from None
 
 
-def _described(folder: Path, artifact: Path) -> dict[str, Any]:
+def _read_model(folder: Path, artifact: Path) -> dict[str, Any]:
     try:
-        facts: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        fields: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         passport = folder / "passport.json"
         return {
-            "architecture": str(facts["architecture"]),
-            "image_size": int(facts["preprocessing"]["crop"]),
-            "classes": len(facts["classes"]),
+            "architecture": str(fields["architecture"]),
+            "image_size": int(fields["preprocessing"]["crop"]),
+            "classes": len(fields["classes"]),
             "passport_sha256": hashlib.sha256(passport.read_bytes()).hexdigest() if passport.exists() else "",
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KennelError(f"{artifact} holds no model ({type(error).__name__}: {error}).") from None
 
 
-def _listening(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
-    """Everything that the server said of itself until it listened."""
+def _wait_until_listening(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
+    """Return all fields of the server's JSON log lines once one of them names its port."""
     end = time.monotonic() + _START
     while time.monotonic() < end:
         ended = process.poll() is not None
-        said = _facts(log)
-        if "port" in said:
-            return said
+        logged = _logged(log)
+        if "port" in logged:
+            return logged
         if ended:
             raise KennelError(f"The server did not start: {_last_line(log)}")
         time.sleep(_POLL)
     raise KennelError(f"The server did not listen within {_START:.0f} s: {_last_line(log)}")
 
 
-def _facts(log: Path) -> dict[str, Any]:
+def _logged(log: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for line in log.read_text("utf-8", "replace").splitlines():
         try:
-            facts = json.loads(line)
+            fields = json.loads(line)
         except ValueError:
             continue
-        found |= facts if isinstance(facts, dict) else {}
+        found |= fields if isinstance(fields, dict) else {}
     return found
 
 
 def _last_line(log: Path) -> str:
     lines = log.read_text("utf-8", "replace").strip().splitlines()
-    return lines[-1][-300:] if lines else "it said nothing"
+    return lines[-1][-300:] if lines else "its log is empty"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _stop_server(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(_LEAVE)
+        process.wait(_STOP)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -1,9 +1,9 @@
-"""Finds the highest rate that holds, with a bounded number of runs."""
+"""A search for the highest rate that holds the target, in a bounded number of runs."""
 
 from collections.abc import Callable, Iterator
 
 from kennel.errors import KennelError
-from kennel.loadtest.outcome import Load
+from kennel.loadtest.load import Load
 
 PRECISE = 1.05  # the rate that broke over the one that held, at the end
 _DOUBLINGS = 12
@@ -16,7 +16,7 @@ def search(run: Callable[[float], Load], confirm: Callable[[float], Load], first
     """Return the loads that held, ascending in rate; the last one held twice, in `run` and in the longer `confirm`.
 
     Doubles from `first` until a rate breaks, halves the gap (as ratios) until it is 5 %, then confirms, going down
-    where chance had helped. Raises KennelError where nothing holds.
+    where chance had helped. Raise KennelError where nothing holds.
     """
     held: dict[float, Load] = {}
 
@@ -35,7 +35,7 @@ def search(run: Callable[[float], Load], confirm: Callable[[float], Load], first
 
 
 def _bracket(holds: Callable[[float], bool], first: float) -> tuple[float, float]:
-    """A rate that held and a higher one that broke."""
+    """Return a rate that held and a higher one that broke."""
     if holds(first):
         for rate in (first * 2**power for power in range(1, _DOUBLINGS + 1)):
             if not holds(rate):

@@ -1,4 +1,4 @@
-"""The file of measurements: one for each instance type, the newest of it."""
+"""The capacity file (docs/contracts/capacity.md): the newest measurement of each instance type."""
 
 import dataclasses
 import json
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kennel.errors import KennelError
-from kennel.loadtest.outcome import Load
+from kennel.loadtest.load import Load
 from kennel.loadtest.subject import Subject
 
 
 def entry(subject: Subject, loads: Sequence[Load], p99_ms: float, photos: int) -> dict[str, Any]:
-    """What is written of one measurement; rates and concurrency are an instance's. `loads` are those that held."""
-    best = _shared(loads[-1], subject.instances)
+    """Return one measurement as the file has it, rates and concurrency of one instance; `loads` are those that held."""
+    best = _per_instance(loads[-1], subject.instances)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "instance_type": subject.instance_type,
@@ -28,22 +28,22 @@ def entry(subject: Subject, loads: Sequence[Load], p99_ms: float, photos: int) -
         "requests_per_second": best["requests_per_second"],
         "concurrency": best["concurrency"],
         "concurrency_peak": best["concurrency_peak"],
-        "loads": [_shared(load, subject.instances) for load in loads],
+        "loads": [_per_instance(load, subject.instances) for load in loads],
     }
 
 
 def check_writable(file: Path) -> None:
-    """Raises KennelError now for a file that could not be written after minutes of measuring."""
+    """Raise KennelError now for a file that could not be written after minutes of measuring."""
     _read(file)
     if not file.parent.is_dir():
         raise KennelError(f"--out {file}: the folder {file.parent} does not exist.")
 
 
 def write(file: Path, measured: dict[str, Any]) -> None:
-    """Put the measurement in the place of the one of the same instance type; others stay."""
-    known = _read(file)
-    known[measured["instance_type"]] = measured
-    text = json.dumps({"format": 1, "measured": dict(sorted(known.items()))}, indent=2)
+    """Write the measurement in place of the one of the same instance type; the others stay."""
+    measurements = _read(file)
+    measurements[measured["instance_type"]] = measured
+    text = json.dumps({"format": 1, "measured": dict(sorted(measurements.items()))}, indent=2)
     fresh = file.with_name(f"{file.name}.new")
     try:
         fresh.write_text(text + "\n", encoding="utf-8")
@@ -63,14 +63,12 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _shared(load: Load, instances: int) -> dict[str, Any]:
+def _per_instance(load: Load, instances: int) -> dict[str, Any]:
     figures = dataclasses.asdict(load)
-    per_instance = {
-        name: round(figures.pop(name) / instances, 2) for name in ("rate", "concurrency", "concurrency_peak")
-    }
+    shares = {name: round(figures.pop(name) / instances, 2) for name in ("rate", "concurrency", "concurrency_peak")}
     kept = ("requests", "p50_ms", "p95_ms", "p99_ms", "late_ms")
     return {
-        "requests_per_second": per_instance.pop("rate"),
-        **per_instance,
+        "requests_per_second": shares.pop("rate"),
+        **shares,
         **{name: round(figures[name], 1) for name in kept},
     }

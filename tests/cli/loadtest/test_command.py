@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from kennel.cli import app
 from kennel.errors import KennelError
-from kennel.loadtest import command, record
-from kennel.loadtest.outcome import Load
+from kennel.loadtest import capacity, command
+from kennel.loadtest.load import Load
 from kennel.loadtest.subject import Subject
 from stacks.capacity import read
 
@@ -34,7 +34,7 @@ def subject(**changes: Any) -> Subject:
 
 
 def entry(**changes: Any) -> dict[str, Any]:
-    return record.entry(subject(**changes), [load(20.0), load(100.0)], 500.0, 8)
+    return capacity.entry(subject(**changes), [load(20.0), load(100.0)], 500.0, 8)
 
 
 def test_what_is_written_is_an_instances_share_with_machine_model_target_and_date() -> None:
@@ -48,7 +48,7 @@ def test_what_is_written_is_an_instances_share_with_machine_model_target_and_dat
 
 
 def test_synth_reads_what_the_command_writes(tmp_path: Path) -> None:
-    record.write(tmp_path / "c.json", entry())
+    capacity.write(tmp_path / "c.json", entry())
     found = read("ml.m5.large", tmp_path / "c.json")
     assert found is not None
     assert [(each.rate, each.peak) for each in found.loads] == [(20.0, 2.0), (100.0, 10.0)]
@@ -59,7 +59,7 @@ def test_synth_reads_what_the_command_writes(tmp_path: Path) -> None:
 def test_a_new_measurement_takes_the_place_of_the_same_types_and_leaves_the_others(tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     for measured in (entry(machine="old"), entry(instance_type=""), entry(machine="new")):
-        record.write(file, measured)
+        capacity.write(file, measured)
     written = json.loads(file.read_text())
     assert list(written["measured"]) == ["", "ml.m5.large"]
     assert written["measured"]["ml.m5.large"]["machine"] == "new"
@@ -146,7 +146,7 @@ def test_the_command_finds_a_rate_below_the_first_refusal_prints_json_alone_and_
 
 
 def test_load_that_leaves_late_is_said_to_be_doubtful(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    late = record.entry(subject(), [load(100.0, late_ms=51.0)], 500.0, 8)
+    late = capacity.entry(subject(), [load(100.0, late_ms=51.0)], 500.0, 8)
     command.show(late, tmp_path / "c.json")
     told = capsys.readouterr().out
     assert "Doubtful: requests left up to 51 ms late." in told

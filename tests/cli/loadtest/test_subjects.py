@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import tarfile
+import time
 import urllib.request
 import uuid
 from pathlib import Path
@@ -20,12 +22,11 @@ from PIL import Image
 from kennel.aws import client
 from kennel.errors import KennelError
 from kennel.invoke import FILE_LIMIT
-from kennel.loadtest.deployed import deployed
+from kennel.loadtest.command import photographs
 from kennel.loadtest.local import local
-from kennel.loadtest.machine import describe
-from kennel.loadtest.pictures import pictures
+from kennel.loadtest.subject import deployed, describe_machine
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FACTS: dict[str, Any] = {
     "format": 1,
     "architecture": "mean colour",
@@ -63,12 +64,12 @@ def test_a_local_artifact_is_served_by_the_real_server_and_described(
     artifact: Path, tmp_path: Path, packed: bool
 ) -> None:
     place = pack(artifact, tmp_path / "model.tar.gz") if packed else artifact
-    (photo, *_) = pictures([], tmp_path)
+    (photo, *_) = photographs([], tmp_path)
     with local(place, tmp_path) as subject:
         asked = urllib.request.Request(subject.url, photo.read_bytes(), {"Content-Type": "image/jpeg"})
         with urllib.request.urlopen(asked) as answer:
             assert len(json.load(answer)["probabilities"]) == 3
-        assert (subject.instance_type, subject.instances, subject.machine) == ("", 1, describe())
+        assert (subject.instance_type, subject.instances, subject.machine) == ("", 1, describe_machine())
         assert subject.runtime == "openvino"
         assert subject.precision in ("float32", "bfloat16")
         told = {"architecture": "mean colour", "image_size": 32, "classes": 3}
@@ -77,17 +78,22 @@ def test_a_local_artifact_is_served_by_the_real_server_and_described(
         urllib.request.urlopen(subject.url)
 
 
+def _port(log: Path) -> int:
+    """Return the port that the server logged, 0 before it did."""
+    found = re.search(r'"port": ?(\d+)', log.read_text())
+    return int(found[1]) if found else 0
+
+
 def test_a_measurement_that_is_stopped_leaves_neither_server_nor_files(artifact: Path, tmp_path: Path) -> None:
     code = "from kennel.cli import app; app(prog_name='kennel')"
     command = [sys.executable, "-c", code, "loadtest", str(artifact), "--p99", "60000"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("Try ")
-        (folder,) = tmp_path.iterdir()
-        said = [json.loads(line) for line in (folder / "server.log").read_text().splitlines()]
-        port = next(one["port"] for one in said if "port" in one)
+        while not (found := [*map(_port, tmp_path.glob("*/server.log"))]) or not found[0]:
+            assert process.poll() is None
+            time.sleep(0.02)
+        (port,) = found
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "kennel: stopped.\n")
@@ -131,13 +137,13 @@ def test_a_folder_without_a_models_description_is_refused(tmp_path: Path, text: 
 
 
 def test_made_pictures_are_different_jpegs_of_a_web_photographs_size_and_always_the_same(tmp_path: Path) -> None:
-    made = pictures([], tmp_path)
+    made = photographs([], tmp_path)
     first = [file.read_bytes() for file in made]
     assert len(set(first)) == 8
     assert all(30_000 < len(body) < 60_000 for body in first)
     with Image.open(made[0]) as picture:
         assert (picture.format, picture.size) == ("JPEG", (500, 375))
-    assert [file.read_bytes() for file in pictures([], tmp_path)] == first
+    assert [file.read_bytes() for file in photographs([], tmp_path)] == first
 
 
 @pytest.mark.parametrize("size", [None, 0, FILE_LIMIT + 1])
@@ -145,7 +151,7 @@ def test_a_picture_that_cannot_be_sent_is_named(tmp_path: Path, size: int | None
     if size is not None:
         (tmp_path / "x.jpg").write_bytes(bytes(size))
     with pytest.raises(KennelError, match=r"--photo .*x\.jpg must be a picture file of at most 4\.7 MB"):
-        pictures([tmp_path / "x.jpg"], tmp_path)
+        photographs([tmp_path / "x.jpg"], tmp_path)
 
 
 @pytest.fixture
@@ -195,7 +201,7 @@ def test_a_deployed_endpoint_is_described_with_type_instances_model_and_precisio
 def test_a_rehearsed_endpoint_is_this_machine_and_no_instance(endpoint: tuple[str, str]) -> None:
     subject = deployed(endpoint[0], client)
     assert (subject.instance_type, subject.instances) == ("", 1)
-    assert subject.machine == f"{describe()}, rehearsed"
+    assert subject.machine == f"{describe_machine()}, rehearsed"
 
 
 def test_a_stage_without_a_released_model_is_told_what_to_do(aws: str) -> None:
