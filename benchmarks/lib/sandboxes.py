@@ -15,8 +15,7 @@ from queue import Empty
 from typing import Any
 
 from kennel.rehearsal.interfaces import FunctionCall
-from kennel.rehearsal.serving.runtime_api import Invocation, RuntimeApi
-from kennel.rehearsal.serving.sandbox import environment
+from kennel.rehearsal.serving.sandbox import Invocation, RuntimeApi, environment
 
 # As Lambda starts it, with libraries on PYTHONPATH: an environment's own start-up files would cost every function.
 _PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")

@@ -21,7 +21,8 @@ from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.follow import Waiting
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 from kennel.rehearsal.release import approve, wait_until_served
-from kennel.rehearsal.serving import Endpoints, Functions
+from kennel.rehearsal.serving.endpoints import Endpoints
+from kennel.rehearsal.serving.functions import Functions
 from kennel.rehearsal.synthesis import synthesize
 
 STAGE = "Prod"

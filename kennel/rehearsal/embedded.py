@@ -13,7 +13,8 @@ from kennel.rehearsal.follow import Follower
 from kennel.rehearsal.interfaces import DataPlane
 from kennel.rehearsal.jobs.execution import PipelineRunner
 from kennel.rehearsal.options import Options
-from kennel.rehearsal.serving import Endpoints, Functions
+from kennel.rehearsal.serving.endpoints import Endpoints
+from kennel.rehearsal.serving.functions import Functions
 
 
 @contextmanager

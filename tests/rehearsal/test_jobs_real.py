@@ -16,7 +16,7 @@ from kennel.rehearsal.containers import ContainerEngine, pick_engine
 from kennel.rehearsal.interfaces import Deployment, EndpointCall, PipelineExecution
 from kennel.rehearsal.jobs.events import StepEvent
 from kennel.rehearsal.jobs.execution import PipelineRunner
-from kennel.rehearsal.serving import Endpoints
+from kennel.rehearsal.serving.endpoints import Endpoints
 from training.metrics import METRIC_DEFINITIONS
 
 ROLE = "arn:aws:iam::123456789012:role/job"

@@ -15,7 +15,7 @@ from benchmarks.lib.stack_under_load import servers
 from benchmarks.lib.toy_model import Picture, pictures, write_artifact
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
-from kennel.rehearsal.serving.fleet import EndpointError, Fleet
+from kennel.rehearsal.serving.endpoints import EndpointError, Fleet
 
 pytestmark = pytest.mark.long
 
@@ -31,7 +31,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def ask(fleet: Fleet) -> EndpointAnswer:
-    return fleet.ask(EndpointCall("kennel-dev", PICTURE.body, {"Content-Type": "image/jpeg"}))
+    return fleet.invoke(EndpointCall("kennel-dev", PICTURE.body, {"Content-Type": "image/jpeg"}))
 
 
 def is_right(answer: EndpointAnswer, picture: Picture = PICTURE) -> bool:
@@ -96,7 +96,7 @@ def test_a_corrupt_artifact_never_serves_and_the_reason_names_the_file(fleet: Fl
 def test_a_server_that_hangs_is_answered_for_and_the_next_request_is_served(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kennel.rehearsal.serving.fleet._ANSWER_S", 1.0)
+    monkeypatch.setattr("kennel.rehearsal.serving.endpoints._ANSWER_S", 1.0)
     fleet.start()
     process = only_server()
     process.send_signal(signal.SIGSTOP)

@@ -19,8 +19,8 @@ from moto import mock_aws
 from kennel.rehearsal.containers import Container, ContainerEngine, Process, pick_engine
 from kennel.rehearsal.follow import Waiting
 from kennel.rehearsal.interfaces import Deployment, EndpointCall
-from kennel.rehearsal.serving import EndpointError, Endpoints
-from kennel.rehearsal.serving import fleet as fleet_module
+from kennel.rehearsal.serving import endpoints as endpoints_module
+from kennel.rehearsal.serving.endpoints import EndpointError, Endpoints
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
 
@@ -226,8 +226,8 @@ def test_an_archive_that_would_leave_its_folder_or_is_cut_off_is_refused(endpoin
 def test_a_port_that_somebody_took_first_is_survived(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = iter([taken.getsockname()[1]])
-        free = fleet_module._free_port
-        monkeypatch.setattr(fleet_module, "_free_port", lambda: next(ports, None) or free())
+        free = endpoints_module._free_port
+        monkeypatch.setattr(endpoints_module, "_free_port", lambda: next(ports, None) or free())
         endpoints.deploy(_deployment("one"))
         assert _ask(endpoints)["name"] == "one"
 
@@ -240,7 +240,7 @@ def test_a_server_that_crashed_is_started_again(endpoints: Endpoints) -> None:
 
 
 def test_an_answer_that_takes_too_long_becomes_an_error(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(endpoints_module, "_ANSWER_S", 0.5)
     endpoints.deploy(_deployment("one"))
     answer = endpoints.invoke(EndpointCall("kennel-dev", b"hang", {}))
     assert answer.status == 504

@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall, TooManyRequests
-from kennel.rehearsal.serving import Functions, PayloadTooLarge
+from kennel.rehearsal.serving.functions import Functions, PayloadTooLarge
 
 ROLE = "arn:aws:iam::123456789012:role/classify"
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:classify:live"
 CODE = """
-import json, os, sys, time
-started = time.time()
+import json, os, pathlib, time
 def handler(event, context):
     kind = event.get("do")
     print("asked to", kind)
     if kind == "raise": raise ValueError("no such dog")
     if kind == "exit": os._exit(3)
-    if kind == "sleep": time.sleep(event["seconds"])
+    if kind == "wait":
+        pathlib.Path(event["folder"], str(os.getpid())).touch()
+        while not pathlib.Path(event["folder"], "go").exists(): time.sleep(0.01)
     if kind == "big": return "x" * event["bytes"]
     if kind == "print": print("y" * 10_000)
     return {"pid": os.getpid(), "environment": dict(os.environ), "arn": context.invoked_function_arn,
@@ -41,10 +42,12 @@ def functions() -> Iterator[Functions]:
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    (tmp_path / "app.py").write_text(CODE)
-    (tmp_path / "broken.py").write_text("import nothing_of_that_name")
-    (tmp_path / "dying.py").write_text("import os; os._exit(7)")
-    return tmp_path
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "app.py").write_text(CODE)
+    (folder / "broken.py").write_text("import nothing_of_that_name")
+    (folder / "dying.py").write_text("import os; os._exit(7)")
+    return folder
 
 
 def _call(code: Path, event: Any = None, **more: Any) -> FunctionCall:
@@ -55,11 +58,22 @@ def _call(code: Path, event: Any = None, **more: Any) -> FunctionCall:
         "code": code,
         "role_arn": ROLE,
         "environment": {"ENDPOINT_NAME": "kennel-dev"},
-        "timeout_s": 5.0,
+        "timeout_s": 60.0,
         "memory_mb": 256,
         "payload": json.dumps(event or {}).encode(),
     }
     return FunctionCall(**(settings | more))
+
+
+def _waiting(code: Path, folder: Path, **more: Any) -> FunctionCall:
+    """A call that runs until there is a file `go` in `folder`/running."""
+    (folder / "running").mkdir()
+    return _call(code, {"do": "wait", "folder": str(folder / "running")}, **more)
+
+
+def _until_running(folder: Path, count: int) -> None:
+    while len([*(folder / "running").iterdir()]) < count:
+        threading.Event().wait(0.01)
 
 
 def _value(answer: FunctionAnswer) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def test_a_function_knows_its_name_version_memory_and_deadline(functions: Functi
     assert value["arn"] == ARN
     assert value["version"] == "3"
     assert value["memory"] == "256"
-    assert 3000 < value["left"] <= 5000
+    assert 0 < value["left"] <= 60_000
 
 
 def test_a_function_has_lambdas_variables_its_own_and_its_roles_and_no_others(
@@ -100,14 +114,16 @@ def test_the_second_call_is_warm_and_a_new_version_is_not(functions: Functions, 
     assert len({first, other, changed}) == 3
 
 
-def test_two_calls_at_once_get_a_sandbox_each_and_a_third_is_throttled(functions: Functions, code: Path) -> None:
-    call = _call(code, {"do": "sleep", "seconds": 1.5})
+def test_two_calls_at_once_get_a_sandbox_each_and_a_third_is_throttled(
+    functions: Functions, code: Path, tmp_path: Path
+) -> None:
+    call = _waiting(code, tmp_path)
     with ThreadPoolExecutor(2) as pool:
         answers = [pool.submit(functions.invoke, call) for _ in range(2)]
-        while len(functions._busy[next(iter(functions._busy), None)]) < 2:
-            threading.Event().wait(0.01)
+        _until_running(tmp_path, 2)
         with pytest.raises(TooManyRequests, match="Rate Exceeded"):
             functions.invoke(call)
+        (tmp_path / "running" / "go").touch()
         assert len({_value(answer.result())["pid"] for answer in answers}) == 2
 
 
@@ -121,10 +137,10 @@ def test_an_exception_comes_back_as_lambdas_error_and_the_sandbox_stays(function
 
 
 def test_a_function_that_takes_too_long_is_killed_and_the_next_call_starts_anew(
-    functions: Functions, code: Path
+    functions: Functions, code: Path, tmp_path: Path
 ) -> None:
-    before = _value(functions.invoke(_call(code, timeout_s=0.5)))["pid"]
-    answer = functions.invoke(_call(code, {"do": "sleep", "seconds": 60}, timeout_s=0.5))
+    before = _value(functions.invoke(_call(code)))["pid"]
+    answer = functions.invoke(_waiting(code, tmp_path, timeout_s=0.5))
     assert answer.error == "Unhandled"
     error = json.loads(answer.payload)
     assert error["errorType"] == "Sandbox.Timedout"
@@ -181,15 +197,14 @@ def test_an_answer_over_six_megabytes_becomes_an_error(functions: Functions, cod
     assert json.loads(answer.payload)["errorType"] == "Function.ResponseSizeTooLarge"
 
 
-def test_close_ends_every_sandbox_those_at_work_too(code: Path) -> None:
+def test_close_ends_every_sandbox_also_the_busy_ones(code: Path, tmp_path: Path) -> None:
     functions = Functions(environment=lambda role: {})
     idle = _value(functions.invoke(_call(code, version="1")))["pid"]
     with ThreadPoolExecutor(1) as pool:
-        busy = pool.submit(functions.invoke, _call(code, {"do": "sleep", "seconds": 60}, timeout_s=60))
-        while not any(any(boxes) for boxes in functions._busy.values()):
-            threading.Event().wait(0.01)
+        busy = pool.submit(functions.invoke, _waiting(code, tmp_path))
+        _until_running(tmp_path, 1)
         functions.close()
-        assert busy.result(10).error == "Unhandled"
+        assert busy.result().error == "Unhandled"
     assert not Path(f"/proc/{idle}").exists()
     with pytest.raises(RuntimeError, match="shut down"):
         functions.invoke(_call(code))

@@ -1,23 +1,42 @@
-"""SageMaker's side of an endpoint: fetches the model, starts the servers, changes them without a gap, asks them."""
-
-from __future__ import annotations
+"""SageMaker endpoints: fetch the model, start its inference servers, replace them without a gap, invoke them."""
 
 import itertools
+import shutil
+import socket
+import tarfile
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kennel.rehearsal.containers import ContainerEngine
-from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
-from kennel.rehearsal.serving.fleet import EndpointError, Fleet
-from kennel.rehearsal.serving.model import fetch_model
+import urllib3
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-__all__ = ["EndpointError", "Endpoints"]
+from kennel.rehearsal.containers import Container, ContainerEngine, ContainerError, Process
+from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
+from kennel.verify.archive import unpack
+
+_ANSWER_S = 60.0  # SageMaker's limit for an answer
+_START_S = 480.0  # its longest health check at start
+_DRAIN_S = 30.0  # between SIGTERM and SIGKILL
+_POLL_S = 0.05
+_PORTS = 5  # ports tried
+_CONNECTIONS = 1000  # kept alive: as many as an account runs functions at once
+_TIMED_OUT = b"Your invocation timed out while waiting for a response from container primary."
+
+
+class EndpointError(RuntimeError):
+    """An endpoint does not exist or could not be created; the text says why, with the end of the server's log."""
 
 
 class Endpoints:
-    """`client(service, role_arn)` makes a boto3 client that calls as that role; models live below `work`."""
+    """All endpoints of the embedded AWS.
+
+    `client(service, role_arn)` returns a boto3 client that calls as that role; models are unpacked below `work`.
+    Methods may be called from any thread.
+    """
 
     def __init__(self, *, client: Callable[[str, str | None], Any], engine: ContainerEngine, work: Path) -> None:
         self._client, self._engine, self._work = client, engine, work
@@ -27,8 +46,10 @@ class Endpoints:
         self._closed = False
 
     def deploy(self, deployment: Deployment) -> None:
-        """Return when the new servers answer; only then are the old ones drained. Raises EndpointError with the reason
-        when they cannot be started, and leaves the old ones as they are."""
+        """Start new servers, and drain the old ones when the new ones answer.
+
+        Raise EndpointError with the reason when the new servers cannot be started; the old ones stay then.
+        """
         folder = self._work / deployment.endpoint / str(next(self._numbers))
         fleet = Fleet(self._engine, deployment, folder)
         try:
@@ -47,31 +68,199 @@ class Endpoints:
             old.drain()
 
     def invoke(self, call: EndpointCall) -> EndpointAnswer:
-        """The server's own answer; raises EndpointError for a name that nobody deployed."""
+        """Return the server's own answer; raise EndpointError for an endpoint that does not exist."""
         with self._lock:
-            fleet = self._find(call.endpoint)
-            fleet.enter()
+            if call.endpoint not in self._fleets:
+                raise EndpointError(f"Endpoint {call.endpoint} not found.")
+            fleet = self._fleets[call.endpoint]
+            fleet.begin_request()
         try:
-            return fleet.ask(call)
+            return fleet.invoke(call)
         finally:
-            fleet.leave()
+            fleet.end_request()
 
     def delete(self, name: str) -> None:
-        """Answer what was asked, then stop; nothing for a name that nobody deployed."""
+        """Let requests in progress finish, then stop the servers; do nothing for an endpoint that does not exist."""
         with self._lock:
             fleet = self._fleets.pop(name, None)
         if fleet:
             fleet.drain()
 
     def close(self) -> None:
-        """End every server now."""
+        """Kill all servers now."""
         with self._lock:
             self._closed = True
             fleets, self._fleets = list(self._fleets.values()), {}
         for fleet in fleets:
             fleet.close()
 
-    def _find(self, name: str) -> Fleet:
-        if name not in self._fleets:
-            raise EndpointError(f"Endpoint {name} not found.")
-        return self._fleets[name]
+
+class Fleet:
+    """The servers of one deployment, one for each instance. `roots` are their /opt/ml folders."""
+
+    def __init__(self, engine: ContainerEngine, deployment: Deployment, folder: Path) -> None:
+        self._folder = folder
+        self.roots = [folder / str(number) for number in range(max(1, deployment.instance_count))]
+        self._servers = [_Server(engine, deployment, root) for root in self.roots]
+        self._next_server = itertools.cycle(self._servers)
+        self._requests = 0
+        self._changed = threading.Condition()
+
+    def start(self) -> None:
+        """Return when every server answers /ping with 200; raise EndpointError when one does not."""
+        for server in self._servers:
+            server.start()
+        for server in self._servers:
+            server.wait_until_healthy()
+
+    def begin_request(self) -> None:
+        with self._changed:
+            self._requests += 1
+
+    def end_request(self) -> None:
+        with self._changed:
+            self._requests -= 1
+            self._changed.notify_all()
+
+    def invoke(self, call: EndpointCall) -> EndpointAnswer:
+        """Return the answer of the next server in turn."""
+        with self._changed:
+            server = next(self._next_server)
+        return server.invoke(call)
+
+    def drain(self) -> None:
+        """Stop the servers when the requests in progress have been answered."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._requests, _ANSWER_S)
+        for server in self._servers:
+            server.stop()
+        self.close()
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Server:
+    """One inference server as a container on this machine's loopback interface."""
+
+    def __init__(self, engine: ContainerEngine, deployment: Deployment, root: Path) -> None:
+        self._engine, self._deployment, self._root = engine, deployment, root
+        self._process: Process | None = None
+        self._restart = threading.Lock()
+        self._closed = False
+        self.port = 0
+
+    def start(self) -> None:
+        self.port = _free_port()
+        self._pool = urllib3.HTTPConnectionPool(
+            "127.0.0.1", self.port, maxsize=_CONNECTIONS, retries=False, timeout=_ANSWER_S
+        )
+        environment = {
+            **self._deployment.environment,
+            "SAGEMAKER_BIND_TO_PORT": str(self.port),
+            "BIND_ADDRESS": "127.0.0.1",
+        }
+        container = Container(
+            program="inference", root=self._root, arguments=["serve"], environment=environment, host="endpoint"
+        )
+        try:
+            self._process = self._engine.start(container)
+        except ContainerError as error:
+            raise EndpointError(str(error)) from error
+        if self._closed:  # by another thread while the server started
+            self._process.kill()
+            raise EndpointError(f"Endpoint {self._deployment.endpoint} was ended.")
+
+    def wait_until_healthy(self) -> None:
+        for _ in range(_PORTS):
+            if self._is_healthy():
+                return
+            if _is_free(self.port):  # so the server did not end because another program took its port
+                break
+            self.start()
+        log = self._process.log if self._process else ""
+        raise EndpointError(
+            f"The primary container of {self._deployment.endpoint} ended before it passed the ping health check:\n{log}"
+        )
+
+    def invoke(self, call: EndpointCall) -> EndpointAnswer:
+        try:
+            self._restart_if_ended()
+            answer = self._pool.request("POST", "/invocations", body=call.body, headers=dict(call.headers))
+        except urllib3.exceptions.TimeoutError:
+            return EndpointAnswer(504, _TIMED_OUT, {"Content-Type": "text/plain"})
+        except (urllib3.exceptions.HTTPError, EndpointError) as error:
+            if self._process:
+                self._process.wait(_POLL_S * 10)  # so that the next request sees the end of a crashed server
+            reason = f"The container primary did not answer: {error}".encode()
+            return EndpointAnswer(503, reason, {"Content-Type": "text/plain"})
+        return EndpointAnswer(answer.status, answer.data, dict(answer.headers))
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.stop(_DRAIN_S)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._process:
+            self._process.kill()
+            self._pool.close()
+
+    def _restart_if_ended(self) -> None:
+        """Start the server again if it has ended, as SageMaker does."""
+        with self._restart:
+            if self._process and self._process.poll() is not None:
+                self._process.wait()  # for the rest of its output
+                self._pool.close()
+                self.start()
+                self.wait_until_healthy()
+
+    def _is_healthy(self) -> bool:
+        """Wait for a healthy server; return False when its process ends, raise EndpointError when it takes too long."""
+        deadline = time.monotonic() + _START_S
+        while self._process and self._process.poll() is None:
+            try:
+                if self._pool.request("GET", "/ping", timeout=2.0).status == 200 and self._process.poll() is None:
+                    return True
+            except urllib3.exceptions.HTTPError:
+                pass  # not listening yet
+            if time.monotonic() > deadline:
+                raise EndpointError(f"The primary container did not pass the ping health check in {_START_S:.0f} s.")
+            time.sleep(_POLL_S)
+        if self._process:
+            self._process.wait()
+        return False
+
+
+def fetch_model(s3: Any, url: str, folder: Path) -> None:
+    """Download and unpack model.tar.gz; raise EndpointError when it cannot be read or would write outside `folder`."""
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder.parent, suffix=".tar.gz") as archive:
+        try:
+            s3.download_fileobj(bucket, key, archive)
+            archive.flush()
+            with tarfile.open(archive.name) as tar:
+                unpack(tar, folder)
+        except ClientError as error:
+            raise EndpointError(f"Failed to download model data from {url}: {error}") from error
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise EndpointError(f"Failed to extract model data from {url}: {error}") from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

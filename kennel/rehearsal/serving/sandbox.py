@@ -1,6 +1,7 @@
-"""One execution environment of a function: AWS's own runtime client for Python in a process of its own."""
+"""One execution environment of a Lambda function: AWS's own runtime client in a process, and its Runtime API.
 
-from __future__ import annotations
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+"""
 
 import fcntl
 import json
@@ -8,21 +9,25 @@ import os
 import queue
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, cast
 
 from kennel.rehearsal.containers import Process
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
-from kennel.rehearsal.serving.runtime_api import PAYLOAD, Invocation, Posted, RuntimeApi
 
+PAYLOAD_LIMIT = 6 * 1024 * 1024  # bytes, of a request and of an answer
 _INIT_S = 10.0  # Lambda's limit for initialization
 _LOG = 4096  # bytes of log that Invoke returns
-_POLL_S = 0.2  # between looks at whether the process still lives
+_POLL_S = 0.2  # how often the process is checked for its end
 
 
 class Sandbox:
-    """Takes one invocation at a time. `credentials`: the role's AWS_* variables."""
+    """A process with AWS's runtime client, for one invocation at a time. `credentials`: the role's AWS_* variables."""
 
     def __init__(self, call: FunctionCall, credentials: Mapping[str, str]) -> None:
         self._api = RuntimeApi()
@@ -44,7 +49,7 @@ class Sandbox:
             raise
 
     def invoke(self, call: FunctionCall) -> FunctionAnswer:
-        """Return the function's answer or what Lambda says instead; after some errors the sandbox is not `alive`."""
+        """Return the function's answer, or Lambda's own error in its place; after some errors `alive` is false."""
         request = str(uuid.uuid4())
         began = time.monotonic()
         posted = None if self._initialized() else self._wait("", 0.0)
@@ -52,7 +57,7 @@ class Sandbox:
         if posted is None:
             self._api.invocations.put(Invocation(request, call.payload, time.time() + call.timeout_s, call.arn))
             posted = self._wait(request, call.timeout_s)
-        body, error = self._judge(posted, request, call)
+        body, error = self._answer_of(posted, request, call)
         milliseconds = (time.monotonic() - initialized) * 1000
         init = f"\tInit Duration: {(initialized - began) * 1000:.2f} ms" if self._fresh else ""
         self._fresh = False
@@ -70,15 +75,15 @@ class Sandbox:
         self._output.close()
 
     def _initialized(self) -> bool:
-        """Wait until the runtime asks for work; False when it reports an error, ends, or takes too long."""
+        """Return true when the runtime asks for an event, false when it reports an error, ends or takes too long."""
         deadline = time.monotonic() + _INIT_S
         while not self._api.ready.wait(0.005):
             if self._process.poll() is not None or not self._api.posted.empty() or time.monotonic() > deadline:
                 return self._api.ready.is_set()
         return True
 
-    def _wait(self, request: str, timeout: float) -> Posted | None:
-        """What the runtime posts for `request`, or None when it is too late or the process has ended."""
+    def _wait(self, request: str, timeout: float) -> "Posted | None":
+        """Return what the runtime posts for `request`, or None when it is too late or the process has ended."""
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
@@ -91,7 +96,7 @@ class Sandbox:
             if posted.id in (request, ""):
                 return posted
 
-    def _judge(self, posted: Posted | None, request: str, call: FunctionCall) -> tuple[bytes, str | None]:
+    def _answer_of(self, posted: "Posted | None", request: str, call: FunctionCall) -> tuple[bytes, str | None]:
         if posted and posted.kind == "response":
             return posted.body, None
         if posted and posted.kind == "error":
@@ -100,7 +105,7 @@ class Sandbox:
         if posted and posted.kind == "init":
             return posted.body, "Unhandled"
         if posted:
-            message = f"Response payload size exceeded maximum allowed payload size ({PAYLOAD} bytes)."
+            message = f"Response payload size exceeded maximum allowed payload size ({PAYLOAD_LIMIT} bytes)."
             return _error("Function.ResponseSizeTooLarge", message), "Unhandled"
         code = self._process.poll()
         if code is not None:
@@ -125,7 +130,7 @@ class Sandbox:
 
 
 def environment(call: FunctionCall, api: str) -> dict[str, str]:
-    """The variables that Lambda itself sets, and nothing of this process's."""
+    """Return the variables that Lambda itself sets; none of this process's."""
     region, name = call.arn.split(":")[3], call.arn.split(":")[6]
     return {
         "PATH": "/usr/local/bin:/usr/bin/:/bin",
@@ -150,3 +155,122 @@ def environment(call: FunctionCall, api: str) -> dict[str, str]:
 
 def _error(kind: str, message: str) -> bytes:
     return json.dumps({"errorType": kind, "errorMessage": message}).encode()
+
+
+@dataclass
+class Invocation:
+    """One event for the runtime client. `deadline` is in seconds since 1970."""
+
+    id: str
+    payload: bytes
+    deadline: float
+    arn: str
+
+
+@dataclass(frozen=True)
+class Posted:
+    """One answer of the runtime client: a response, an error of the function, or an error of its initialization."""
+
+    kind: Literal["response", "error", "init", "oversized"]
+    body: bytes
+    id: str = ""
+
+
+@dataclass
+class RuntimeApi:
+    """Lambda's Runtime API (2018-06-01) for one sandbox, as a server on loopback at `address`.
+
+    Put events into `invocations` and get answers from `posted`; `ready` is set when the client first asks for one.
+    """
+
+    invocations: queue.Queue[Invocation | None] = field(default_factory=queue.Queue)
+    posted: queue.Queue[Posted] = field(default_factory=queue.Queue)
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.api = self
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self.invocations.put(None)  # ends the thread that waits for the next event
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    api: RuntimeApi
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report nothing: a sandbox that is killed breaks its connection."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    @property
+    def api(self) -> RuntimeApi:
+        return cast(_Server, self.server).api
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing."""
+
+    def do_GET(self) -> None:
+        if not self.path.endswith("/runtime/invocation/next"):
+            return self._answer(404)
+        self.api.ready.set()
+        invocation = self.api.invocations.get()
+        if invocation is None:
+            self.close_connection = True
+            return None
+        trace = f"Root=1-{int(invocation.deadline):08x}-{invocation.id.replace('-', '')[:24]};Sampled=0"
+        headers = {
+            "Lambda-Runtime-Aws-Request-Id": invocation.id,
+            "Lambda-Runtime-Deadline-Ms": str(int(invocation.deadline * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": invocation.arn,
+            "Lambda-Runtime-Trace-Id": trace,
+        }
+        return self._answer(200, invocation.payload, headers)
+
+    def do_POST(self) -> None:
+        body = self._body()
+        match self.path.split("/")[3:]:
+            case ["init", "error"]:
+                self.api.posted.put(Posted("init", body))
+            case ["invocation", name, "response"] if len(body) > PAYLOAD_LIMIT:
+                self.api.posted.put(Posted("oversized", b"", name))
+                return self._answer(413, b'{"errorType":"RequestEntityTooLarge"}')
+            case ["invocation", name, "response"]:
+                self.api.posted.put(Posted("response", body, name))
+            case ["invocation", name, "error"]:
+                self.api.posted.put(Posted("error", body, name))
+            case _:
+                return self._answer(404)
+        return self._answer(202, json.dumps({"status": "OK"}).encode())
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
