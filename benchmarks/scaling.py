@@ -14,8 +14,8 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import stacks  # noqa: E402, F401  # before aws_cdk, which its configuration imports
 from benchmarks.lib.autoscaling import Instance, Policy, table  # noqa: E402
-from stacks.capacity import FILE, Measured, read, scaling_target  # noqa: E402
 from stacks.config import HostingSettings  # noqa: E402
+from stacks.hosting.scaling import FILE, Measured, read, scaling_target  # noqa: E402
 
 _ANOTHER = "no such type"  # of which the file has none: the measurement of another machine
 

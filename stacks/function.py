@@ -10,7 +10,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.config import StageSettings
-from stacks.nag import acknowledge, wildcard
+from stacks.permissions import acknowledge, wildcard
 
 SOURCES = Path(__file__).parents[1] / "lambda"
 

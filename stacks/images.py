@@ -12,7 +12,7 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.instance_types import is_graviton
-from stacks.nag import acknowledge, own, wildcard
+from stacks.permissions import acknowledge, in_account, wildcard
 
 _ROOT = Path(__file__).parent.parent
 
@@ -95,8 +95,8 @@ class ImagesStack(cdk.Stack):
         acknowledge(
             self,
             "CodeBuild names its log streams and test reports itself, under this project's name.",
-            *(own("codebuild", f"report-group/<{project}>-*") for project in projects),
-            *(own("logs", f"log-group:/aws/codebuild/<{project}>:*") for project in projects),
+            *(in_account("codebuild", f"report-group/<{project}>-*") for project in projects),
+            *(in_account("logs", f"log-group:/aws/codebuild/<{project}>:*") for project in projects),
         )
 
 

@@ -1,4 +1,4 @@
-"""The VPC of a stage that wants one: isolated subnets, no NAT, and the endpoints that the workload needs."""
+"""The VPC of a stage that has one: isolated subnets, no NAT, and the endpoints that the workload needs."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -7,6 +7,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.config import StageSettings
+from stacks.permissions import acknowledge, allow, in_account
 
 # What the workbench calls from inside the VPC. Jobs and the endpoint need none of these: their containers are
 # isolated, and SageMaker moves their data through the S3 gateway.
@@ -44,6 +45,29 @@ class NetworkStack(cdk.Stack):
         if settings.workbench:
             self._interface_endpoints(settings.network.cidr)
         cdk.CfnOutput(self, "VpcId", value=self.vpc.vpc_id)
+
+    def subnet_and_group_ids(self) -> tuple[list[str], list[str]]:
+        """Return what SageMaker's VpcConfig takes: the subnets' ids and the ids of the security groups."""
+        subnets = [subnet.subnet_id for subnet in self.vpc.isolated_subnets]
+        return subnets, [self.job_security_group.security_group_id]
+
+    def grant_attach(self, role: iam.Role) -> None:
+        """Let SageMaker put what runs as `role` into the subnets and the group; the caller acknowledges the `*`."""
+        describe = ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")
+        allow(role, [f"ec2:Describe{what}" for what in describe], ["*"])
+        interfaces = self._arn(role, "network-interface", "*")
+        subnets, groups = self.subnet_and_group_ids()
+        used = [self._arn(role, "security-group", group) for group in groups]
+        used += [self._arn(role, "subnet", subnet) for subnet in subnets]
+        allow(role, ["ec2:CreateNetworkInterface"], [interfaces, *used])
+        change = ("CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission")
+        allow(role, [f"ec2:{action}" for action in change], [interfaces])
+        reason = "SageMaker makes the interfaces when something starts; their names are not known before."
+        acknowledge(role, reason, in_account("ec2", "network-interface/*"))
+
+    @staticmethod
+    def _arn(role: iam.Role, kind: str, name: str) -> str:
+        return cdk.Stack.of(role).format_arn(service="ec2", resource=kind, resource_name=name)
 
     def _flow_logs(self, settings: StageSettings) -> None:
         group = logs.LogGroup(

@@ -11,7 +11,7 @@ from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.function import PackageFunction
 from stacks.hosting.stack import HostingStack
-from stacks.nag import acknowledge, own
+from stacks.permissions import acknowledge, in_account
 
 
 class ReleaseStack(cdk.Stack):
@@ -43,7 +43,7 @@ class ReleaseStack(cdk.Stack):
         )
         hosting.grant_release(self.function)
         reason = "The id at the end of a stack's ARN changes when the stack is made anew; the name before it is unique."
-        acknowledge(self, reason, own("cloudformation", f"stack/{hosting.stack_name}/*"))
+        acknowledge(self, reason, in_account("cloudformation", f"stack/{hosting.stack_name}/*"))
         approved = events.EventPattern(
             source=["aws.sagemaker"],
             detail_type=["SageMaker Model Package State Change"],

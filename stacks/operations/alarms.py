@@ -4,10 +4,9 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from stacks.alarms import alarm
 from stacks.classify import ClassifyStack
 from stacks.config import OperationsSettings, StageSettings
-from stacks.hosting.metrics import EndpointMetrics
+from stacks.monitoring import EndpointMetrics, alarm
 from stacks.release import ReleaseStack
 
 _MINUTE = cdk.Duration.minutes(1)

@@ -1,17 +1,20 @@
 """What somebody is told, and what they look at then."""
 
 import aws_cdk as cdk
+from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.hosting.stack import HostingStack
-from stacks.operations.alarm_topic import AlarmTopic
 from stacks.operations.alarms import classify_alarms, endpoint_alarms, release_alarms
-from stacks.operations.budget import monthly_budget
 from stacks.operations.dashboard import dashboard
 from stacks.release import ReleaseStack
 
@@ -44,3 +47,52 @@ class OperationsStack(cdk.Stack):
         monthly_budget(self, settings, topic)
         cdk.CfnOutput(self, "AlarmTopicArn", value=topic.topic_arn)
         cdk.CfnOutput(self, "DashboardName", value=board.dashboard_name)
+
+
+_SENDERS = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com")
+
+
+class AlarmTopic(Construct):
+    """An encrypted topic that CloudWatch and Budgets of this account may write to.
+
+    AWS's own key for SNS would not do: neither service may use it.
+    """
+
+    def __init__(self, scope: Construct, id_: str, *, key: kms.Key, email: str | None) -> None:
+        super().__init__(scope, id_)
+        self.topic = sns.Topic(self, "Topic", master_key=key, enforce_ssl=True)
+        account = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
+        for sender in _SENDERS:
+            principal = iam.ServicePrincipal(sender, conditions=account)
+            self.topic.grant_publish(principal)
+            key.grant(principal, "kms:Decrypt", "kms:GenerateDataKey*")
+        if email:
+            self.topic.add_subscription(subscriptions.EmailSubscription(email))
+
+
+# When to tell, in percent of the budget: nearly there, reached, and bound to be exceeded by the month's end.
+_NOTICES = (("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100))
+
+
+def monthly_budget(scope: Construct, settings: StageSettings, topic: sns.Topic) -> budgets.CfnBudget:
+    """A budget on the whole account's cost, in US dollars.
+
+    A filter by tag would read zero until somebody activates the tag for billing, and then nobody would be told.
+    """
+    limit = budgets.CfnBudget.SpendProperty(amount=settings.operations.budget_usd_per_month, unit="USD")
+    budget = budgets.CfnBudget(
+        scope,
+        "Budget",
+        budget=budgets.CfnBudget.BudgetDataProperty(budget_type="COST", time_unit="MONTHLY", budget_limit=limit),
+        notifications_with_subscribers=[_notice(kind, percent, topic) for kind, percent in _NOTICES],
+    )
+    budget.node.add_dependency(topic.node.find_child("Policy"))  # Budgets may write to it from the start
+    return budget
+
+
+def _notice(kind: str, percent: int, topic: sns.Topic) -> budgets.CfnBudget.NotificationWithSubscribersProperty:
+    notification = budgets.CfnBudget.NotificationProperty(
+        comparison_operator="GREATER_THAN", notification_type=kind, threshold=percent, threshold_type="PERCENTAGE"
+    )
+    subscriber = budgets.CfnBudget.SubscriberProperty(subscription_type="SNS", address=topic.topic_arn)
+    return budgets.CfnBudget.NotificationWithSubscribersProperty(notification=notification, subscribers=[subscriber])

@@ -6,21 +6,28 @@ joined again. Choices and gates stand side by side: SageMaker refuses a conditio
 step of which a dependency was not chosen.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from stacks.pipeline.gate import gate, registration
-from stacks.pipeline.jobs import Jobs
-from stacks.pipeline.language import Step, compare, condition, get, join, read
-from stacks.pipeline.parameters import parameters
-from stacks.pipeline.processing import evaluation, preparation
-from stacks.pipeline.requests import training, tuning
-from stacks.pipeline.retries import JOB_RETRIES
+from stacks.config import TrainingSettings
+from stacks.pipeline.language import (
+    JOB_RETRIES,
+    SERVICE_RETRIES,
+    Step,
+    compare,
+    condition,
+    execution_id,
+    get,
+    join,
+    read,
+)
+from stacks.pipeline.requests import Jobs, evaluation, parameter_name, preparation, settable, training, tuning
 
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """One of the four ways to a model; `suffix` tells the step names apart."""
+    """One of the four branches; `suffix` makes its step names unique."""
 
     spot: bool
     tuned: bool
@@ -36,7 +43,7 @@ BRANCHES = tuple(Branch(spot=spot, tuned=tuned) for tuned in (False, True) for s
 def pipeline_definition(
     jobs: Jobs, *, inference_image: str, model_group: str, approval_status: str, runtime: str
 ) -> dict[str, Any]:
-    """The whole definition; strings in it may be CloudFormation tokens. `runtime` is what will serve the models."""
+    """Return the definition; its strings may be CloudFormation tokens. `runtime` is what will serve the models."""
     steps = [_prepare(jobs)]
     for branch in BRANCHES:
         register = registration(
@@ -46,11 +53,12 @@ def pipeline_definition(
     return {
         "Version": "2020-12-01",
         "Metadata": {},
-        "Parameters": parameters(jobs.settings, approval_status, runtime),
+        "Parameters": _parameters(jobs.settings, approval_status, runtime),
         "Steps": steps,
     }
 
 
+_TYPES = {str: "String", int: "Integer", float: "Float"}
 # Half of the 30 days after which the bucket drops what Prepare made: a cached answer must still have its files.
 _CACHE = {"Enabled": True, "ExpireAfter": "P14D"}
 
@@ -66,12 +74,12 @@ def _prepare(jobs: Jobs) -> Step:
 
 def _choice(jobs: Jobs, branch: Branch) -> Step:
     spot = compare("Equals", get("Parameters.Spot"), "true" if branch.spot else "false")
-    steps = [_learn(jobs, branch), _evaluate(jobs, branch)]
+    steps = [_train(jobs, branch), _evaluate(jobs, branch)]
     return condition(f"Choose{branch.suffix}", [*_tuned(branch), spot], steps, [])
 
 
 def _tuned(branch: Branch) -> list[Any]:
-    """Trials of the whole network are jobs of their own; those of a head all run in one job, on the same features."""
+    """Return the conditions of a branch: whole-network trials are jobs, those of a head run in one job."""
     trials, mode = get("Parameters.TuneTrials"), read("Prepare", "Preparation", "mode")
     if branch.tuned:
         return [compare("GreaterThan", trials, 0), compare("Equals", mode, "whole")]
@@ -79,7 +87,7 @@ def _tuned(branch: Branch) -> list[Any]:
     return [{"Type": "Or", "Conditions": either}]
 
 
-def _learn(jobs: Jobs, branch: Branch) -> Step:
+def _train(jobs: Jobs, branch: Branch) -> Step:
     if branch.tuned:  # a search is never cached: its trials are random
         return _job(f"Tune{branch.suffix}", "Tuning", tuning(jobs, spot=branch.spot))
     return _job(f"Train{branch.suffix}", "Training", training(jobs, spot=branch.spot), CacheConfig=_CACHE)
@@ -96,3 +104,89 @@ def _evaluate(jobs: Jobs, branch: Branch) -> Step:
     files = [{"PropertyFileName": "Evaluation", "OutputName": "evaluation", "FilePath": "evaluation.json"}]
     arguments = evaluation(jobs, model=_model(jobs, branch))
     return _job(f"Evaluate{branch.suffix}", "Processing", arguments, CacheConfig=_CACHE, PropertyFiles=files)
+
+
+def _evaluated(suffix: str, path: str) -> dict[str, Any]:
+    return read(f"Evaluate{suffix}", "Evaluation", path)
+
+
+def gate(suffix: str, register: Step) -> Step:
+    """Return the condition step: `register` if both thresholds are met, else a Fail step that states the values."""
+    accuracy = _evaluated(suffix, "metrics.served_accuracy_lower.value"), get("Parameters.AccuracyThreshold")
+    worst = _evaluated(suffix, "metrics.worst_classes_recall.value"), get("Parameters.WorstClassesThreshold")
+    enough = [compare("GreaterThanOrEqualTo", *accuracy), compare("GreaterThanOrEqualTo", *worst)]
+    # The pipeline language has no condition inside a text, so both values stand beside their thresholds.
+    reason = join(
+        "",
+        *("The model was not registered. Accuracy on the test split (lower end of the 95 % interval): ", accuracy[0]),
+        *(", AccuracyThreshold: ", accuracy[1], ". Mean recall of the ten worst classes: ", worst[0]),
+        *(", WorstClassesThreshold: ", worst[1], ". See report.html of the Evaluate step."),
+    )
+    reject = {"Name": f"Reject{suffix}", "Type": "Fail", "Arguments": {"ErrorMessage": reason}}
+    return condition(f"Gate{suffix}", enough, [register], [reject])
+
+
+def registration(jobs: Jobs, suffix: str, *, model: Any, inference_image: str, model_group: str) -> Step:
+    """Return the step that registers `model` (URI of model.tar.gz) with its provenance."""
+    evaluated = get(f"Steps.Evaluate{suffix}.ProcessingOutputConfig.Outputs['evaluation'].S3Output.S3Uri")
+    arguments = {
+        "ModelPackageGroupName": model_group,
+        "ModelApprovalStatus": get("Parameters.ApprovalStatus"),
+        "InferenceSpecification": {
+            "Containers": [{"Image": inference_image, "ModelDataUrl": model}],
+            "SupportedContentTypes": ["image/jpeg", "image/png", "image/webp", "application/x-image"],
+            "SupportedResponseMIMETypes": ["application/json"],
+        },
+        "ModelMetrics": {
+            "ModelQuality": {
+                "Statistics": {"ContentType": "application/json", "S3Uri": join("/", evaluated, "evaluation.json")}
+            }
+        },
+        "CustomerMetadataProperties": _provenance(jobs, suffix),
+    }
+    return {
+        "Name": f"Register{suffix}",
+        "Type": "RegisterModel",
+        "Arguments": arguments,
+        "RetryPolicies": [SERVICE_RETRIES],
+    }
+
+
+def _provenance(jobs: Jobs, suffix: str) -> dict[str, Any]:
+    """Return the package's metadata: texts of 1 to 256 characters, so numbers are joined to texts."""
+    return {
+        "data_manifest": get("Parameters.DataManifest"),
+        "model": get("Parameters.Model"),
+        "image_size": join("", get("Parameters.ImageSize")),
+        "pipeline_execution": execution_id(),
+        "training_image": jobs.image,
+        "passport_sha256": _evaluated(suffix, "passport.sha256"),
+        "data_fingerprint": _evaluated(suffix, "passport.data_fingerprint"),
+        "code_sha256": _evaluated(suffix, "passport.code_sha256"),
+        "accuracy": join("", _evaluated(suffix, "metrics.accuracy.value")),
+    }
+
+
+def _parameters(settings: TrainingSettings, approval_status: str, runtime: str) -> list[dict[str, Any]]:
+    """Return the parameters, each but DataManifest with a default; Runtime's is what the stage serves with."""
+    of_stage = {"runtime": runtime}
+    return [
+        {"Name": "DataManifest", "Type": "String"},
+        _parameter("InstanceType", settings.instance_type, settings.instance_types),
+        _parameter("InstanceCount", settings.instance_count),
+        _parameter("Spot", "false", ("true", "false")),
+        _parameter("TuneTrials", 0),
+        _parameter("Duplicates", "fail", ("fail", "remove", "report")),
+        *(
+            _parameter(parameter_name(each.name), of_stage.get(each.name, each.default), each.metadata["choices"])
+            for each in settable()
+        ),
+        _parameter("AccuracyThreshold", settings.accuracy_threshold),
+        _parameter("WorstClassesThreshold", settings.worst_classes_threshold),
+        _parameter("ApprovalStatus", approval_status, ("Approved", "PendingManualApproval", "Rejected")),
+    ]
+
+
+def _parameter(name: str, default: Any, choices: Collection[str] = ()) -> dict[str, Any]:
+    allowed = {"EnumValues": [*choices]} if choices else {}
+    return {"Name": name, "Type": _TYPES[type(default)], "DefaultValue": default, **allowed}

@@ -1,18 +1,123 @@
-"""The learning jobs' requests: CreateTrainingJob and CreateHyperParameterTuningJob without the name."""
+"""The requests of the pipeline's jobs, without names: CreateProcessingJob, CreateTrainingJob and the tuning job's."""
 
+from collections.abc import Collection, Sequence
+from dataclasses import Field, dataclass, fields
 from typing import Any
 
-from stacks.pipeline.jobs import HOUR, Jobs, prepared
-from stacks.pipeline.language import get, join
-from stacks.pipeline.parameters import hyperparameters
+from stacks.config import TrainingSettings
+from stacks.pipeline.language import execution_id, get, join
+from training.hyperparameters import Hyperparameters
 from training.metrics import METRIC_DEFINITIONS
+
+HOUR = 3600  # seconds
+_OUTPUT = "/opt/ml/processing/output"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """What all jobs of a stage have in common. Texts may be CloudFormation tokens; `vpc` None: no VPC."""
+
+    name: str
+    image: str
+    role_arn: str
+    bucket: str
+    key_arn: str
+    vpc: dict[str, Any] | None
+    settings: TrainingSettings
+
+    def run_uri(self, kind: str) -> str:
+        """Return the S3 URI where jobs of that kind (train, evaluate, tune, checkpoints) write."""
+        return f"s3://{self.bucket}/runs/{self.name}/{kind}"
+
+    @property
+    def volume_key(self) -> dict[str, str]:
+        return {"VolumeKmsKeyId": self.key_arn} if self.settings.volume_key else {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what the program records about the model's origin and cannot find out by itself."""
+        return {"TRAINING_IMAGE": self.image}
+
+    @property
+    def vpc_config(self) -> dict[str, Any]:
+        return {"VpcConfig": self.vpc} if self.vpc else {}
+
+    @property
+    def tags(self) -> list[dict[str, str]]:
+        return [{"Key": "kennel:pipeline", "Value": self.name}]
+
+
+def preparation(jobs: Jobs) -> dict[str, Any]:
+    """Return the request of Prepare, which verifies, splits and packs the uploaded data set.
+
+    Its arguments are part of its output's prefix: SageMaker's cache compares addresses, so another Mode or another
+    choice of Duplicates over the same data must have another one.
+    """
+    dataset = _input("dataset", join("/", f"s3://{jobs.bucket}", get("Parameters.DataManifest")), kind="ManifestFile")
+    duplicates, mode = get("Parameters.Duplicates"), get("Parameters.Mode")
+    folder = (f"s3://{jobs.bucket}/prepared", get("Parameters.DataManifest"), join("-", duplicates, mode))
+    outputs = [_output(name, join("/", *folder, name)) for name in ("data", "weights", "report")]
+    arguments = ["--duplicates", duplicates, "--mode", mode]
+    return _processing(jobs, "prepare", [dataset], outputs, arguments)
+
+
+def evaluation(jobs: Jobs, *, model: Any) -> dict[str, Any]:
+    """Return the request of Evaluate, which measures `model` (URI of its model.tar.gz) on the test split."""
+    inputs = [_input("model", model), _input("test", join("/", prepared("data"), "test"))]
+    return _processing(
+        jobs, "evaluate", inputs, [_output("evaluation", join("/", jobs.run_uri("evaluate"), execution_id()))]
+    )
+
+
+def _processing(
+    jobs: Jobs, command: str, inputs: list[Any], outputs: list[Any], arguments: Sequence[Any] = ()
+) -> dict[str, Any]:
+    program = {"ImageUri": jobs.image, "ContainerEntrypoint": ["python3", "-m", "training", command]}
+    return {
+        "AppSpecification": {**program, "ContainerArguments": [*arguments]} if arguments else program,
+        "Environment": jobs.environment,
+        "RoleArn": jobs.role_arn,
+        "ProcessingInputs": inputs,
+        "ProcessingOutputConfig": {"Outputs": outputs, "KmsKeyId": jobs.key_arn},
+        "ProcessingResources": {
+            "ClusterConfig": {
+                "InstanceType": jobs.settings.processing_instance_type,
+                "InstanceCount": 1,
+                "VolumeSizeInGB": jobs.settings.volume_gib,
+                **jobs.volume_key,
+            }
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": 4 * HOUR},
+        "NetworkConfig": {
+            "EnableNetworkIsolation": True,
+            "EnableInterContainerTrafficEncryption": True,
+            **jobs.vpc_config,
+        },
+        "Tags": jobs.tags,
+    }
+
+
+def _input(name: str, uri: Any, *, kind: str = "S3Prefix") -> dict[str, Any]:
+    source = {
+        "S3Uri": uri,
+        "LocalPath": f"/opt/ml/processing/input/{name}",
+        "S3DataType": kind,
+        "S3InputMode": "File",
+        "S3DataDistributionType": "FullyReplicated",
+    }
+    return {"InputName": name, "AppManaged": False, "S3Input": source}
+
+
+def _output(name: str, uri: Any) -> dict[str, Any]:
+    target = {"S3Uri": uri, "LocalPath": f"{_OUTPUT}/{name}", "S3UploadMode": "EndOfJob"}
+    return {"OutputName": name, "AppManaged": False, "S3Output": target}
 
 
 def training(jobs: Jobs, *, spot: bool) -> dict[str, Any]:
-    """One training job. In head mode TuneTrials is its number of trials; in whole mode it is 0 where this runs."""
+    """Return the request of one training job. TuneTrials is its number of trials in head mode, 0 in whole mode."""
     return {
         "HyperParameters": hyperparameters() | {"trials": join("", get("Parameters.TuneTrials"))},
-        **_learning(jobs, "train", spot=spot),
+        **_learning_job(jobs, "train", spot=spot),
         # Runs on the same data share this folder: a later one finds the features; checkpoints know whose they are.
         "CheckpointConfig": {
             "S3Uri": join("/", jobs.run_uri("checkpoints"), get("Parameters.DataManifest")),
@@ -23,7 +128,10 @@ def training(jobs: Jobs, *, spot: bool) -> dict[str, Any]:
 
 
 def tuning(jobs: Jobs, *, spot: bool) -> dict[str, Any]:
-    """Searches for whole-network mode; an interrupted spot trial starts anew (trials share no checkpoints)."""
+    """Return the request of the search in whole-network mode.
+
+    Trials share no checkpoints, so an interrupted one starts from the beginning.
+    """
     searched = [
         _range("learning_rate", "0.0001", "0.01", "Logarithmic"),
         _range("weight_decay", "0.0001", "0.1", "Logarithmic"),
@@ -43,14 +151,14 @@ def tuning(jobs: Jobs, *, spot: bool) -> dict[str, Any]:
         },
         "TrainingJobDefinition": {
             "StaticHyperParameters": hyperparameters(leave_out={each["Name"] for each in searched}),
-            **_learning(jobs, "tune", spot=spot),
+            **_learning_job(jobs, "tune", spot=spot),
         },
         "Tags": jobs.tags,
     }
 
 
-def _learning(jobs: Jobs, kind: str, *, spot: bool) -> dict[str, Any]:
-    """What a training job and the trials of a tuning job have in common."""
+def _learning_job(jobs: Jobs, kind: str, *, spot: bool) -> dict[str, Any]:
+    """Return what a training job and the trials of a tuning job have in common."""
     wait = {"MaxWaitTimeInSeconds": jobs.settings.max_wait_hours * HOUR} if spot else {}
     return {
         "AlgorithmSpecification": {
@@ -87,3 +195,24 @@ def _channel(name: str, uri: Any) -> dict[str, Any]:
 
 def _range(name: str, low: str, high: str, scaling: str) -> dict[str, str]:
     return {"Name": name, "MinValue": low, "MaxValue": high, "ScalingType": scaling}
+
+
+def hyperparameters(*, leave_out: Collection[str] = ()) -> dict[str, Any]:
+    """Return name -> pipeline parameter as text, for every hyperparameter that has one and is not left out."""
+    names = [each.name for each in settable() if each.name not in leave_out]
+    return {name: join("", get(f"Parameters.{parameter_name(name)}")) for name in names}
+
+
+def settable() -> list[Field[Any]]:
+    """Return the hyperparameters that are pipeline parameters: all but `trials`, which is TuneTrials."""
+    return [each for each in fields(Hyperparameters) if each.name != "trials"]
+
+
+def parameter_name(name: str) -> str:
+    """Return the pipeline parameter of a hyperparameter: `learning_rate` -> `LearningRate`."""
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def prepared(output: str) -> dict[str, str]:
+    """Return the S3 URI of an output of Prepare: data, weights or report."""
+    return get(f"Steps.Prepare.ProcessingOutputConfig.Outputs['{output}'].S3Output.S3Uri")

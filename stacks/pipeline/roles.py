@@ -6,10 +6,10 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.grants import allow, sagemaker_principal, via_s3
 from stacks.images import ImagesStack
-from stacks.nag import acknowledge, objects, own, wildcard
-from stacks.pipeline.jobs import Jobs
+from stacks.network import NetworkStack
+from stacks.permissions import acknowledge, allow, any_object, in_account, sagemaker_principal, via_s3, wildcard
+from stacks.pipeline.requests import Jobs
 
 _KINDS = ("Processing", "Training", "HyperParameterTuning")
 _JOBS = ("processing-job", "training-job", "hyper-parameter-tuning-job")
@@ -32,7 +32,7 @@ def pipeline_role(
     allow(role, ["s3:ListBucket"], [data.bucket.bucket_arn])
     allow(role, ["kms:Decrypt"], [data.key.key_arn], via_s3())
     reason = "Uploads name what Prepare reports on, SageMaker makes up the names of artifacts."
-    acknowledge(role, reason, *(objects(data, prefix) for prefix in read))
+    acknowledge(role, reason, *(any_object(data, prefix) for prefix in read))
     acknowledge(role, "ECR's GetAuthorizationToken knows no resource.", wildcard("*"))
     return role
 
@@ -48,7 +48,7 @@ def _start_jobs(role: iam.Role, settings: StageSettings, jobs: Jobs) -> None:
     follow = ["sagemaker:AddTags", "sagemaker:ListTrainingJobsForHyperParameterTuningJob"]
     allow(role, watch + follow, arns)
     reason = "SageMaker makes up the names of a pipeline's jobs; conditions hold their types, network and keys."
-    acknowledge(role, reason, *(own("sagemaker", f"{job}/*") for job in _JOBS))
+    acknowledge(role, reason, *(in_account("sagemaker", f"{job}/*") for job in _JOBS))
 
 
 def _limits(settings: StageSettings, jobs: Jobs) -> dict[str, object]:
@@ -82,5 +82,52 @@ def _register_models(role: iam.Role, settings: StageSettings) -> None:
     )
     actions = ["CreateModelPackage", "DescribeModelPackage", "DescribeModelPackageGroup", "AddTags"]
     allow(role, [f"sagemaker:{action}" for action in actions], [group, versions])
-    finding = own("sagemaker", f"model-package/{settings.name}/*")
+    finding = in_account("sagemaker", f"model-package/{settings.name}/*")
     acknowledge(role, "A registered model's version is a number that nobody knows before.", finding)
+
+
+_MADE = ("prepared/", "runs/")
+_CHECKPOINTS = "runs/*/checkpoints/"
+
+
+def job_role(scope: Construct, *, data: DataStack, images: ImagesStack, network: NetworkStack | None) -> iam.Role:
+    """Reads data sets, reads and writes what jobs make."""
+    role = iam.Role(scope, "JobRole", assumed_by=sagemaker_principal(scope), description="Runs the pipeline's jobs")
+    images.training.grant_pull(role)
+    _use_data(role, data)
+    _use_key(role, data)
+    _report(role)
+    if network:
+        network.grant_attach(role)
+    acknowledge(role, "PutMetricData, EC2's Describe and GetAuthorizationToken know no resource.", wildcard("*"))
+    return role
+
+
+def _use_data(role: iam.Role, data: DataStack) -> None:
+    bucket = data.bucket
+    allow(role, ["s3:ListBucket", "s3:GetBucketLocation"], [bucket.bucket_arn])
+    allow(role, ["s3:GetObject"], [bucket.arn_for_objects(f"{prefix}*") for prefix in ("datasets/", *_MADE)])
+    made = [bucket.arn_for_objects(f"{prefix}*") for prefix in _MADE]
+    allow(role, ["s3:PutObject", "s3:AbortMultipartUpload"], made)
+    # SageMaker mirrors the folder of checkpoints: what the job has pruned goes from the bucket too.
+    allow(role, ["s3:DeleteObject"], [bucket.arn_for_objects(f"{_CHECKPOINTS}*")])
+    reason = "Uploads, runs and executions name what lies under these prefixes."
+    acknowledge(role, reason, *(any_object(data, prefix) for prefix in ("datasets/", *_MADE, _CHECKPOINTS)))
+
+
+def _use_key(role: iam.Role, data: DataStack) -> None:
+    key = [data.key.key_arn]
+    allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], key, via_s3())
+    allow(role, ["kms:DescribeKey"], key)
+    # A grant is how the service attaches an encrypted volume for the job.
+    allow(role, ["kms:CreateGrant"], key, {"Bool": {"kms:GrantIsForAWSResource": "true"}})
+
+
+def _report(role: iam.Role) -> None:
+    name = "log-group:/aws/sagemaker/*"
+    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    allow(role, actions, [cdk.Stack.of(role).format_arn(service="logs", resource=name)])
+    acknowledge(role, "SageMaker names the log groups and streams of its jobs.", in_account("logs", name))
+    # The action knows no resource; the namespace is what can be narrowed.
+    jobs = {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}}
+    allow(role, ["cloudwatch:PutMetricData"], ["*"], jobs)

@@ -10,13 +10,12 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.data import DataStack
-from stacks.grants import allow
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
+from stacks.permissions import allow
 from stacks.pipeline.definition import pipeline_definition
-from stacks.pipeline.job_role import job_role
-from stacks.pipeline.jobs import Jobs
-from stacks.pipeline.roles import pipeline_role
+from stacks.pipeline.requests import Jobs
+from stacks.pipeline.roles import job_role, pipeline_role
 
 
 class PipelineStack(cdk.Stack):
@@ -98,5 +97,5 @@ class PipelineStack(cdk.Stack):
 def _vpc(network: NetworkStack | None) -> dict[str, Any] | None:
     if network is None:
         return None
-    subnets = [subnet.subnet_id for subnet in network.vpc.isolated_subnets]
-    return {"SecurityGroupIds": [network.job_security_group.security_group_id], "Subnets": subnets}
+    subnets, groups = network.subnet_and_group_ids()
+    return {"SecurityGroupIds": groups, "Subnets": subnets}

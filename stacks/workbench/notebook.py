@@ -8,9 +8,8 @@ from constructs import Construct
 
 from stacks.config import WorkbenchSettings
 from stacks.data import DataStack
-from stacks.grants import allow, sagemaker_principal, via_s3
-from stacks.nag import acknowledge, objects, own
-from stacks.workbench.scripts import script
+from stacks.permissions import acknowledge, allow, any_object, in_account, sagemaker_principal, via_s3
+from stacks.workbench.user_data import script
 
 _READ = ("datasets/", "prepared/", "runs/", "photos/", "capture/")
 _WRITE = ("datasets/", "photos/")
@@ -81,6 +80,6 @@ def _role(scope: Construct, data: DataStack) -> iam.Role:
     allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], [data.key.key_arn], via_s3())
     log_group = cdk.Stack.of(scope).format_arn(service="logs", resource=_LOGS)
     allow(role, ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], [log_group])
-    acknowledge(role, "Whoever explores reads every run.", *(objects(data, prefix) for prefix in _READ))
-    acknowledge(role, "SageMaker keeps the logs of all notebooks in one group.", own("logs", _LOGS))
+    acknowledge(role, "Whoever explores reads every run.", *(any_object(data, prefix) for prefix in _READ))
+    acknowledge(role, "SageMaker keeps the logs of all notebooks in one group.", in_account("logs", _LOGS))
     return role

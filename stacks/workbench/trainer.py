@@ -8,8 +8,8 @@ from constructs import Construct
 from stacks.config import StageSettings, WorkbenchSettings
 from stacks.data import DataStack
 from stacks.images import ImagesStack
-from stacks.workbench.scripts import script
-from stacks.workbench.trainer_role import trainer_role
+from stacks.permissions import acknowledge, allow, any_object, in_account, via_s3, wildcard
+from stacks.workbench.user_data import script
 
 # Deep Learning Base AMI with the open Nvidia driver, Docker and the Nvidia container toolkit, on Amazon Linux 2023.
 # Resolved at each launch, so a launch always has the newest patches.
@@ -99,3 +99,31 @@ def _interface(subnet: ec2.ISubnet, group: ec2.SecurityGroup) -> ec2.CfnLaunchTe
 def _names(name: str) -> list[ec2.CfnLaunchTemplate.TagSpecificationProperty]:
     tag = cdk.CfnTag(key="Name", value=name)
     return [_Template.TagSpecificationProperty(resource_type=kind, tags=[tag]) for kind in ("instance", "volume")]
+
+
+# What AWS's managed policy for Session Manager grants and a session really needs; these know no resource.
+_SESSION = [
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:OpenDataChannel",
+]
+
+
+def trainer_role(scope: Construct, *, data: DataStack, images: ImagesStack, prefix: str) -> iam.Role:
+    """Return the instance's role; `prefix` is where in the data bucket it may write."""
+    principal = iam.ServicePrincipal("ec2.amazonaws.com")
+    role = iam.Role(scope, "Role", assumed_by=principal, description="Trains on an EC2 instance")
+    images.training.grant_pull(role)
+    allow(role, ["s3:ListBucket"], [data.bucket.bucket_arn], {"StringLike": {"s3:prefix": "datasets/*"}})
+    allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects("datasets/*")])
+    allow(role, ["s3:PutObject"], [data.bucket.arn_for_objects(f"{prefix}/*")])
+    allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], [data.key.key_arn], via_s3())
+    instances = cdk.Stack.of(scope).format_arn(service="ec2", resource="instance", resource_name="*")
+    allow(role, ["ssm:UpdateInstanceInformation"], [instances])
+    allow(role, _SESSION, ["*"])
+    written = (any_object(data, "datasets/"), any_object(data, f"{prefix}/"))
+    acknowledge(role, "Data sets and runs come and go under their prefix.", *written)
+    acknowledge(role, "An instance reports itself, and gets its id at launch.", in_account("ec2", "instance/*"))
+    acknowledge(role, "ssmmessages and ECR's GetAuthorizationToken know no resource.", wildcard("*"))
+    return role

@@ -12,7 +12,7 @@ from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 from kennel.rehearsal.jobs.execution import PipelineRunner
 from stacks.config import TrainingSettings
 from stacks.pipeline.definition import pipeline_definition
-from stacks.pipeline.jobs import Jobs
+from stacks.pipeline.requests import Jobs
 
 PIPELINE = "kennel-test"
 MANIFEST = "datasets/pets/0123456789abcdef.manifest"

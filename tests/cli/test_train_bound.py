@@ -10,7 +10,7 @@ from kennel.train.bound import Job, longest_jobs, typed
 from kennel.train.choose import HYPERPARAMETERS, pascal
 from stacks.config import DEV, PROD, TrainingSettings
 from stacks.pipeline.definition import pipeline_definition
-from stacks.pipeline.jobs import Jobs
+from stacks.pipeline.requests import Jobs
 from training.hyperparameters import Hyperparameters
 
 HOUR = 3600

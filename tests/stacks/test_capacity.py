@@ -9,9 +9,8 @@ import pytest
 from aws_cdk import assertions
 from aws_cdk import aws_sagemaker as sagemaker
 
-from stacks.capacity import FILE, Load, Measured, doubts, read, scaling_target
 from stacks.config import HostingSettings, ScheduledCapacity, SettingsError
-from stacks.hosting.scaling import EndpointScaling
+from stacks.hosting.scaling import FILE, EndpointScaling, Load, Measured, doubts, read, scaling_target
 from tests.stacks.synthesized import Synthesized
 
 LOADS = (Load(10.0, 2.0), Load(40.0, 8.0), Load(50.0, 20.0))

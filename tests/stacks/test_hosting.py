@@ -9,7 +9,7 @@ import pytest
 from aws_cdk import assertions
 
 from stacks.config import DEV
-from stacks.hosting.metrics import EndpointMetrics, cores
+from stacks.monitoring import EndpointMetrics, cores
 from stacks.stage import KennelStage
 from tests.stacks.synthesized import Synthesized, text
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stacks.workbench.scripts import script
+from stacks.workbench.user_data import script
 from tests.stacks.fakes import Commands, as_json, http_answers
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stacks.workbench.scripts import script
+from stacks.workbench.user_data import script
 from tests.stacks.fakes import Commands
 from tests.stacks.synthesized import Synthesized, text
 from tests.stacks.trainer_machine import Machine

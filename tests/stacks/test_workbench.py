@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stacks.workbench.scripts import script
+from stacks.workbench.user_data import script
 from tests.stacks.synthesized import Synthesized, text
 
 ROOM = ("Prod", "Workbench")

@@ -17,7 +17,7 @@ from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 
-from stacks.workbench.scripts import script
+from stacks.workbench.user_data import script
 from tests.stacks.fakes import Commands, as_json, http_answers
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from kennel.errors import KennelError
 from kennel.loadtest import capacity, command
 from kennel.loadtest.load import Load
 from kennel.loadtest.subject import Subject
-from stacks.capacity import read
+from stacks.hosting.scaling import read
 
 MODEL = {"architecture": "resnet50", "image_size": 224}
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
+from constructs import Construct
 
 _MICROSECONDS = 1000  # in a millisecond
 _MINUTE = cdk.Duration.minutes(1)
@@ -63,3 +64,20 @@ def cores(instance_type: str) -> int:
     size = instance_type.rsplit(".", 1)[-1]
     times = re.fullmatch(r"(\d*)xlarge", size)
     return 4 * int(times[1] or 1) if times else 2
+
+
+def alarm(
+    scope: Construct, id_: str, metric: cloudwatch.IMetric, *, at: float, minutes: int, means: str
+) -> cloudwatch.Alarm:
+    """Return an alarm that goes off when `metric` is at or above `at` (its own unit) for `minutes` minutes."""
+    return cloudwatch.Alarm(
+        scope,
+        id_,
+        metric=metric,
+        threshold=at,
+        evaluation_periods=minutes,
+        alarm_description=means,
+        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+        # What has no traffic publishes nothing; that must neither wake anybody nor block a deployment.
+        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+    )

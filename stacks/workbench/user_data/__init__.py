@@ -1,8 +1,8 @@
-"""Shell and Python that AWS runs at boot: files in user_data/, filled in at synth."""
+"""The scripts that AWS runs when an instance boots; this module fills in their values at synth."""
 
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent / "user_data"
+_FOLDER = Path(__file__).parent
 
 
 def script(name: str, **values: str) -> str:

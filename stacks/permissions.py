@@ -1,0 +1,53 @@
+"""How a role gets a permission, and how a finding of cdk-nag about it is acknowledged, next to what it concerns."""
+
+from collections.abc import Mapping, Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from constructs import Construct, IConstruct
+
+# The output of the data stack through which other stacks learn the bucket's ARN, as CDK names it. It follows from the
+# bucket's logical id, which a test freezes; if it ever moves, synth fails and prints the new name.
+_BUCKET_ARN_OUTPUT = "PublishOutputFnGetAttBucket83908E77Arn0F129B3B"
+
+
+def allow(
+    role: iam.Role, actions: Sequence[str], resources: Sequence[str], conditions: Mapping[str, object] | None = None
+) -> None:
+    """Add a statement to the role's own policy."""
+    statement = iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions)
+    role.add_to_policy(statement)
+
+
+def sagemaker_principal(scope: Construct) -> iam.IPrincipal:
+    """Return SageMaker as a principal, acting for this account only."""
+    account = {"StringEquals": {"aws:SourceAccount": cdk.Stack.of(scope).account}}
+    return iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=account)
+
+
+def via_s3() -> dict[str, object]:
+    """Return the condition that a key is used by S3 on the caller's behalf, never directly."""
+    return {"StringEquals": {"kms:ViaService": f"s3.{cdk.Aws.REGION}.amazonaws.com"}}
+
+
+def acknowledge(scope: IConstruct, reason: str, *findings: str) -> None:
+    """Accept `findings` (bracketed ids, as synth prints them) on `scope` and below, with one reason."""
+    answers = [cdk.Acknowledgment(id=each, reason=reason) for each in findings]
+    cdk.Validations.of(scope).acknowledge(*answers)
+
+
+def wildcard(resource: str) -> str:
+    """Return the id of the finding that a policy names a resource with an asterisk."""
+    return f"AwsSolutions-IAM5[Resource::{resource}]"
+
+
+def any_object(data: cdk.Stack, prefix: str) -> str:
+    """Return the id of the finding that a policy names every object under a prefix of the data stack's bucket."""
+    region = '{"Ref":"AWS::Region"}'
+    reference = f'"StackName":"{data.stack_name}","Region":{region},"OutputName":"{_BUCKET_ARN_OUTPUT}"'
+    return wildcard(f'{{"Fn::GetStackOutput":{{{reference}}}}}/{prefix}*')
+
+
+def in_account(service: str, resource: str) -> str:
+    """Return the id of the finding on an ARN of this account and region."""
+    return wildcard(f"arn:<AWS::Partition>:{service}:<AWS::Region>:<AWS::AccountId>:{resource}")
