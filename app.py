@@ -1,4 +1,4 @@
-"""Kennel's CDK app: both stages, from this folder alone: no account, region, credentials or Docker."""
+"""Kennel's CDK app: both stages, synthesized from this repository alone, without account, credentials or Docker."""
 
 import json
 import os
@@ -17,7 +17,7 @@ __all__ = ["build", "stacks"]
 
 
 def build(outdir: str | None = None) -> cdk.App:
-    """The app with both stages; `outdir` None: where the CDK CLI wants it, else a temporary folder."""
+    """Return the app with both stages; `outdir` None: where the CDK CLI wants it, else a temporary folder."""
     # The CLI hands cdk.json's context over; a bare `python app.py` must see the same feature flags.
     settings = json.loads(Path(__file__).with_name("cdk.json").read_text())
     app = cdk.App(outdir=outdir, context=settings["context"], analytics_reporting=False, tree_metadata=False)

@@ -15,7 +15,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 import stacks  # noqa: E402, F401  # before aws_cdk, which its configuration imports
 from benchmarks.lib.autoscaling import Instance, Policy, table  # noqa: E402
 from stacks.config import HostingSettings  # noqa: E402
-from stacks.hosting.scaling import FILE, Measured, read, scaling_target  # noqa: E402
+from stacks.hosting.scaling import FILE, Measured, read_capacity, scaling_target  # noqa: E402
 
 _ANOTHER = "no such type"  # of which the file has none: the measurement of another machine
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=240, help="seconds until a new instance answers (default 240)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     arguments = parser.parse_args()
-    measured = read(_ANOTHER)
+    measured = read_capacity(_ANOTHER)
     if measured is None:
         raise SystemExit(f"{FILE.name} has no measurement: `kennel loadtest ARTIFACT --out stacks/{FILE.name}` first.")
     instance = Instance(tuple((load.rate, load.peak) for load in measured.loads), measured.p99_ms / 1000)

@@ -1,4 +1,4 @@
-"""What is deployed: one stack a file; `config.py` says what differs between stages, `stage.py` wires them."""
+"""What is deployed. Small stacks are files, large ones folders (their `stack.py`); `stage.py` wires them together."""
 
 import os
 from importlib.util import find_spec

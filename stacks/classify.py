@@ -22,7 +22,7 @@ _MAX_PAYLOAD_BYTES = 6_000_000  # what the endpoint takes
 
 
 class ClassifyStack(cdk.Stack):
-    """Function, alias `live` and API. Outside the VPC, because it fetches public addresses."""
+    """The function, its alias `live` and its API. It runs outside the VPC, because it fetches public addresses."""
 
     def __init__(
         self, scope: Construct, id_: str, *, settings: StageSettings, data: DataStack, hosting: HostingStack

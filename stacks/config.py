@@ -11,7 +11,7 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_logs as logs
 
-from stacks.instance_types import EC2_TYPE, SAGEMAKER_TYPE, has_nvme_disks, multiplies_bfloat16, runtime_for
+from stacks.instance_types import EC2_TYPE, SAGEMAKER_TYPE, has_nvme_disks, runtime_for, supports_bfloat16
 
 
 class SettingsError(ValueError):
@@ -19,24 +19,24 @@ class SettingsError(ValueError):
 
 
 def require(holds: bool, rule: str, value: object) -> None:
-    """Raises SettingsError with the rule and the value received unless it holds."""
+    """Raise SettingsError with the rule and the value received unless the rule holds."""
     if not holds:
         raise SettingsError(f"{rule}; received {value!r}")
 
 
 def between(low: float, high: float, *, default: float | None) -> Any:
-    """A field with inclusive bounds, in the field's own unit; None is let through where it is the field's type."""
+    """Return a field with inclusive bounds, in the field's own unit; None passes where the field's type allows it."""
     return field(default=default, metadata={"bounds": (low, high)})
 
 
 def like(pattern: str, what: str, *, default: str | None) -> Any:
-    """A text field that must match the whole pattern; `what` describes it in the error."""
+    """Return a text field that must match the whole pattern; `what` describes it in the error."""
     return field(default=default, metadata={"pattern": pattern, "what": what})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of all settings: checks each field that `between` or `like` made."""
+    """The base of all settings; it checks each field that `between` or `like` made."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -99,7 +99,7 @@ class TrainingSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class CanarySettings(Settings):
-    """How a new model takes over: first `percent` of the capacity and then, after `bake_seconds`, all of it."""
+    """The canary of a release: `percent` of the capacity first and, after `bake_seconds`, all of it."""
 
     percent: int = between(1, 50, default=50)
     bake_seconds: int = between(60, 3600, default=600)
@@ -109,7 +109,7 @@ class CanarySettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduledCapacity(Settings):
-    """From each time that `cron` names, the fleet scales between these bounds until another schedule's time comes."""
+    """Bounds of the fleet from each time that `cron` names until the time of another schedule."""
 
     cron: str = like(r"\S+( \S+){5}", "six fields such as '0 7 ? * MON-FRI *' (minute first, year last)", default=None)
     timezone: str = "Etc/UTC"
@@ -170,14 +170,14 @@ class HostingSettings(Settings):
         require(self.runtime == fits, f"HostingSettings.runtime must be {fits} on {self.instance_type}", self.runtime)
         known = _PRECISIONS[self.runtime]
         require(self.precision in known, f"HostingSettings.precision must be one of {known}", self.precision)
-        fast = self.precision != "bfloat16" or multiplies_bfloat16(self.instance_type)
+        fast = self.precision != "bfloat16" or supports_bfloat16(self.instance_type)
         rule = f"HostingSettings.precision cannot be bfloat16 on {self.instance_type}, which does not multiply it"
         require(fast, f"{rule} (m7i, c7i, r7i, g5, g6 ... do)", self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifySettings(Settings):
-    """The Lambda and its API. Concurrency None: nothing set aside."""
+    """The Lambda and its API. A concurrency of None: none is reserved or provisioned."""
 
     memory_mib: int = between(128, 10240, default=512)
     timeout_seconds: int = between(3, 29, default=29)  # an HTTP API gives up after 30 s
@@ -195,7 +195,7 @@ class ClassifySettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class OperationsSettings(Settings):
-    """When somebody is told. `email` None: the alarm topic has no subscriber until one is added."""
+    """Alarms and budget. `email` None: the alarm topic has no subscriber until one is added."""
 
     email: str | None = like(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address or None", default=None)
     budget_usd_per_month: int = between(1, 1_000_000, default=1500)
@@ -207,7 +207,7 @@ class OperationsSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings(Settings):
-    """The VPC: isolated subnets only, one a zone."""
+    """The VPC: isolated subnets only, one per availability zone."""
 
     cidr: str = "10.40.0.0/16"
     zones: int = between(2, 3, default=2)
@@ -256,7 +256,7 @@ class StageSettings(Settings):
 
     @property
     def removal_policy(self) -> cdk.RemovalPolicy:
-        """What becomes of whatever holds data when its stack is deleted."""
+        """Return what becomes of resources that hold data when their stack is deleted."""
         return cdk.RemovalPolicy.DESTROY if self.removable else cdk.RemovalPolicy.RETAIN
 
 

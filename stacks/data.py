@@ -1,4 +1,4 @@
-"""What outlives every deployment: the data bucket, its key and the model package group."""
+"""What holds data and outlives every deployment: the data bucket, its key and the model package group."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -13,7 +13,7 @@ from stacks.permissions import acknowledge, allow, in_account
 
 
 class DataStack(cdk.Stack):
-    """`bucket`, its `key`, and `model_package_group_name`."""
+    """The stage's `bucket`, its `key`, and `model_package_group_name`."""
 
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: data set, artifacts, capture and registered models")
@@ -87,7 +87,7 @@ _TIMEOUT_SECONDS = 900  # Lambda's longest: SageMaker deletes a few packages a s
 
 
 def model_group(scope: Construct, settings: StageSettings) -> sagemaker.CfnModelPackageGroup:
-    """The group; where the stage is removable, with what empties it before CloudFormation deletes it."""
+    """Return the group; where the stage is removable, also make what empties it before CloudFormation deletes it."""
     # No description: a changed one replaces the group, and with it every registered model.
     group = sagemaker.CfnModelPackageGroup(scope, "Models", model_package_group_name=settings.name)
     group.apply_removal_policy(settings.removal_policy)
@@ -97,7 +97,7 @@ def model_group(scope: Construct, settings: StageSettings) -> sagemaker.CfnModel
 
 
 class RegisteredModels(Construct):
-    """Deletes every package of `group` when the stack is deleted, and before the group, which must be empty then."""
+    """A custom resource: on the stack's deletion it deletes every package of `group`, before the group goes."""
 
     def __init__(
         self, scope: Construct, id_: str, *, settings: StageSettings, group: sagemaker.CfnModelPackageGroup

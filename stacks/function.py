@@ -16,7 +16,7 @@ SOURCES = Path(__file__).parents[1] / "lambda"
 
 
 class PackageFunction(Construct):
-    """Runs `<package>.handler.handler`; the asset holds the folder `<package>/` and nothing else of lambda/."""
+    """A function that runs `<package>.handler.handler`; its asset is the folder `<package>/` of lambda/ alone."""
 
     def __init__(
         self,

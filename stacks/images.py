@@ -1,4 +1,4 @@
-"""The container images, built in the account when the stack is deployed: nobody needs Docker."""
+"""The container images; CodeBuild builds them in the account during deployment, so nobody needs Docker."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 class Image(Construct):
-    """One image from the folder of the same name; `image_uri`, and `grant_pull` for the role that runs it."""
+    """One image from `folder`: `image_uri`, and `grant_pull` for the role that runs it."""
 
     def __init__(
         self,
@@ -52,12 +52,12 @@ class Image(Construct):
         self.image_uri = build.image_uri
 
     def grant_pull(self, role: iam.IGrantable) -> iam.Grant:
-        """Lets `role` pull the image."""
+        """Allow `role` to pull the image."""
         return self._repository.grant_pull(role)
 
 
 class ImagesStack(cdk.Stack):
-    """`training` and `inference`, an Image each."""
+    """The images `training` and `inference`."""
 
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: images of training and inference")

@@ -1,4 +1,4 @@
-"""What follows from the name of a SageMaker instance type."""
+"""What the name of a SageMaker instance type says about its disks, processor and fitting model runtime."""
 
 import re
 
@@ -13,12 +13,12 @@ _BFLOAT16 = re.compile(r"ml\.([cmr][7-9]i|g[5-9]|p[45]|p6-)")  # Sapphire Rapids
 
 
 def has_nvme_disks(instance_type: str) -> bool:
-    """Whether a SageMaker type keeps its volume on NVMe disks: encrypted by the hardware, and no customer key taken."""
+    """Return whether the volume is on NVMe disks, which the hardware encrypts and which take no customer key."""
     return _NVME.match(instance_type) is not None
 
 
 def is_graviton(instance_type: str) -> bool:
-    """Whether its processor is Arm's: images for it are linux/arm64."""
+    """Return whether the processor is Arm's: images for it are linux/arm64."""
     return _GRAVITON.match(instance_type) is not None
 
 
@@ -26,13 +26,13 @@ def is_gpu(instance_type: str) -> bool:
     return _GPU.match(instance_type) is not None
 
 
-def multiplies_bfloat16(instance_type: str) -> bool:
-    """Whether its processor (AMX-BF16, AVX512-BF16) or its GPU does; without, bfloat16 is four times slower."""
+def supports_bfloat16(instance_type: str) -> bool:
+    """Return whether the processor (AMX-BF16, AVX512-BF16) or GPU has bfloat16; without, it is four times slower."""
     return _BFLOAT16.match(instance_type) is not None
 
 
 def runtime_for(instance_type: str) -> str | None:
-    """The model runtime that fits the processor; None where none of ours runs (Inferentia, Trainium, old GPUs ...)."""
+    """Return the model runtime for the processor; None where none runs (Inferentia, Trainium, old GPUs ...)."""
     if is_gpu(instance_type):
         return "torch"
     if is_graviton(instance_type):

@@ -1,4 +1,4 @@
-"""The endpoint's CloudWatch metrics, with their units turned into the user's."""
+"""CloudWatch metrics of the endpoint, with thresholds converted to their units, and the form that all alarms have."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _MINUTE = cdk.Duration.minutes(1)
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointMetrics:
-    """Metrics of one variant of one endpoint, per minute.
+    """The metrics of one variant of one endpoint, per minute.
 
     Names are literal: an alarm that took the endpoint's name from the resource would depend on the endpoint,
     which depends on its rollback alarms.
@@ -25,31 +25,31 @@ class EndpointMetrics:
     instance_type: str
 
     def count(self, name: str) -> cloudwatch.Metric:
-        """`Invocations`, `Invocation4XXErrors` or `Invocation5XXErrors`: how many in a minute."""
+        """Return `Invocations`, `Invocation4XXErrors` or `Invocation5XXErrors` as a number per minute."""
         return self._metric("AWS/SageMaker", name, "Sum")
 
     def model_latency_p95(self) -> cloudwatch.Metric:
-        """The container's own time, in MICROSECONDS: compare with `latency_threshold`."""
+        """Return the container's own time, in MICROSECONDS: compare with `latency_threshold`."""
         return self._metric("AWS/SageMaker", "ModelLatency", "p95")
 
     def cpu(self) -> cloudwatch.Metric:
-        """The sum over an instance's cores: four cores reach 400. Compare with `cpu_threshold`.
+        """Return the sum over an instance's cores (four cores reach 400): compare with `cpu_threshold`.
 
         The normalized metric exists only for endpoints with inference components.
         """
         return self._metric("/aws/sagemaker/Endpoints", "CPUUtilization", "Maximum")
 
     def memory(self) -> cloudwatch.Metric:
-        """Percent of an instance's memory."""
+        """Return the percentage of an instance's memory in use."""
         return self._metric("/aws/sagemaker/Endpoints", "MemoryUtilization", "Maximum")
 
     @staticmethod
     def latency_threshold(milliseconds: int) -> int:
-        """Milliseconds in ModelLatency's own unit, microseconds."""
+        """Return milliseconds in ModelLatency's unit, microseconds."""
         return milliseconds * _MICROSECONDS
 
     def cpu_threshold(self, percent: int) -> int:
-        """Percent of a whole instance in CPUUtilization's own unit, percent of one core."""
+        """Return a percentage of a whole instance in CPUUtilization's unit, percent of one core."""
         return percent * cores(self.instance_type)
 
     def _metric(self, namespace: str, name: str, statistic: str) -> cloudwatch.Metric:
@@ -60,7 +60,7 @@ class EndpointMetrics:
 
 
 def cores(instance_type: str) -> int:
-    """vCPUs of a SageMaker instance type, by AWS's rule of sizes: large has 2, xlarge 4, Nxlarge 4N."""
+    """Return the vCPUs of a SageMaker instance type, by AWS's rule of sizes: large has 2, xlarge 4, Nxlarge 4N."""
     size = instance_type.rsplit(".", 1)[-1]
     times = re.fullmatch(r"(\d*)xlarge", size)
     return 4 * int(times[1] or 1) if times else 2

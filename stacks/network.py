@@ -22,7 +22,7 @@ _WORKBENCH = {
 
 
 class NetworkStack(cdk.Stack):
-    """`vpc`, and `job_security_group` for jobs, endpoint and workbench."""
+    """The `vpc`, and `job_security_group` for jobs and endpoint."""
 
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: isolated network")

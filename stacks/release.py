@@ -1,4 +1,4 @@
-"""From an approved model package to the endpoint: one event, one function, one stack update."""
+"""The release of an approved model package: one event, one function, one stack update."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
@@ -15,7 +15,7 @@ from stacks.permissions import acknowledge, in_account
 
 
 class ReleaseStack(cdk.Stack):
-    """Starts the update of the hosting stack when a package of this stage's group is approved."""
+    """The rule and the function that update the hosting stack when a package of this stage's group is approved."""
 
     def __init__(
         self, scope: Construct, id_: str, *, settings: StageSettings, data: DataStack, hosting: HostingStack

@@ -1,4 +1,4 @@
-"""One stage: the stacks and what each takes from those before it."""
+"""One stage: its stacks, and what each takes from those before it."""
 
 import aws_cdk as cdk
 from constructs import Construct
@@ -16,7 +16,7 @@ from stacks.workbench.stack import WorkbenchStack
 
 
 class KennelStage(cdk.Stage):
-    """Everything of one stage; its stacks are named `<id>-<room>`."""
+    """All stacks of one stage, named `<id>-<stack>`."""
 
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
         super().__init__(scope, id_)

@@ -1,4 +1,4 @@
-"""The model as released and the configuration of what runs it."""
+"""The released model, the configuration of the endpoint that serves it, and the endpoint's role."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam

@@ -1,4 +1,8 @@
-"""How many instances answer."""
+"""How the endpoint scales: the scalable target, its policy, and the target value from a measured capacity.
+
+`kennel loadtest --out stacks/capacity.json` writes the measurements, one for each instance type; the one under ""
+comes from a machine that is no SageMaker instance and serves until the stage's own type is measured.
+"""
 
 import itertools
 import json
@@ -25,7 +29,7 @@ _METRICS = {
 
 
 class EndpointScaling(Construct):
-    """Follows the load of an instance. Nothing is registered where there is no room to scale."""
+    """Target tracking on the load of an instance; nothing is registered where the bounds leave no room to scale."""
 
     def __init__(
         self,
@@ -38,8 +42,8 @@ class EndpointScaling(Construct):
         super().__init__(scope, id_)
         if settings.max_instances == settings.min_instances:
             return
-        measured = read(settings.instance_type)
-        for warning, text in doubts(settings, measured).items():
+        measured = read_capacity(settings.instance_type)
+        for warning, text in capacity_warnings(settings, measured).items():
             cdk.Annotations.of(self).add_warning_v2(warning, text)
         # The L2 target would make a role that nobody assumes: SageMaker's targets use the service-linked one.
         target = scaling.CfnScalableTarget(
@@ -97,7 +101,7 @@ _UNMEASURED_RATE = 1.0  # requests a second: dear rather than slow
 
 @dataclass(frozen=True)
 class Load:
-    """One rate that was held. `peak`: the most requests in flight within ten seconds, on average."""
+    """A rate at which the p99 target was met; `peak`: the most requests in flight within ten seconds, on average."""
 
     rate: float
     peak: float
@@ -105,7 +109,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Measured:
-    """One instance's measurement; `loads` ascend in rate, and the last is the highest that held the p99 target."""
+    """One instance's measurement; `loads` ascend in rate, and the last is the highest that met the p99 target."""
 
     instance_type: str
     architecture: str
@@ -116,8 +120,8 @@ class Measured:
     loads: tuple[Load, ...]
 
 
-def read(instance_type: str, file: Path = FILE) -> Measured | None:
-    """The measurement of that type, else of another machine, else None; raises SettingsError for a broken file."""
+def read_capacity(instance_type: str, file: Path = FILE) -> Measured | None:
+    """Return the measurement of that type, else of another machine, else None; raise SettingsError if it is broken."""
     if not file.exists():
         return None
     try:
@@ -127,14 +131,14 @@ def read(instance_type: str, file: Path = FILE) -> Measured | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = f"write it anew: kennel loadtest --out stacks/{file.name}"
         raise SettingsError(
-            f"{file.name} is no file of `kennel loadtest` ({type(error).__name__}: {error}); {hint}"
+            f"{file.name} was not written by `kennel loadtest` ({type(error).__name__}: {error}); {hint}"
         ) from None
 
 
 def _measured(instance_type: str, entry: dict[str, Any]) -> Measured:
     loads = sorted((float(one["requests_per_second"]), float(one["concurrency_peak"])) for one in entry["loads"])
     if not loads or loads[0][0] <= 0:
-        raise ValueError("it has no load that was held")
+        raise ValueError("it has no load that met the target")
     model = entry["model"]
     return Measured(
         instance_type=instance_type,
@@ -148,7 +152,7 @@ def _measured(instance_type: str, entry: dict[str, Any]) -> Measured:
 
 
 def scaling_target(settings: HostingSettings, measured: Measured | None) -> float:
-    """In the unit of the setting's metric: requests in flight in an instance, or its invocations a minute."""
+    """Return the target in the unit of the metric: requests in flight in an instance, or its invocations per minute."""
     if settings.scaling_target is not None:
         return settings.scaling_target
     rate = measured.loads[-1].rate * settings.safety_factor if measured else _UNMEASURED_RATE
@@ -158,9 +162,9 @@ def scaling_target(settings: HostingSettings, measured: Measured | None) -> floa
 
 
 def _peak(loads: tuple[Load, ...], rate: float) -> float:
-    """Requests in flight at that rate, on the straight line between the loads on both sides of it.
+    """Return the requests in flight at that rate, interpolated linearly between the measured loads on both sides.
 
-    Taken there, and not as a share of what is in flight at the highest rate: queues grow much faster than the rate.
+    A share of what is in flight at the highest rate would be wrong: queues grow much faster than the rate.
     """
     for low, high in itertools.pairwise((Load(0.0, 0.0), *loads)):
         if rate <= high.rate:
@@ -168,8 +172,8 @@ def _peak(loads: tuple[Load, ...], rate: float) -> float:
     return loads[-1].peak
 
 
-def doubts(settings: HostingSettings, measured: Measured | None) -> dict[str, str]:
-    """Why the derived target may not fit: texts by the id under which each can be acknowledged."""
+def capacity_warnings(settings: HostingSettings, measured: Measured | None) -> dict[str, str]:
+    """Return warnings that the derived target may not fit, by the id under which each can be acknowledged."""
     if settings.scaling_target is not None:
         return {}
     how = f"measure on {settings.instance_type}: kennel loadtest --stage STAGE --out stacks/{FILE.name}"

@@ -1,4 +1,4 @@
-"""The endpoint that answers, as CloudFormation resources, so that a release is a stack update."""
+"""The endpoint as CloudFormation resources, so that a release is a stack update, and how a release rolls out."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -17,7 +17,7 @@ from stacks.network import NetworkStack
 
 
 class HostingStack(cdk.Stack):
-    """One endpoint under one literal name; until a model is released there is none.
+    """One endpoint under one literal name; before the first release the condition leaves it out.
 
     A release sets the one parameter and leaves the template as it is. CloudFormation then replaces Model and
     EndpointConfig, which therefore have no names, and moves the endpoint, which keeps its own.
@@ -71,11 +71,11 @@ class HostingStack(cdk.Stack):
 
     @property
     def endpoint_arn(self) -> str:
-        """ARN of the endpoint, whether it exists yet or not."""
+        """Return the ARN of the endpoint, whether it exists yet or not."""
         return self.format_arn(service="sagemaker", resource="endpoint", resource_name=self.endpoint_name)
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Allow `grantee` to call this endpoint."""
+        """Allow `grantee` to invoke this endpoint."""
         return iam.Grant.add_to_principal(
             grantee=grantee, actions=["sagemaker:InvokeEndpoint"], resource_arns=[self.endpoint_arn]
         )
@@ -139,7 +139,7 @@ _STARTING_SECONDS = 3600  # what starting a second fleet may take at most
 def deployment_config(
     scope: Construct, settings: HostingSettings, metrics: EndpointMetrics
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty | None:
-    """Blue/green with a canary that alarms take back; None (all traffic at once) where there is no canary."""
+    """Return blue/green with a canary that alarms roll back; None (all traffic at once) where there is no canary."""
     canary = settings.canary
     if canary is None:
         return None

@@ -1,4 +1,4 @@
-"""The alarms of a running system: each says what is wrong and where to look."""
+"""The alarms of a running system; each description says what is wrong and where to look."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -15,7 +15,7 @@ _MINUTE = cdk.Duration.minutes(1)
 def endpoint_alarms(
     scope: Construct, settings: OperationsSettings, endpoint: EndpointMetrics
 ) -> list[cloudwatch.Alarm]:
-    """Refusals, failures, slowness and saturation of the endpoint."""
+    """Return the alarms on the endpoint's 4xx and 5xx errors, latency and saturation."""
     errors = settings.endpoint_errors_per_minute
     latency = settings.endpoint_latency_milliseconds
     return [
@@ -48,7 +48,7 @@ def endpoint_alarms(
 
 
 def classify_alarms(scope: Construct, settings: StageSettings, classify: ClassifyStack) -> list[cloudwatch.Alarm]:
-    """Crashes, throttles, slowness and spillover of the function behind the alias, and its API's failures."""
+    """Return the alarms on the function's crashes, throttles, duration and spillover, and on its API's 5xx."""
     live = classify.alias
     limit = settings.operations.classify_duration_milliseconds
     alarms = [
@@ -84,7 +84,7 @@ def classify_alarms(scope: Construct, settings: StageSettings, classify: Classif
 
 
 def release_alarms(scope: Construct, release: ReleaseStack) -> list[cloudwatch.Alarm]:
-    """Approvals that led to nothing."""
+    """Return the alarm on approvals that were not released."""
     waiting = release.dead_letters.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")
     means = "An approved model was not released. See the promote function's log and the queue; approve again."
     return [alarm(scope, "ReleaseFailed", waiting, at=1, minutes=1, means=means)]

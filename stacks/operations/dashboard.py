@@ -1,4 +1,4 @@
-"""One page that shows whether the system answers, how fast, and how loaded it is."""
+"""The CloudWatch dashboard: alarms, the function's calls and durations, the endpoint's load."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def dashboard(
     classify: ClassifyStack,
     alarms: Sequence[cloudwatch.Alarm],
 ) -> cloudwatch.Dashboard:
-    """Alarms on top, then what callers see, then what the endpoint does."""
+    """Return the dashboard: alarms on top, then what callers see, then the endpoint."""
     board = cloudwatch.Dashboard(scope, "Dashboard", default_interval=cdk.Duration.hours(12))
     board.add_widgets(cloudwatch.AlarmStatusWidget(title=f"Alarms of {settings.name}", alarms=list(alarms), width=24))
     board.add_widgets(*_callers(classify))

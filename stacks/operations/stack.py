@@ -1,4 +1,4 @@
-"""What somebody is told, and what they look at then."""
+"""Alarms with their topic, the dashboard and the budget."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_budgets as budgets
@@ -20,7 +20,7 @@ from stacks.release import ReleaseStack
 
 
 class OperationsStack(cdk.Stack):
-    """Alarms to one topic, a dashboard, a budget."""
+    """Alarms that notify one topic, a dashboard, a budget."""
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ class AlarmTopic(Construct):
             self.topic.add_subscription(subscriptions.EmailSubscription(email))
 
 
-# When to tell, in percent of the budget: nearly there, reached, and bound to be exceeded by the month's end.
+# Percent of the budget at which a notice goes out: actual cost twice, and the forecast of the month's end.
 _NOTICES = (("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100))
 
 
 def monthly_budget(scope: Construct, settings: StageSettings, topic: sns.Topic) -> budgets.CfnBudget:
-    """A budget on the whole account's cost, in US dollars.
+    """Return a budget on the whole account's cost, in US dollars.
 
     A filter by tag would read zero until somebody activates the tag for billing, and then nobody would be told.
     """

@@ -1,4 +1,4 @@
-"""The role of the pipeline itself: it may start isolated, encrypted jobs of the allowed types, as the job role."""
+"""The pipeline's two roles: its own, which may start isolated, encrypted jobs of the allowed types, and the jobs'."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -20,7 +20,7 @@ _PREPARE = "prepared/*/report/"
 def pipeline_role(
     scope: Construct, *, settings: StageSettings, data: DataStack, images: ImagesStack, jobs: Jobs, job_role: iam.Role
 ) -> iam.Role:
-    """Starts jobs, passes them the job role, registers models in one group."""
+    """Return the role that starts jobs, passes them the job role and registers models in one group."""
     role = iam.Role(scope, "PipelineRole", assumed_by=sagemaker_principal(scope), description="Runs the pipeline")
     _start_jobs(role, settings, jobs)
     _pass(role, job_role)
@@ -52,7 +52,7 @@ def _start_jobs(role: iam.Role, settings: StageSettings, jobs: Jobs) -> None:
 
 
 def _limits(settings: StageSettings, jobs: Jobs) -> dict[str, object]:
-    """What a job that the pipeline starts must be."""
+    """Return the conditions that a job must meet for the pipeline to start it."""
     types = sorted({*settings.training.instance_types, settings.training.processing_instance_type})
     listed: dict[str, object] = {"sagemaker:InstanceTypes": types}
     if jobs.vpc:
@@ -91,7 +91,7 @@ _CHECKPOINTS = "runs/*/checkpoints/"
 
 
 def job_role(scope: Construct, *, data: DataStack, images: ImagesStack, network: NetworkStack | None) -> iam.Role:
-    """Reads data sets, reads and writes what jobs make."""
+    """Return the role of the jobs: it reads data sets, and reads and writes what jobs make."""
     role = iam.Role(scope, "JobRole", assumed_by=sagemaker_principal(scope), description="Runs the pipeline's jobs")
     images.training.grant_pull(role)
     _use_data(role, data)

@@ -19,7 +19,7 @@ from stacks.pipeline.roles import job_role, pipeline_role
 
 
 class PipelineStack(cdk.Stack):
-    """From an uploaded manifest to a registered model."""
+    """The pipeline from an uploaded manifest to a registered model."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ _LOGS = "log-group:/aws/sagemaker/NotebookInstances:*"
 
 
 class Notebook(Construct):
-    """`name` of a SageMaker notebook instance in the VPC."""
+    """A SageMaker notebook instance in the VPC; `name` is its name."""
 
     def __init__(
         self,

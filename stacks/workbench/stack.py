@@ -13,7 +13,7 @@ from stacks.workbench.trainer import Trainer
 
 
 class WorkbenchStack(cdk.Stack):
-    """Both live in the VPC's first isolated subnet, where the interface endpoints are."""
+    """Notebook and trainer, both in the VPC's first isolated subnet, where the interface endpoints are."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ _Template = ec2.CfnLaunchTemplate
 
 
 class Trainer(Construct):
-    """`template_id` of a launch template; see user_data/trainer_run.sh for the tags that say what to train."""
+    """The launch template `template_id`; user_data/trainer_run.sh lists the instance tags that say what to train."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ def _metadata_options() -> ec2.CfnLaunchTemplate.MetadataOptionsProperty:
     return _Template.MetadataOptionsProperty(
         http_tokens="required",  # IMDSv2 only
         http_put_response_hop_limit=1,  # not from inside a container
-        instance_metadata_tags="enabled",  # the run reads its orders from the instance's tags
+        instance_metadata_tags="enabled",  # the run reads its parameters from the instance's tags
     )
 
 

@@ -10,7 +10,15 @@ from aws_cdk import assertions
 from aws_cdk import aws_sagemaker as sagemaker
 
 from stacks.config import HostingSettings, ScheduledCapacity, SettingsError
-from stacks.hosting.scaling import FILE, EndpointScaling, Load, Measured, doubts, read, scaling_target
+from stacks.hosting.scaling import (
+    FILE,
+    EndpointScaling,
+    Load,
+    Measured,
+    capacity_warnings,
+    read_capacity,
+    scaling_target,
+)
 from tests.stacks.synthesized import Synthesized
 
 LOADS = (Load(10.0, 2.0), Load(40.0, 8.0), Load(50.0, 20.0))
@@ -36,26 +44,26 @@ def write(folder: Path, **entries: dict[str, Any]) -> Path:
 
 def test_the_instance_types_own_measurement_is_taken_before_another_machines(tmp_path: Path) -> None:
     file = write(tmp_path, **{"": entry(precision="bfloat16"), TYPE: entry()})
-    assert read(TYPE, file) == measured()
-    assert read("ml.m5.large", file) == measured(instance_type="", precision="bfloat16")
+    assert read_capacity(TYPE, file) == measured()
+    assert read_capacity("ml.m5.large", file) == measured(instance_type="", precision="bfloat16")
 
 
 def test_without_a_file_or_a_fitting_entry_there_is_no_measurement(tmp_path: Path) -> None:
-    assert read(TYPE, tmp_path / "none.json") is None
-    assert read("ml.m5.large", write(tmp_path, **{TYPE: entry()})) is None
+    assert read_capacity(TYPE, tmp_path / "none.json") is None
+    assert read_capacity("ml.m5.large", write(tmp_path, **{TYPE: entry()})) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"measured": {"": {}}}', '{"measured": {"": []}}'])
 def test_a_broken_file_ends_the_synth_with_a_sentence(tmp_path: Path, text: str) -> None:
     file = tmp_path / "capacity.json"
     file.write_text(text)
-    with pytest.raises(SettingsError, match=r"capacity\.json is no file of `kennel loadtest`.*write it anew"):
-        read(TYPE, file)
+    with pytest.raises(SettingsError, match=r"capacity\.json was not written by `kennel loadtest`.*write it anew"):
+        read_capacity(TYPE, file)
 
 
 def test_a_measurement_that_held_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no load that was held"):
-        read(TYPE, write(tmp_path, **{TYPE: entry(loads=[])}))
+        read_capacity(TYPE, write(tmp_path, **{TYPE: entry(loads=[])}))
 
 
 def test_the_concurrency_target_is_what_was_in_flight_at_the_safe_rate() -> None:
@@ -85,7 +93,7 @@ def test_without_a_measurement_the_target_is_low(metric: str, expected: float) -
 def test_a_target_set_by_hand_counts_and_silences_every_doubt() -> None:
     settings = HostingSettings(scaling_target=12.5)
     assert scaling_target(settings, measured()) == 12.5
-    assert doubts(settings, None) == {}
+    assert capacity_warnings(settings, None) == {}
 
 
 @pytest.mark.parametrize(
@@ -102,16 +110,17 @@ def test_a_target_set_by_hand_counts_and_silences_every_doubt() -> None:
     ],
 )
 def test_each_disagreement_of_settings_and_file_has_an_id_of_its_own(found: Measured | None, ids: set[str]) -> None:
-    assert set(doubts(HostingSettings(instance_type=TYPE), found)) == {f"kennel:capacity-{each}" for each in ids}
+    warnings = capacity_warnings(HostingSettings(instance_type=TYPE), found)
+    assert set(warnings) == {f"kennel:capacity-{each}" for each in ids}
 
 
 def test_auto_precision_agrees_with_whatever_was_measured_and_a_fixed_one_only_with_itself() -> None:
-    assert doubts(HostingSettings(precision="int8"), measured()) == {}
-    assert set(doubts(HostingSettings(precision="float32"), measured())) == {"kennel:capacity-arithmetic"}
+    assert capacity_warnings(HostingSettings(precision="int8"), measured()) == {}
+    assert set(capacity_warnings(HostingSettings(precision="float32"), measured())) == {"kennel:capacity-arithmetic"}
 
 
 def test_a_doubt_says_which_command_settles_it() -> None:
-    (text,) = doubts(HostingSettings(), None).values()
+    (text,) = capacity_warnings(HostingSettings(), None).values()
     assert f"measure on {TYPE}: kennel loadtest --stage STAGE --out stacks/capacity.json" in text
 
 
@@ -193,5 +202,5 @@ def test_the_invocations_metric_is_the_alternative() -> None:
 def test_the_files_target_is_the_one_that_is_deployed(synth: Synthesized, stage: str) -> None:
     type_ = {"Dev": "ml.m5.large", "Prod": "ml.m5.xlarge"}[stage]
     policy = synth.only(stage, "Hosting", "AWS::ApplicationAutoScaling::ScalingPolicy")
-    expected = scaling_target(HostingSettings(), read(type_, FILE))
+    expected = scaling_target(HostingSettings(), read_capacity(type_, FILE))
     assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == expected

@@ -76,7 +76,7 @@ def test_running_the_tests_does_not_change_an_image(synth: Synthesized) -> None:
 def test_the_assets_hold_the_two_programs(synth: Synthesized) -> None:
     assets = {file.parent.name: file.parent for file in synth.folder.glob("asset.*/__main__.py")}
     programs = {frozenset(each.name for each in Path(folder).iterdir()) for folder in assets.values()}
-    assert any("launch.py" in program for program in programs)
+    assert any("hyperparameters.py" in program for program in programs)
     assert any("settings.py" in program for program in programs)
 
 

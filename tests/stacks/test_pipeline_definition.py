@@ -142,8 +142,8 @@ def test_the_gate_wants_the_intervals_lower_end_and_the_worst_classes_to_reach_t
     (reject,) = gate["ElseSteps"]
     assert (reject["Name"], reject["Type"]) == (f"Reject{suffix}", "Fail")
     said = resolved(filled(reject["Arguments"]["ErrorMessage"], report), defaults(definition))
-    assert f"the least accurate precision that may be served, is {lower} (AccuracyThreshold asks for 0.75)" in said
-    assert f"ten worst classes {worst} (WorstClassesThreshold asks for 0.1)" in said
+    assert f"interval): {lower}, AccuracyThreshold: 0.75. " in said
+    assert f"ten worst classes: {worst}, WorstClassesThreshold: 0.1. " in said
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -20,8 +20,8 @@ from stacks.config import (
     StageSettings,
     TrainingSettings,
     WorkbenchSettings,
-    has_nvme_disks,
 )
+from stacks.instance_types import has_nvme_disks
 
 
 def stage(**changes: Any) -> StageSettings:

@@ -6,7 +6,7 @@ _FOLDER = Path(__file__).parent
 
 
 def script(name: str, **values: str) -> str:
-    """Return user_data/<name> with each `@@NAME@@` replaced, raising KeyError for a value without a place."""
+    """Return user_data/<name> with each `@@NAME@@` replaced; raise KeyError for a value without a placeholder."""
     text = (_FOLDER / name).read_text(encoding="utf-8")
     for key, value in values.items():
         if f"@@{key}@@" not in text:

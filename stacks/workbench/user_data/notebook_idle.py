@@ -1,4 +1,4 @@
-"""Stops this notebook instance when nobody has used it for a while.
+"""Stop this notebook instance when nobody has used it for a while.
 
 notebook_start.sh runs it every few minutes, as root, under the instance's own Python (3.9, standard library only).
 Whatever Jupyter does, the clock runs: a Jupyter that no longer answers shows no use, so the instance stops as well.

@@ -17,7 +17,7 @@ from kennel.errors import KennelError
 from kennel.loadtest import capacity, command
 from kennel.loadtest.load import Load
 from kennel.loadtest.subject import Subject
-from stacks.hosting.scaling import read
+from stacks.hosting.scaling import read_capacity
 
 MODEL = {"architecture": "resnet50", "image_size": 224}
 
@@ -49,7 +49,7 @@ def test_what_is_written_is_an_instances_share_with_machine_model_target_and_dat
 
 def test_synth_reads_what_the_command_writes(tmp_path: Path) -> None:
     capacity.write(tmp_path / "c.json", entry())
-    found = read("ml.m5.large", tmp_path / "c.json")
+    found = read_capacity("ml.m5.large", tmp_path / "c.json")
     assert found is not None
     assert [(each.rate, each.peak) for each in found.loads] == [(20.0, 2.0), (100.0, 10.0)]
     assert (found.architecture, found.image_size, found.p99_ms) == ("resnet50", 224, 500.0)
