@@ -18,9 +18,9 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 
 from stacks.workbench.user_data import script
-from tests.stacks.fakes import Commands, as_json, http_answers
+from tests.stacks.workbench.fakes import Commands, as_json, http_answers
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IMAGE = "1.dkr.ecr.eu-west-1.amazonaws.com/training:abc"
 PREFIX = "runs/kennel-prod/ec2"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}

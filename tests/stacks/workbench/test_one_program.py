@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from kennel.cli import app
 from kennel.upload.upload import upload_dataset
 from tests.stacks.synthesized import Json, Synthesized, text
-from tests.stacks.trainer_machine import IMAGE, Machine
+from tests.stacks.workbench.trainer_machine import IMAGE, Machine
 from training.passport import code_sha256
 
 SETTINGS = {"model": "resnet18", "image_size": "32", "epochs": "2", "batch_size": "16", "precision": "float32"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.stacks.trainer_machine import IMAGE, Machine
+from tests.stacks.workbench.trainer_machine import IMAGE, Machine
 
 pytestmark = pytest.mark.long  # some seconds a run: the AWS CLI starts eight times, Docker's stand-in six
 

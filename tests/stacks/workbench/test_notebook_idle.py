@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from stacks.workbench.user_data import script
-from tests.stacks.fakes import Commands, as_json, http_answers
+from tests.stacks.workbench.fakes import Commands, as_json, http_answers
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
 
-PROGRAM = Path(__file__).parents[2] / "stacks" / "user_data" / "notebook_idle.py"
+PROGRAM = Path(__file__).parents[3] / "stacks" / "workbench" / "user_data" / "notebook_idle.py"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers
 STOPPED = "aws sagemaker stop-notebook-instance --notebook-instance-name Notebook-7 --region eu-west-1"
 Check = Callable[..., subprocess.CompletedProcess[str]]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from stacks.workbench.user_data import script
-from tests.stacks.fakes import Commands
 from tests.stacks.synthesized import Synthesized, text
-from tests.stacks.trainer_machine import Machine
+from tests.stacks.workbench.fakes import Commands
+from tests.stacks.workbench.trainer_machine import Machine
 
 VALUES = {
     "BUCKET": "bucket",

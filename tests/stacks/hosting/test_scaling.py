@@ -61,8 +61,8 @@ def test_a_broken_file_ends_the_synth_with_a_sentence(tmp_path: Path, text: str)
         read_capacity(TYPE, file)
 
 
-def test_a_measurement_that_held_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no load that was held"):
+def test_a_measurement_without_a_load_that_met_the_target_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no load that met the target"):
         read_capacity(TYPE, write(tmp_path, **{TYPE: entry(loads=[])}))
 
 
