@@ -1,15 +1,20 @@
 """What is seen while something runs: bars on a terminal, plain lines anywhere else."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
+
+Stage = Annotated[str, typer.Option(help="Stage of the app: Dev or Prod.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 _MARKS = {"running": " ", "done": "✓", "failed": "✗"}
 _STYLES = {"running": "bold", "done": "green", "failed": "red"}
@@ -117,6 +122,10 @@ class _Seconds(ProgressColumn):
     def render(self, task: Task) -> Text:
         step: Step = task.fields["step"]
         return Text(f"{step.seconds or task.elapsed or 0:6.1f} s", style="cyan")
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def short(value: float) -> str:

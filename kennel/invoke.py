@@ -2,15 +2,23 @@
 
 import base64
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from kennel.aws import plainly
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kennel.aws import client, output, plainly
+from kennel.console import AsJson, Stage, print_json
 from kennel.errors import KennelError
 
 PAYLOAD_LIMIT = 6 * 2**20  # bytes of a synchronous Lambda request
+_BAR = 24  # characters of a probability of 1
 _ENVELOPE = 1024  # room for the JSON around the picture
 FILE_LIMIT = (PAYLOAD_LIMIT - _ENVELOPE) * 3 // 4  # base64 makes four bytes of three
 
@@ -88,3 +96,75 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise KennelError(f"The function answered something else than a JSON object: {raw[:100]!r}.")
     return body
+
+
+def invoke(
+    picture: Annotated[
+        str | None, typer.Argument(metavar="IMAGE|URL|S3-URI", help="File, https:// or s3:// address.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="How many classes to name.", show_default="5")
+    ] = None,
+    stage: Stage = "Dev",
+    as_json: AsJson = False,
+    page: Annotated[bool, typer.Option("--page", help="Serve a page on loopback to drop photos on.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page.", show_default="any free one")] = 0,
+) -> None:
+    """Ask the deployed function what is on a picture.
+
+    [bold]Examples[/]
+
+      kennel invoke rex.jpg
+
+      kennel invoke https://example.org/rex.jpg --top-k 3
+
+      kennel invoke s3://BUCKET/photos/rex.jpg --stage Prod --json
+
+      kennel invoke --page
+    """
+    if (picture is None) is not page:
+        raise typer.BadParameter("Give either a picture (IMAGE, URL or S3-URI) or --page.")
+    if picture is None:
+        return _serve(stage, port)
+
+    event = payload(picture, top_k)
+    function = output(stage, "Classify", "FunctionAliasArn")
+    show_answer(classify(client("lambda"), function, event), as_json=as_json)
+
+
+def _serve(stage: str, port: int) -> None:
+    """Until Ctrl-C or SIGTERM."""
+
+    function = output(stage, "Classify", "FunctionAliasArn")
+    # Nobody plays the HTTP API where AWS is an embedded one.
+    api_url = "" if "AWS_ENDPOINT_URL" in os.environ else output(stage, "Classify", "ApiUrl")
+    who = f"It asks the function of {stage} with your credentials. Ctrl-C ends it."
+    from kennel.page import Target, serve_until_stopped  # it imports this module
+
+    target = Target(stage, function, client("lambda"), api_url)
+    serve_until_stopped(target, port, lambda address: typer.echo(f"Drop a photo on {address}\n{who}"))
+
+
+def show_answer(answer: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        return print_json(answer)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(overflow="fold")
+    table.add_column(justify="right")
+    table.add_column()
+    for one in answer["predictions"]:
+        share = float(one["probability"])
+        table.add_row(escape(str(one["label"])), f"{share:.1%}", f"[cyan]{'█' * round(share * _BAR)}[/]")
+    console = Console(highlight=False)
+    if answer.get("label", "") is None:  # a function of an older release names no label
+        console.print(_none_of_these(answer["predictions"][0], answer["threshold"]), markup=False, style="bold")
+    console.print(table)
+    console.print(f"model {answer.get('model') or 'unnamed'}", markup=False, style="dim", soft_wrap=True)
+
+
+def _none_of_these(best: Mapping[str, Any], threshold: float) -> str:
+    share = best["probability"]
+    # As many digits as it takes to see that one is below the other.
+    shown = ((f"{100 * share:.{digits}f} %", f"{100 * threshold:.{digits}f} %") for digits in range(15))
+    mine, least = next((pair for pair in shown if pair[0] != pair[1]), (f"{share}", f"{threshold}"))
+    return f"None of these (best guess {best['label']} {mine}, below {least})"

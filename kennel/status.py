@@ -4,16 +4,23 @@ boto3 and not sagemaker-core: importing its typed resources takes ten times as l
 are five read-only calls.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from kennel.aws import plainly, stack_name
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kennel.aws import client, plainly, stack_name
+from kennel.console import AsJson, Stage, print_json
 from kennel.errors import KennelError
 
 _EXECUTIONS = 3
 _PACKAGES = 10
+_COLOURS = {"Succeeded": "green", "Approved": "green", "InService": "green", "Failed": "red", "Rejected": "red"}
 _APPROVE = "aws sagemaker update-model-package --model-package-arn {} --model-approval-status Approved"
 
 
@@ -155,3 +162,46 @@ def _packages(sagemaker: Any, group: str, live: str) -> tuple[Package, ...]:
         )
         for one in listed["ModelPackageSummaryList"]
     )
+
+
+def status(stage: Stage = "Dev", as_json: AsJson = False) -> None:
+    """Show stacks, pipeline runs, models and the endpoint, and say what to do next.
+
+    [bold]Examples[/]
+
+      kennel status
+
+      kennel status --stage Prod --json
+    """
+    show_status(gather(stage, client), as_json=as_json)
+
+
+def show_status(status: Status, *, as_json: bool) -> None:
+    if as_json:
+        return print_json({**dataclasses.asdict(status), "next": status.next})
+    console = Console(highlight=False)
+    if status.stacks:
+        console.print(_grid("Stack", status.stacks.items()))
+        console.print(_grid("Endpoint", [("status", status.endpoint or "none: no model is released yet")]))
+    for run in status.executions:
+        console.print(_grid(f"Pipeline run {run.name}", _lines(run)))
+    if status.packages:
+        rows = [(f"version {one.version}", one.approval + (", live" if one.live else "")) for one in status.packages]
+        console.print(_grid("Models", rows))
+    console.print(f"→ {status.next}", markup=False, style="bold", soft_wrap=True)
+
+
+def _lines(run: Execution) -> Iterator[tuple[str, str]]:
+    when = f" since {run.started:%Y-%m-%d %H:%M}" if run.started else ""
+    yield "status", run.status + (f": {run.reason}" if run.reason else when)
+    for name, status, reason in run.steps:
+        yield f"  {name}", status + (f": {reason}" if reason else "")
+
+
+def _grid(title: str, rows: Any) -> Table:
+    table = Table(box=None, pad_edge=False, title=escape(title), title_justify="left", title_style="bold")
+    table.show_header = False
+    for name, text in rows:
+        colour = _COLOURS.get(text.split(":")[0].split(",")[0], "")
+        table.add_row(escape(name), f"[{colour}]{escape(text)}[/]" if colour else escape(text))
+    return table

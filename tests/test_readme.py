@@ -57,7 +57,7 @@ def test_the_table_of_make_targets_is_the_makefile() -> None:
 
 
 def test_the_table_of_kennel_commands_is_the_command() -> None:
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands = {command.name for command in app.registered_commands}
     assert {row[0].removeprefix("kennel ") for row in _table("Commands") if row[0].startswith("kennel ")} == commands
 
 

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kennel.commands.common import print_json
 from kennel.compare.advice import advise, spoken
 from kennel.compare.records import Found, Run
+from kennel.console import print_json
 from kennel.prices import Prices, dollars
 
 

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from kennel.board import Board
-from kennel.commands.common import print_json
 from kennel.compare.records import interval, read_evaluation
+from kennel.console import print_json
 from kennel.errors import KennelError
 from kennel.local.record import RunFolder, new_run, read_run
 from kennel.local.run import Interrupted, LocalRun

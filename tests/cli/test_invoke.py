@@ -14,8 +14,7 @@ from PIL import Image
 
 from kennel.aws import client
 from kennel.errors import KennelError
-from kennel.invoke import FILE_LIMIT, PAYLOAD_LIMIT, Refused, classify, payload
-from kennel.show import show_answer
+from kennel.invoke import FILE_LIMIT, PAYLOAD_LIMIT, Refused, classify, payload, show_answer
 from tests.cli.test_reduce import noise
 from tests.cli.trees import png
 

@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
-from kennel.commands.common import AsJson, Stage, one_sentence
+from kennel.aws import client
+from kennel.compare.gather import gather
+from kennel.compare.show import show
+from kennel.console import AsJson, Stage
+from kennel.prices import read_prices
 
 
 def compare(
@@ -26,11 +30,6 @@ def compare(
 
       kennel compare --images 50000 --stage Prod
     """
-    with one_sentence():
-        from kennel.aws import client
-        from kennel.compare.gather import gather
-        from kennel.compare.show import show
-        from kennel.prices import read_prices
 
-        prices = read_prices()
-        show(gather(client, stage, runs, prices), images, prices, as_json=as_json)
+    prices = read_prices()
+    show(gather(client, stage, runs, prices), images, prices, as_json=as_json)
