@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.splits_by_hand import CLASSES, tinted, write_channels, write_split
-from training.distributed.process_group import Peers
+from training.distributed.process_group import ProcessGroup
 from training.hyperparameters import Hyperparameters
 from training.paths import Paths
 from training.split import load_split
@@ -78,9 +78,9 @@ def pictures(count: int = 20) -> list[tuple[int, bytes]]:
     return [(number % 2, tinted(number % 2, number)) for number in range(count)]
 
 
-def head_job(root: Path, peers: Peers | None = None, **settings: Any) -> Job:
+def head_job(root: Path, group: ProcessGroup | None = None, **settings: Any) -> Job:
     cpu = torch.device("cpu")
-    return Job(Paths(root), Hyperparameters(**{**SETTINGS, **settings}), peers or Peers(0, 1, cpu), cpu)
+    return Job(Paths(root), Hyperparameters(**{**SETTINGS, **settings}), group or ProcessGroup(0, 1, cpu), cpu)
 
 
 def export_once(monkeypatch: Any) -> None:

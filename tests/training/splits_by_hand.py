@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training.distributed.process_group import Peers
+from training.distributed.process_group import ProcessGroup
 from training.hyperparameters import Hyperparameters
 from training.paths import Paths
 from training.split import Sample, Split, load_split
@@ -99,4 +99,4 @@ def small_job(root: Path, train: int = 12, **settings: Any) -> Job:
     if not root.exists():
         write_channels(root, train)
     one = torch.device("cpu")
-    return Job(Paths(root), Hyperparameters(**{**SMALL, **settings}), Peers(0, 1, one), one)
+    return Job(Paths(root), Hyperparameters(**{**SMALL, **settings}), ProcessGroup(0, 1, one), one)

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from tests.training.small import pack, solid, write_split  # noqa: E402
 from training.__main__ import main  # noqa: E402
-from training.distributed.process_group import Peers  # noqa: E402
+from training.distributed.process_group import ProcessGroup  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
 from training.hyperparameters import Hyperparameters  # noqa: E402
 from training.passport import file_sha256  # noqa: E402
@@ -53,8 +53,8 @@ def finished(opt_ml: Paths) -> Callable[..., dict[str, Any]]:
         opt_ml.channel("weights").mkdir(parents=True)
         (opt_ml.channel("weights") / "weights.json").write_text('{"file": null}')
         chosen = Hyperparameters(image_size=32, **settings)
-        with Peers.join(torch.device("cpu")) as peers:
-            job = Job(opt_ml, chosen, peers, torch.device("cpu"))
+        with ProcessGroup.initialize(torch.device("cpu")) as group:
+            job = Job(opt_ml, chosen, group, torch.device("cpu"))
             trained = Trained(_Network(), chosen, torch.tensor(logits), HISTORY, [{"trial": 1}])
             finish(job, trained, seconds=12.34)
         record: dict[str, Any] = json.loads((opt_ml.model / "model.json").read_text("utf-8"))

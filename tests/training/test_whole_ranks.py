@@ -21,20 +21,20 @@ from training.train.data import Images
 from training.hyperparameters import Hyperparameters
 from training.train.job import Job
 from training.paths import Paths
-from training.distributed.process_group import Peers
+from training.distributed.process_group import ProcessGroup
 from training.train.whole.run import train_whole
 
 torch.set_num_threads(1)
 settings = Hyperparameters(
     model="mobilenet_v3_small", image_size=16, epochs=1, batch_size=4, precision="float32", ema=0.5
 )
-with Peers.join(torch.device("cpu")) as peers:
+with ProcessGroup.initialize(torch.device("cpu")) as group:
     for root in sys.argv[1:]:
-        job = Job(Paths(Path(root)), settings, peers, peers.device)
+        job = Job(Paths(Path(root)), settings, group, group.device)
         trained = train_whole(job, types.SimpleNamespace(is_set=False))
         images = Images(job.valid_split, job.how, augment=False)
         alone = engine.answer(trained.model, [images[n, 0][0][None] for n in range(len(images))], torch.float32)
-        torch.save({"together": trained.logits, "alone": alone}, f"{root}/answers-{peers.rank}.pt")
+        torch.save({"together": trained.logits, "alone": alone}, f"{root}/answers-{group.rank}.pt")
 """
 
 

@@ -104,7 +104,7 @@ def _trained_on(job: Job, seconds: float) -> dict[str, Any]:
     return {
         "instance_type": resources.get("current_instance_type", ""),
         "instances": len(resources.get("hosts", ())) or 1,
-        "workers": job.peers.world,
+        "workers": job.group.world_size,
         "device": job.device.type,
         "precision": str(job.precision).removeprefix("torch."),
         "seconds": round(seconds, 1),

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from training.distributed.process_group import Peers
+from training.distributed.process_group import ProcessGroup
 from training.errors import TrainingError
 from training.hyperparameters import Hyperparameters
 from training.paths import Paths
@@ -29,8 +29,8 @@ class Flag(Protocol):
 class Job:
     """The inputs of a run, read once. Raises TrainingError for channels, weights and settings that do not fit."""
 
-    def __init__(self, paths: Paths, settings: Hyperparameters, peers: Peers, device: torch.device) -> None:
-        self.paths, self.settings, self.peers, self.device = paths, settings, peers, device
+    def __init__(self, paths: Paths, settings: Hyperparameters, group: ProcessGroup, device: torch.device) -> None:
+        self.paths, self.settings, self.group, self.device = paths, settings, group, device
         self.train_split, self.valid_split = load_split(paths.channel("train")), load_split(paths.channel("valid"))
         if self.train_split.classes != self.valid_split.classes:
             raise TrainingError("The channels train and valid have different classes; both must come from one Prepare.")
@@ -59,7 +59,7 @@ class Job:
 
     def say(self, line: str) -> None:
         """Print `line` once for the whole job."""
-        if self.peers.first:
+        if self.group.is_main:
             print(line, flush=True)
 
 

@@ -80,7 +80,7 @@ class Builder:
         check = pictures[self._count :] if len(pictures) > self._count else pictures
         exact = Compiled(exported, torch.float32, self._job.how.crop)
         share = noise(_features(exact, check), _features(coarse, check))
-        share = self._job.peers.from_first(share)
+        share = self._job.group.broadcast(share)
         if not share <= NOISE:
             raise TooCoarse(f"int8 is too coarse here: {share:.1%} of the variance of its features would be noise")
         return coarse

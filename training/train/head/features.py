@@ -42,7 +42,7 @@ def extract(job: Job, network: nn.Module, width: int, stop: Flag) -> Features | 
     None once any worker was told to stop: what is computed has been written.
     """
     images = (1 + job.settings.views) * len(job.train_split) + len(job.valid_split)
-    chosen = job.peers.from_first(arithmetics.choose(job.settings, job.device, images))
+    chosen = job.group.broadcast(arithmetics.choose(job.settings, job.device, images))
     threads = ThreadPoolExecutor(cores(), "decode")
     try:
         extraction = Extraction(job, network, width, stop, threads)
@@ -68,7 +68,7 @@ class Extraction:
     def run(self, arithmetic: torch.dtype) -> Features | None:
         """Raises TooCoarse where int8 is, or was found so before."""
         refusals = self._store(arithmetic, {})
-        if self._job.peers.from_first(refusals.refused):
+        if self._job.group.broadcast(refusals.refused):
             raise TooCoarse("int8 was found too coarse for this backbone")
         wholes = [self._whole(group) for group in self._groups]
         works = [self._works(arithmetic, *pair) for pair in zip(self._groups, wholes, strict=True)]
@@ -98,7 +98,7 @@ class Extraction:
                 if not self._fill(work, features):
                     decoded.close()
                     return False
-            gather(self._job.peers, work.rows, rows)
+            gather(self._job.group, work.rows, rows)
         self._report(works, time.monotonic() - begun, arithmetic)
         return True
 
@@ -106,23 +106,23 @@ class Extraction:
         """Take and write until all workers have all; the rounds keep those who wait in touch with those who work."""
         while True:
             complete = _take(work, features)
-            stops, busy = self._job.peers.sum(self._stop.is_set, not complete)
+            stops, busy = self._job.group.all_reduce(self._stop.is_set, not complete)
             if stops:
                 return False
             if not busy:
                 return True
 
     def _works(self, arithmetic: torch.dtype, views: list[View], whole: Rows) -> list[Work]:
-        peers, works = self._job.peers, []
+        group, works = self._job.group, []
         for view, rows in zip(views, np.split(whole, len(views)), strict=True):
-            if peers.world > 1:
-                rows = np.empty((len(range(peers.rank, len(view.split), peers.world)), self._width), np.float32)
+            if group.world_size > 1:
+                rows = np.empty((len(range(group.rank, len(view.split), group.world_size)), self._width), np.float32)
             works.append(Work(self._job, view, self._store(arithmetic, view.key(self._job)), rows))
         return works
 
     def _backbone(self, arithmetic: torch.dtype, works: Iterable[Work]) -> Backbone | None:
         """Return the backbone, or None where no worker needs it."""
-        missing = self._job.peers.sum(sum(len(work.items) for work in works))[0]
+        missing = self._job.group.all_reduce(sum(len(work.items) for work in works))[0]
         return self._builder.build(arithmetic) if missing else None
 
     def _decoded(self, work: Work) -> Decoded:
@@ -134,16 +134,16 @@ class Extraction:
         job = self._job
         key = {"backbone": self._digest, "architecture": [job.architecture.name, job.architecture.stem], **view}
         key |= {"device": job.device.type, "arithmetic": self._builder.describe(arithmetic)}
-        return Store(job.paths.checkpoints / "features", key, self._width, job.peers.rank)
+        return Store(job.paths.checkpoints / "features", key, self._width, job.group.rank)
 
     def _whole(self, views: list[View]) -> Rows:
         """Return room for a split's features, on worker 0 only: no page of it is used before it is written."""
-        rows = sum(len(view.split) for view in views) if self._job.peers.first else 0
+        rows = sum(len(view.split) for view in views) if self._job.group.is_main else 0
         return np.empty((rows, self._width), np.float32)
 
     def _report(self, works: list[Work], seconds: float, arithmetic: torch.dtype) -> None:
         images = sum(len(work.view.split) for work in works)
-        reused = round(self._job.peers.sum(sum(work.reused for work in works))[0])
+        reused = round(self._job.group.all_reduce(sum(work.reused for work in works))[0])
         computed, name = images - reused, arithmetics.name_of(arithmetic)
         self._job.say(
             f"features split={works[0].view.split.split} views={len(works) - 1} images={images} "

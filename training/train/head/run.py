@@ -24,7 +24,7 @@ def train_head(job: Job, stop: Flag) -> Trained | None:
     if features is None:
         job.say("stopped by SIGTERM; the features that were computed are written")
         return None
-    if not job.peers.first:
+    if not job.group.is_main:
         return Trained(network, job.settings, torch.empty(0, 0), []) if _follow(job, stop) else None
     trained = _learn(job, features, stop)
     if trained is None:
@@ -33,14 +33,14 @@ def train_head(job: Job, stop: Flag) -> Trained | None:
     network.cpu().to(memory_format=torch.contiguous_format)
     network.set_submodule(place, trained.model)
     trained.model = network
-    job.peers.sum(0, 1)
+    job.group.all_reduce(0, 1)
     return trained
 
 
 def _follow(job: Job, stop: Flag) -> bool:
     """Wait for worker 0 and say whether it came to its end; answer it, so that it hears of this worker's signal."""
     while True:
-        stops, done = job.peers.sum(stop.is_set, 0)
+        stops, done = job.group.all_reduce(stop.is_set, 0)
         if done or stops:
             return bool(done)
 
@@ -49,7 +49,7 @@ def _learn(job: Job, features: Features, stop: Flag) -> Trained | None:
     """Return the head alone as the model."""
 
     def stopped() -> bool:
-        return job.peers.sum(stop.is_set, 0)[0] > 0
+        return job.group.all_reduce(stop.is_set, 0)[0] > 0
 
     lesson, settings = Lesson.of(job, features), job.settings
     trials: list[dict[str, Any]] = []

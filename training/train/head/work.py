@@ -50,7 +50,7 @@ class Work:
         self.view, self.rows, self.key = view, rows, store.name
         self._store = store
         self._places: dict[bytes, list[int]] = {}
-        indices = range(job.peers.rank, len(view.split), job.peers.world)
+        indices = range(job.group.rank, len(view.split), job.group.world_size)
         for place, index in enumerate(indices):
             self._places.setdefault(bytes.fromhex(view.split.samples[index].sha256), []).append(place)
         found = store.load(self._places, rows)

@@ -30,10 +30,10 @@ def folder_of(job: Job) -> Path:
 
 def resume(job: Job, learner: Learner) -> Progress:
     """Load the newest whole checkpoint of this run, if any, into `learner`; worker 0 reads it for all."""
-    found, damaged = checkpoint.newest(folder_of(job)) if job.peers.first else (None, [])
+    found, damaged = checkpoint.newest(folder_of(job)) if job.group.is_main else (None, [])
     for name in damaged:
         print(f"checkpoint {name} is damaged and passed over", flush=True)
-    state = job.peers.from_first(found)
+    state = job.group.broadcast(found)
     if not state:
         return Progress()
     learner.load(state)
@@ -44,7 +44,7 @@ def resume(job: Job, learner: Learner) -> Progress:
 
 def save(job: Job, learner: Learner, progress: Progress) -> None:
     """Write a checkpoint. Random numbers need none: each step's seed follows from epoch, step and worker."""
-    if job.peers.first:
-        steps = steps_per_epoch(len(job.train_split), job.settings.batch_size, job.peers.world)
+    if job.group.is_main:
+        steps = steps_per_epoch(len(job.train_split), job.settings.batch_size, job.group.world_size)
         state = {**learner.state(), "progress": vars(progress)}
         checkpoint.save(folder_of(job), progress.epoch * steps + progress.step, state)

@@ -69,14 +69,14 @@ class Learner:
 
     def _share_statistics(self) -> None:
         """Batch normalization's statistics are each worker's own; all answer with worker 0's, which are exported."""
-        peers, own = self._job.peers, list(self.kept.buffers())
-        if peers.world > 1:
-            for mine, first in zip(own, peers.from_first([buffer.cpu() for buffer in own]), strict=True):
+        group, own = self._job.group, list(self.kept.buffers())
+        if group.world_size > 1:
+            for mine, first in zip(own, group.broadcast([buffer.cpu() for buffer in own]), strict=True):
                 mine.copy_(first)
 
     def _wrapped(self) -> nn.Module:
         module: nn.Module = self.network
-        if self._job.peers.world > 1:
+        if self._job.group.world_size > 1:
             device = self._job.device
             module = DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
         return _compiled(module) if self._settings.compile == "yes" else module

@@ -31,8 +31,8 @@ class Run:
     """A training run's parts, made once; `train` moves `progress` to the end or stops at the flag."""
 
     def __init__(self, job: Job, stop: Flag) -> None:
-        self.job, self.settings, self.peers, self.stop = job, job.settings, job.peers, stop
-        self.share = Share(self.peers.rank, self.peers.world)
+        self.job, self.settings, self.group, self.stop = job, job.settings, job.group, stop
+        self.share = Share(self.group.rank, self.group.world_size)
         self.interval = _interval()
         _refuse_single_images(job)
         self.learner = Learner(job)
@@ -65,7 +65,7 @@ class Run:
         self.learner.network.train()
         for images, labels in batches(data, plan[now.step :], self.job.device):
             loss = self._step(images, labels, plan)
-            total, count, stops = self.peers.sum(loss * len(labels), len(labels), self.stop.is_set)
+            total, count, stops = self.group.all_reduce(loss * len(labels), len(labels), self.stop.is_set)
             now.step, now.loss, now.images = now.step + 1, now.loss + total, now.images + count
             if stops:
                 self._leave(f"after epoch={now.epoch + 1} step={now.step}")
@@ -111,7 +111,7 @@ class Run:
 
 def _refuse_single_images(job: Job) -> None:
     """Batch normalization compares a batch's images with each other: of a single one it makes zeros."""
-    images, batch, world = len(job.train_split), job.settings.batch_size, job.peers.world
+    images, batch, world = len(job.train_split), job.settings.batch_size, job.group.world_size
     if step_size(images, batch, world) == world:
         raise TrainingError(
             f"Whole-network training needs two images a worker and step, but {images} images in batches of {batch} "

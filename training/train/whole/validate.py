@@ -20,12 +20,12 @@ def validate(job: Job, learner: Learner, stop: Flag) -> Tensor | None:
     Raises TrainingError with the images' names when an answer is infinite or NaN.
     """
     split = job.valid_split
-    plan = valid_plan(len(split), job.settings.batch_size, Share(job.peers.rank, job.peers.world))
+    plan = valid_plan(len(split), job.settings.batch_size, Share(job.group.rank, job.group.world_size))
     pending = batches(Images(split, job.how, augment=False), plan, job.device)
     logits = learner.answer(images for images, _ in takewhile(lambda _: not stop.is_set, pending))
-    if job.peers.sum(stop.is_set)[0]:
+    if job.group.all_reduce(stop.is_set)[0]:
         return None
-    logits = job.peers.interleave(logits, len(split))
+    logits = job.group.all_gather_rows(logits, len(split))
     wrong = (~logits.isfinite().all(1)).nonzero().flatten().tolist()
     if wrong:
         names = named([split.samples[index].name for index in wrong])
