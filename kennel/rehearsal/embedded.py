@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.cloud import Cloud
-from kennel.rehearsal.containers import pick_engine
+from kennel.rehearsal.containers import image_engine, pick_engine
 from kennel.rehearsal.follow import Follower
 from kennel.rehearsal.interfaces import DataPlane
 from kennel.rehearsal.jobs.execution import PipelineRunner
@@ -21,7 +21,7 @@ from kennel.rehearsal.serving.functions import Functions
 def embedded(options: Options, work: Path, follower: Follower) -> Iterator[Cloud]:
     """Start the embedded AWS on loopback and yield it; everything it started ends with the block."""
     with ExitStack() as stack:
-        engine = pick_engine(options.images, work / "images")
+        engine = image_engine(work / "images", options.base_image) if options.images else pick_engine()
         stack.callback(engine.close)
         follower.display.log(f"Containers: {engine.name}. {engine.notice}".strip())
         cloud: Cloud

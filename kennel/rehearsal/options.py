@@ -45,6 +45,7 @@ class Options:
     tune: int = 0  # trials: of the head within one job, of the whole network a job each; 0 = no tuning
     spot: bool = False
     images: bool = False
+    base_image: str | None = None  # of the images; None: the official Python image
     keep: bool = False
     stage: str = "Dev"
     out: Path = Path("rehearsal")
@@ -103,6 +104,9 @@ def rehearse(
     tune: Annotated[int, typer.Option(metavar="N", help="Tune with N trials instead of one training.")] = 0,
     spot: Annotated[bool, typer.Option("--spot", help="Train on spot: a real SIGTERM in the middle, and on.")] = False,
     images: Annotated[bool, typer.Option("--images", help="Build the container images and run in them.")] = False,
+    base_image: Annotated[
+        str | None, typer.Option(help="Base of these images, with pip.", show_default="the official Python image")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything up for other clients until Ctrl-C.")] = False,
     photos: Annotated[list[Path] | None, typer.Option(help="More pictures (files or folders) to classify.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for report.html and rehearsal.json.")] = Path("rehearsal"),

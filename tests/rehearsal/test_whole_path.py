@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.rehearsal.base_image import base_image
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.torch
@@ -202,9 +203,8 @@ def test_prod_is_released_after_an_approval_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_jobs_and_server_run_inside_the_real_images(tmp_path: Path) -> None:
-    if not any(map(shutil.which, ("docker", "podman", "buildah"))):
-        pytest.skip("needs docker, podman or buildah")
-    done, found = _rehearse(tmp_path, "--images", "--epochs", "2", "--threshold", "0.05")
+    base = base_image(tmp_path / "base")
+    done, found = _rehearse(tmp_path, "--images", "--base-image", base, "--epochs", "2", "--threshold", "0.05")
     assert done.returncode == 0, done.stderr
     assert "Containers: images" in done.stdout
     assert len(found["predictions"]) == 12

@@ -1,7 +1,8 @@
-"""How a program runs as it would in its container: own /opt/ml, host name and network, and a sure end."""
+"""Runs programs as in a container, with their own /opt/ml, host name, processes and network, and leaves none behind."""
 
-from kennel.rehearsal.containers.choice import pick_engine
 from kennel.rehearsal.containers.engine import Container, ContainerEngine, ContainerError, Network
+from kennel.rehearsal.containers.images import image_engine
+from kennel.rehearsal.containers.local import pick_engine
 from kennel.rehearsal.containers.process import Process
 
-__all__ = ["Container", "ContainerEngine", "ContainerError", "Network", "Process", "pick_engine"]
+__all__ = ["Container", "ContainerEngine", "ContainerError", "Network", "Process", "image_engine", "pick_engine"]

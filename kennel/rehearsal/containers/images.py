@@ -1,36 +1,137 @@
-"""Containers from the real images: what their Dockerfiles say about paths, entry points and signals is run."""
-
-from __future__ import annotations
+"""Builds the images of training/ and inference/, and runs containers from them with docker, podman or buildah."""
 
 import atexit
+import contextlib
+import hashlib
 import importlib.util
+import json
 import os
+import shutil
+import subprocess
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self, get_args
 
-from kennel.rehearsal.containers.build import Image, Tool, build
-from kennel.rehearsal.containers.engine import Container, ContainerEngine, ContainerError, Network, Program
+from kennel.rehearsal.containers.engine import (
+    REPOSITORY,
+    Container,
+    ContainerEngine,
+    ContainerError,
+    Network,
+    Program,
+)
 from kennel.rehearsal.containers.local import NamespaceEngine
 from kennel.rehearsal.containers.process import Process
 
-_MOUNTED = "/opt/kennel"  # where torch and the hook that finds it are seen inside
-# After the image's own packages, so that only what the image lacks comes from here.
+# The Python of this machine, since torch is not in the training image but mounted from here.
+DEFAULT_BASE = f"public.ecr.aws/docker/library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
+_NOTICE = "torch is mounted into the training image, which in the cloud has it from its base."
+_BUILD_S = 1800
+_PIP_FILES = ("/etc/ssl/certs", "/etc/pip.conf")  # what pip needs of this machine to reach its package index
+_MOUNTED = "/opt/kennel"  # where the containers see torch and the hook that finds it
+# After the image's own packages, so that only packages that the image lacks come from here.
 _HOOK = f'import sys\nsys.path.append("{_MOUNTED}/packages")\n'
 
 
-def image_engine(scratch: Path) -> ContainerEngine:
-    """Build both images with what this machine has; `scratch` must outlive the engine. Raises ContainerError."""
+def image_engine(scratch: Path, base: str | None = None) -> ContainerEngine:
+    """Build both images on `base` (None: DEFAULT_BASE) and return the engine that runs them; raise ContainerError.
+
+    Building takes a minute or more, once for the same files. The folder `scratch` must outlive the engine.
+    """
     tool = Tool.find()
-    images: dict[Program, Image] = {program: build(tool, program) for program in ("training", "inference")}
-    environment = _Torch(scratch)
-    if tool.name == "buildah":
-        return _Unpacked(tool, images, environment)
-    return _Client(tool, images, environment)
+    images: dict[Program, Image] = {
+        program: build(tool, program, base or DEFAULT_BASE) for program in get_args(Program)
+    }
+    torch = TorchMount(scratch)
+    return BuildahEngine(tool, images, torch) if tool.name == "buildah" else DockerEngine(tool, images, torch)
 
 
-class _Torch:
+@dataclass(frozen=True)
+class Tool:
+    """The command line of docker, podman or buildah."""
+
+    name: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def find(cls) -> Self:
+        """Return the first of the three that works on this machine; raise ContainerError when none does."""
+        # buildah's chroot isolation needs no OCI runtime.
+        for tool in (cls("docker"), cls("podman"), cls("buildah", {"BUILDAH_ISOLATION": "chroot"})):
+            if shutil.which(tool.name) and tool.succeeds("info"):
+                return tool
+        raise ContainerError(
+            "--images needs a container engine: start Docker, or install podman or buildah (apt-get install buildah)."
+        )
+
+    def succeeds(self, *arguments: str) -> bool:
+        return self._run(arguments, 60).returncode == 0
+
+    def run(self, *arguments: str, timeout: float = 120) -> str:
+        """Return what the command prints; raise ContainerError with the end of its output when it fails."""
+        done = self._run(arguments, timeout)
+        if done.returncode:
+            raise ContainerError(f"{self.name} {arguments[0]} failed:\n{(done.stderr or done.stdout)[-2000:]}")
+        return done.stdout.strip()
+
+    def _run(self, arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+        command = [self.name, *arguments]
+        try:
+            return subprocess.run(
+                command,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, 124, "", f"no end after {timeout:.0f} s")
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image: its name and its OCI configuration (Entrypoint, Env, WorkingDir)."""
+
+    name: str
+    config: Mapping[str, Any]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(item.split("=", 1) for item in self.config.get("Env") or [])
+
+
+def build(tool: Tool, program: Program, base: str) -> Image:
+    """Return the image of `program`'s folder on `base`; build it unless there is one of the same files."""
+    context = REPOSITORY / program
+    name = f"localhost/kennel-{program}:{digest(context, base)}"
+    inspect = ("inspect", "--type", "image", name) if tool.name == "buildah" else ("image", "inspect", name)
+    if not tool.succeeds(*inspect):
+        # docker build has no --volume.
+        files = [f"--volume={path}:{path}:ro" for path in _PIP_FILES if tool.name != "docker" and Path(path).exists()]
+        options = ("--network=host", f"--build-arg=BASE={base}", *files, "--tag", name)
+        try:
+            tool.run("build", *options, str(context), timeout=_BUILD_S)
+        except ContainerError as error:
+            raise ContainerError(f"{error}\nThe base was {base}; --base-image takes another one.") from None
+    found = json.loads(tool.run(*inspect))
+    return Image(name, found["OCIv1"]["config"] if tool.name == "buildah" else found[0]["Config"])
+
+
+def digest(context: Path, base: str) -> str:
+    """Return 16 hex digits over the base and the names and contents of the files in `context`."""
+    found = hashlib.sha256(base.encode())
+    for path in sorted(context.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            found.update(f"{path.relative_to(context)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()[:16]
+
+
+class TorchMount:
     """This machine's torch, for the training image, which in the cloud has it from its base."""
 
     def __init__(self, scratch: Path) -> None:
@@ -44,69 +145,75 @@ class _Torch:
         self._mounts.append((str(Path(found.origin).parents[1]), f"{_MOUNTED}/packages"))
 
     def mounts(self, program: Program) -> list[tuple[str, str]]:
+        """Return (folder of this machine, folder in the container) pairs."""
         return self._mounts if program == "training" else []
 
-    def variables(self, program: Program, inherited: str = "") -> dict[str, str]:
-        path = os.pathsep.join(filter(None, [inherited, f"{_MOUNTED}/hook"]))
+    def variables(self, program: Program, image: Image) -> dict[str, str]:
+        path = os.pathsep.join(filter(None, [image.environment.get("PYTHONPATH", ""), f"{_MOUNTED}/hook"]))
         return {"PYTHONPATH": path} if program == "training" else {}
 
 
-class _Unpacked:
-    """Images unpacked by buildah, run by this program's own keeper: `buildah run` would not pass SIGTERM on."""
+class BuildahEngine:
+    """Containers whose file systems buildah makes and whose processes run in namespaces of this program's own.
+
+    `buildah run` does not forward SIGTERM, which spot interruptions and a server's shutdown need.
+    """
 
     name = "images (buildah)"
     isolates = True
-    notice = "torch is mounted into the training image, which in the cloud has it from its base."
+    notice = _NOTICE
 
-    def __init__(self, tool: Tool, images: dict[Program, Image], torch: _Torch) -> None:
+    def __init__(self, tool: Tool, images: Mapping[Program, Image], torch: TorchMount) -> None:
         if os.geteuid():
             raise ContainerError("buildah needs root here; without it use docker or podman.")
         self._tool, self._images, self._torch = tool, images, torch
         self._namespaces = NamespaceEngine()
-        self._made: dict[Program, str] = {}
-        self._roots: dict[Program, str] = {}
+        self._containers: list[tuple[str, Process]] = []
         atexit.register(self.close)
-        for program, image in images.items():
-            self._made[program] = tool.run("from", "--pull-never", image.name)
-            self._roots[program] = tool.run("mount", self._made[program])
 
     def network(self) -> AbstractContextManager[Network]:
         return self._namespaces.network()
 
     def start(self, container: Container) -> Process:
-        config = self._images[container.program].config
-        inherited = dict(item.split("=", 1) for item in config.get("Env") or [])
+        self._remove([one for one in self._containers if one[1].poll() is not None])
+        image = self._images[container.program]
+        name = self._tool.run("from", "--pull-never", image.name)
         isolation = self._namespaces.isolation(container)
-        mounts = [(path, path) for path in ("/dev", "/sys")] + self._torch.mounts(container.program)
-        isolation |= {"image": self._roots[container.program], "binds": [*isolation["binds"], *mounts]}
-        environment = {
-            "HOME": "/root",
-            **inherited,
-            **self._torch.variables(container.program, inherited.get("PYTHONPATH", "")),
-            **container.environment,
-        }
-        return Process(
-            [*(container.entrypoint or config["Entrypoint"]), *container.arguments],
-            environment=environment,
-            cwd=Path(config.get("WorkingDir") or "/"),
+        mounts = [("/dev", "/dev"), ("/sys", "/sys"), *self._torch.mounts(container.program)]
+        isolation |= {"root": self._tool.run("mount", name), "mounts": [*isolation["mounts"], *mounts]}
+        process = Process(
+            [*(container.entrypoint or image.config["Entrypoint"]), *container.arguments],
+            environment={
+                "HOME": "/root",
+                **image.environment,
+                **self._torch.variables(container.program, image),
+                **container.environment,
+            },
+            cwd=Path(image.config.get("WorkingDir") or "/"),
             on_line=container.on_line,
             isolation=isolation,
         )
+        self._containers.append((name, process))
+        return process
 
     def close(self) -> None:
-        for made in self._made.values():
-            self._tool.works("rm", made)
-        self._made.clear()
+        self._remove([*self._containers])
         atexit.unregister(self.close)
 
+    def _remove(self, containers: Sequence[tuple[str, Process]]) -> None:
+        for container in containers:
+            with contextlib.suppress(ValueError):  # another thread was quicker
+                self._containers.remove(container)
+                self._tool.succeeds("rm", container[0])
 
-class _Client:
+
+class DockerEngine:
     """Docker or podman through their command line."""
 
     isolates = True
-    notice = _Unpacked.notice
+    notice = _NOTICE
 
-    def __init__(self, tool: Tool, images: dict[Program, Image], torch: _Torch) -> None:
+    def __init__(self, tool: Tool, images: Mapping[Program, Image], torch: TorchMount) -> None:
         self._tool, self._images, self._torch = tool, images, torch
         self.name = f"images ({tool.name})"
 
@@ -117,7 +224,7 @@ class _Client:
         try:
             yield Network(joins=(name,), interface="eth0")
         finally:
-            self._tool.works("network", "rm", name)
+            self._tool.succeeds("network", "rm", name)
 
     def start(self, container: Container) -> Process:
         name = f"kennel-{uuid.uuid4().hex[:12]}"
@@ -126,29 +233,28 @@ class _Client:
             environment={**os.environ, **self._tool.environment},
             cwd=Path("/"),
             on_line=container.on_line,
-            # The engine's own daemon holds the container: ending the client alone would leave it.
+            # The engine's daemon runs the container: it would go on when only its client ends.
             isolation={"afterwards": [self._tool.name, "rm", "--force", name]},
         )
 
     def arguments(self, container: Container, name: str) -> list[str]:
-        """What follows `docker` or `podman`."""
+        """Return the arguments of `docker` or `podman`."""
         image = self._images[container.program]
         first, *rest = container.entrypoint or image.config["Entrypoint"]
         mounts = [(str(container.root), "/opt/ml"), *self._torch.mounts(container.program)]
-        inherited = dict(item.split("=", 1) for item in image.config.get("Env") or []).get("PYTHONPATH", "")
-        variables = {**container.environment, **self._torch.variables(container.program, inherited)}
+        variables = {**container.environment, **self._torch.variables(container.program, image)}
         if container.network:
-            reach = ["--network", container.network.joins[0], "--network-alias", container.host]
-        else:  # a server: its port, on this machine's loopback only
+            network = ["--network", container.network.joins[0], "--network-alias", container.host]
+        else:  # a server: publish its port on this machine's loopback interface only
             port = variables["SAGEMAKER_BIND_TO_PORT"]
             variables["BIND_ADDRESS"] = "0.0.0.0"
-            reach = ["--publish", f"127.0.0.1:{port}:{port}"]
+            network = ["--publish", f"127.0.0.1:{port}:{port}"]
         options = [f"--volume={source}:{target}" for source, target in mounts]
         options += [f"--env={key}={value}" for key, value in variables.items()]
         return [
-            *("run", "--rm", "--name", name, "--hostname", container.host, *reach, *options),
+            *("run", "--rm", "--name", name, "--hostname", container.host, *network, *options),
             *("--entrypoint", first, image.name, *rest, *container.arguments),
         ]
 
     def close(self) -> None:
-        """Each container is removed by its keeper."""
+        """Do nothing: the supervisor removes each container."""

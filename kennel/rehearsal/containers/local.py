@@ -1,37 +1,43 @@
-"""Containers without a container engine: the program of this checkout in namespaces of its own, or a bare process."""
-
-from __future__ import annotations
+"""Containers without an image: the program of this checkout in namespaces of its own, or as a bare process."""
 
 import os
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kennel.rehearsal.containers import supervisor as keeper
-from kennel.rehearsal.containers.engine import REPOSITORY, Container, ContainerError, Network
+from kennel.rehearsal.containers import supervisor
+from kennel.rehearsal.containers.engine import REPOSITORY, Container, ContainerEngine, ContainerError, Network
 from kennel.rehearsal.containers.process import Process
 
-_PRIVATE = keeper.NEWNS | keeper.NEWUTS | keeper.NEWPID
-_READY_S = 10.0
+_PRIVATE = supervisor.NEWNS | supervisor.NEWUTS | supervisor.NEWPID
+_READY_S = 60.0
+
+
+def pick_engine() -> ContainerEngine:
+    """Return the engine of private namespaces where this machine allows them, else the one of bare processes."""
+    with tempfile.TemporaryDirectory(prefix="kennel-") as folder:
+        engine = NamespaceEngine()
+        return engine if engine.works(Path(folder)) else ProcessEngine()
 
 
 class ProcessEngine:
-    """Where the machine refuses namespaces: OPT_ML instead of /opt/ml, and the machine's own network."""
+    """Bare processes, for machines that refuse namespaces: OPT_ML instead of /opt/ml, and the machine's own network."""
 
     name = "processes"
     isolates = False
     notice = "This machine refuses private namespaces: jobs see its network, and OPT_ML stands in for /opt/ml."
 
     def close(self) -> None:
-        """Nothing stays."""
+        """Do nothing: containers leave nothing behind."""
 
     @contextmanager
     def network(self) -> Iterator[Network]:
-        """Not a network of its own, only a free port on which the hosts of one job find each other."""
+        """Return no network of its own, only a free port on which the hosts of one job find each other."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -50,8 +56,8 @@ class NamespaceEngine:
     notice = ""
 
     def __init__(self, *, user: bool | None = None) -> None:
-        """`user`: in a user namespace too, which is how it works without root."""
-        self._user = keeper.NEWUSER if (os.geteuid() != 0 if user is None else user) else 0
+        """`user`: use a user namespace too, which needs no root; None: when this process is not root."""
+        self._user = supervisor.NEWUSER if (os.geteuid() != 0 if user is None else user) else 0
 
     @contextmanager
     def network(self) -> Iterator[Network]:
@@ -62,7 +68,7 @@ class NamespaceEngine:
             environment={},
             cwd=REPOSITORY,
             on_line=ready,
-            isolation={"namespaces": self._user | keeper.NEWNET},
+            isolation={"namespaces": self._user | supervisor.NEWNET},
         )
         try:
             ready.wait(holder)
@@ -80,7 +86,7 @@ class NamespaceEngine:
         )
 
     def isolation(self, container: Container) -> dict[str, Any]:
-        """The keeper's orders for this container's namespaces."""
+        """Return what the supervisor's spec says of this container's namespaces and mounts."""
         beside = container.root.with_name(container.root.name + ".host")
         (beside / "scratch").mkdir(parents=True, exist_ok=True)
         hosts_file = beside / "hosts"
@@ -90,15 +96,15 @@ class NamespaceEngine:
             "namespaces": _PRIVATE | (0 if joins else self._user),
             "join": joins,
             "host": container.host,
-            "binds": [(str(hosts_file), "/etc/hosts"), (str(container.root), "/opt/ml")],
+            "mounts": [(str(hosts_file), "/etc/hosts"), (str(container.root), "/opt/ml")],
             "scratch": str(beside / "scratch"),
         }
 
     def close(self) -> None:
-        """Nothing stays."""
+        """Do nothing: containers leave nothing behind."""
 
     def works(self, scratch: Path) -> bool:
-        """Whether this machine allows it: a container is tried in `scratch`."""
+        """Return whether this machine allows namespaces, by starting a container in `scratch`."""
         (scratch / "ml").mkdir(parents=True, exist_ok=True)
         probe = ("sh", "-c", "test -d /opt/ml && test -d /proc/1")
         try:
@@ -135,7 +141,7 @@ def _command(container: Container) -> Sequence[str]:
 
 
 def _environment(container: Container) -> dict[str, str]:
-    """What a container has: nothing of this process's environment but where programs are."""
+    """Return a container's environment: nothing of this process's but where programs are."""
     home = container.root.with_name(container.root.name + ".home")
     home.mkdir(parents=True, exist_ok=True)
     return {

@@ -1,12 +1,12 @@
-"""Starts one program and sees to its end: `python -I -S supervisor.py`. Standard library only.
+"""Starts one program and makes sure that it ends: `python -I -S supervisor.py`. Standard library only.
 
-The parent holds the other end of standard input. Its first line are the orders, as JSON. A byte after that means
-SIGTERM for the program; the end of the stream, which comes with the parent's death however it dies, means SIGKILL for
-it and all its descendants. Signals that a terminal sends to the parent do not arrive here: the parent starts this in a
-session of its own.
+The parent process writes to standard input: first one line, the spec of the program as JSON. Each byte after that
+sends SIGTERM to the program. The end of the stream, which comes with the parent's death however it dies, kills the
+program and all its descendants. Signals that a terminal sends to the parent do not arrive here: the parent starts
+the supervisor in a session of its own.
 
-With `namespaces` the program is PID 1 of a private PID, mount and UTS namespace, so its end takes every descendant
-along; without, descendants are ended as its process group.
+With `namespaces` the program is PID 1 of a private PID, mount and UTS namespace, so its end is also the end of every
+descendant; without, descendants are killed as its process group.
 """
 
 import contextlib
@@ -30,15 +30,15 @@ _PR_SET_PDEATHSIG = 1
 CANNOT_START = 126  # what a shell answers for a program that it cannot run
 
 
-def main(orders: dict[str, Any]) -> int:
+def main(spec: dict[str, Any]) -> int:
     """Return the program's exit code, 128 + n for signal n, or CANNOT_START."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        _enter(orders)
+        _enter(spec)
     except OSError as error:
         print(f"No private namespace: {error}", file=sys.stderr)
         return CANNOT_START
-    if not orders["command"]:  # this process only holds its network open for others
+    if not spec["command"]:  # this process only keeps its network open for others
         print("ready", flush=True)
         while os.read(0, 1):
             pass
@@ -49,17 +49,17 @@ def main(orders: dict[str, Any]) -> int:
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     child = os.fork()
     if child == 0:
-        _become(orders)
-    code = os.waitstatus_to_exitcode(_obey(child, ended))
-    _end(os.killpg, child)  # what the program left behind in its group
-    if orders["afterwards"]:
+        _exec(spec)
+    code = os.waitstatus_to_exitcode(_supervise(child, ended))
+    _kill(os.killpg, child)  # what the program left behind in its group
+    if spec["afterwards"]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.spawnvpe(os.P_WAIT, orders["afterwards"][0], orders["afterwards"], orders["environment"])
+        os.spawnvpe(os.P_WAIT, spec["afterwards"][0], spec["afterwards"], spec["environment"])
     return code if code >= 0 else 128 - code
 
 
-def _obey(child: int, ended: int) -> int:
-    """Pass orders on until the child ends; return its wait status. (The kernel allows no thread here.)"""
+def _supervise(child: int, ended: int) -> int:
+    """Forward signals until the child ends; return its wait status. (The kernel allows no thread after unshare.)"""
     while True:
         ready, _, _ = select.select([0, ended], [], [])
         if ended in ready:
@@ -70,20 +70,20 @@ def _obey(child: int, ended: int) -> int:
         elif os.read(0, 1):
             os.kill(child, signal.SIGTERM)
         else:
-            _end(os.killpg, child)
-            _end(os.kill, child)  # it may not yet have made its group
+            _kill(os.killpg, child)
+            _kill(os.kill, child)  # it may not yet have made its group
             return os.waitpid(child, 0)[1]
 
 
-def _end(kill: Callable[[int, int], None], child: int) -> None:
+def _kill(kill: Callable[[int, int], None], child: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):  # ended already
         kill(child, signal.SIGKILL)
 
 
-def _enter(orders: dict[str, Any]) -> None:
+def _enter(spec: dict[str, Any]) -> None:
     """Move this process into the namespaces; the PID namespace begins with its first child."""
-    namespaces = orders["namespaces"]
-    for path in orders["join"]:
+    namespaces = spec["namespaces"]
+    for path in spec["join"]:
         descriptor = os.open(path, os.O_RDONLY)
         _check(_libc().setns(descriptor, 0), path)
         os.close(descriptor)
@@ -104,53 +104,42 @@ def _loopback_up() -> None:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP_RUNNING))
 
 
-def _become(orders: dict[str, Any]) -> None:
-    """In the child: arrange the disk, then turn into the program."""
+def _exec(spec: dict[str, Any]) -> None:
+    """In the child: mount the file systems, then replace this process by the program."""
     try:
         os.setsid()
         if sys.platform == "linux":
             _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if orders["namespaces"] & NEWNS:
-            _arrange(orders)
-        os.chdir(orders["cwd"])
+        if spec["namespaces"] & NEWNS:
+            _mount_all(spec)
+        os.chdir(spec["cwd"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
-        os.execvpe(orders["command"][0], orders["command"], orders["environment"])
+        os.execvpe(spec["command"][0], spec["command"], spec["environment"])
     except OSError as error:
-        print(f"Cannot start {orders['command'][0]}: {error}", file=sys.stderr, flush=True)
+        print(f"Cannot start {spec['command'][0]}: {error}", file=sys.stderr, flush=True)
     finally:
         os._exit(CANNOT_START)
 
 
-def _arrange(orders: dict[str, Any]) -> None:
-    socket.sethostname(orders["host"])
+def _mount_all(spec: dict[str, Any]) -> None:
+    socket.sethostname(spec["host"])
     _mount("none", "/", _MS_REC | _MS_PRIVATE)
-    image, scratch = orders["image"], Path(orders["scratch"])
-    root = _copy_of(image, scratch) if image else ""
-    if not image and not Path("/opt/ml").is_dir():
-        _rebuild_opt(scratch)
+    root = spec["root"]
+    if not root and not Path("/opt/ml").is_dir():
+        _rebuild_opt(Path(spec["scratch"]))
     _mount("proc", f"{root}/proc", _MS_SAFE, kind="proc")
-    for source, target in orders["binds"]:
-        if image:
-            _make_place(Path(source), Path(root + target))
+    for source, target in spec["mounts"]:
+        if root:
+            _create_mount_point(Path(source), Path(root + target))
         _mount(source, root + target, _MS_BIND | _MS_REC)
-    if image:
+    if root:
         os.chroot(root)
 
 
-def _copy_of(image: str, scratch: Path) -> str:
-    """A file system like `image` that takes what is written into it and goes with the container."""
-    _mount("tmpfs", str(scratch), 0, kind="tmpfs")
-    for name in ("changes", "work", "root"):
-        (scratch / name).mkdir()
-    layers = f"lowerdir={image},upperdir={scratch}/changes,workdir={scratch}/work"
-    _mount("overlay", str(scratch / "root"), 0, kind="overlay", data=layers)
-    return str(scratch / "root")
-
-
-def _make_place(source: Path, target: Path) -> None:
+def _create_mount_point(source: Path, target: Path) -> None:
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
     else:
@@ -159,21 +148,21 @@ def _make_place(source: Path, target: Path) -> None:
 
 
 def _rebuild_opt(scratch: Path) -> None:
-    """Give this namespace an /opt with a folder `ml` in it; the machine's own stays as it is."""
+    """Give this namespace an /opt with a folder `ml` in it; the machine's own /opt stays as it is."""
     _mount("tmpfs", str(scratch), 0, kind="tmpfs")
     for entry in Path("/opt").iterdir():
         copy = scratch / entry.name
         if entry.is_symlink():
             copy.symlink_to(entry.readlink())
             continue
-        _make_place(entry, copy)
+        _create_mount_point(entry, copy)
         _mount(str(entry), str(copy), _MS_BIND | _MS_REC)
     (scratch / "ml").mkdir()
     _mount(str(scratch), "/opt", _MS_BIND | _MS_REC)
 
 
-def _mount(source: str, target: str, flags: int, kind: str = "", data: str = "") -> None:
-    result = _libc().mount(source.encode(), target.encode(), kind.encode() or None, flags, data.encode() or None)
+def _mount(source: str, target: str, flags: int, kind: str = "") -> None:
+    result = _libc().mount(source.encode(), target.encode(), kind.encode() or None, flags, None)
     _check(result, f"mount {target}")
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.rehearsal.pipelines import JOB, PIPELINE, Pipelines, processing, training
+from tests.rehearsal.jobs.pipelines import JOB, PIPELINE, Pipelines, processing, training
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.rehearsal.pipelines import Pipelines, learning, processing
+from tests.rehearsal.jobs.pipelines import Pipelines, learning, processing
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
 

@@ -12,11 +12,12 @@ import pytest
 from moto import mock_aws
 from PIL import Image
 
-from kennel.rehearsal.containers import ContainerEngine, pick_engine
+from kennel.rehearsal.containers import ContainerEngine, image_engine, pick_engine
 from kennel.rehearsal.interfaces import Deployment, EndpointCall, PipelineExecution
 from kennel.rehearsal.jobs.events import StepEvent
 from kennel.rehearsal.jobs.execution import PipelineRunner
 from kennel.rehearsal.serving.endpoints import Endpoints
+from tests.rehearsal.base_image import base_image
 from training.metrics import METRIC_DEFINITIONS
 
 ROLE = "arn:aws:iam::123456789012:role/job"
@@ -181,7 +182,7 @@ def test_two_hosts_train_one_model(s3: Any, tmp_path: Path) -> None:
 @pytest.mark.torch
 @pytest.mark.long
 def test_the_same_happens_inside_the_real_images(s3: Any, tmp_path: Path) -> None:
-    engine = pick_engine(images=True, scratch=tmp_path / "scratch")
+    engine = image_engine(tmp_path / "scratch", base_image(tmp_path))
     try:
         events = _walk(s3, engine, tmp_path, instances=1)
     finally:

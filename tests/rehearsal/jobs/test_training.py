@@ -9,7 +9,7 @@ from kennel.rehearsal.jobs import contract
 from kennel.rehearsal.jobs.checkpoints import Checkpoints
 from kennel.rehearsal.jobs.events import StepEvent
 from kennel.rehearsal.jobs.store import Store
-from tests.rehearsal.pipelines import Pipelines, training
+from tests.rehearsal.jobs.pipelines import Pipelines, training
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
 

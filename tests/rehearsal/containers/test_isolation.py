@@ -175,7 +175,7 @@ with {made}.network() as network:
     print("started", flush=True)
     time.sleep(60)
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     with subprocess.Popen([sys.executable, "-c", parent], env=environment, stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdout.readline() == b"started\n"
         _until(lambda: bool(_processes(mark)))

@@ -11,7 +11,7 @@ from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.events import StepEvent
 from kennel.rehearsal.jobs.execution import PipelineRunner
-from tests.rehearsal.pipelines import EXECUTION, PIPELINE, Pipelines, processing, training
+from tests.rehearsal.jobs.pipelines import EXECUTION, PIPELINE, Pipelines, processing, training
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
 

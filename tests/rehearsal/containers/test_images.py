@@ -1,23 +1,23 @@
-"""The command lines for docker and podman, and what is said where there is no container engine."""
+"""The command lines for docker and podman, when an image is built, and what is said when it cannot be."""
 
 from pathlib import Path
 
 import pytest
 
-from kennel.rehearsal.containers import Container, ContainerError, Network, pick_engine
-from kennel.rehearsal.containers.build import Image, Tool, _digest
-from kennel.rehearsal.containers.images import _Client, _Torch
+from kennel.rehearsal.containers import Container, ContainerError, Network, image_engine
+from kennel.rehearsal.containers.engine import Program
+from kennel.rehearsal.containers.images import DockerEngine, Image, Tool, TorchMount, digest
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> _Client:
+def client(tmp_path: Path) -> DockerEngine:
     config = {"Entrypoint": ["python3", "-m", "training"], "Env": ["PATH=/bin"]}
     server = {"Entrypoint": ["python3", "-m", "inference"], "Env": ["PYTHONPATH=/opt/program"]}
-    images = {"training": Image("t", config), "inference": Image("i", server)}
-    return _Client(Tool("docker"), images, _Torch(tmp_path))  # type: ignore[arg-type]
+    images: dict[Program, Image] = {"training": Image("t", config), "inference": Image("i", server)}
+    return DockerEngine(Tool("docker"), images, TorchMount(tmp_path))
 
 
-def test_a_job_runs_the_images_entry_point_in_its_own_network_with_torch_mounted(client: _Client) -> None:
+def test_a_job_runs_the_images_entry_point_in_its_own_network_with_torch_mounted(client: DockerEngine) -> None:
     job = Container(
         program="training", root=Path("/w/ml"), arguments=["train"], network=Network(("net",)), environment={"A": "1"}
     )
@@ -31,7 +31,7 @@ def test_a_job_runs_the_images_entry_point_in_its_own_network_with_torch_mounted
     assert line[-6:] == ["--entrypoint", "python3", "t", "-m", "training", "train"]
 
 
-def test_a_server_is_published_on_loopback_only_and_gets_nothing_mounted_but_its_model(client: _Client) -> None:
+def test_a_server_is_published_on_loopback_only_and_gets_nothing_mounted_but_its_model(client: DockerEngine) -> None:
     environment = {"SAGEMAKER_BIND_TO_PORT": "8123", "BIND_ADDRESS": "127.0.0.1"}
     server = Container(program="inference", root=Path("/w/ml"), arguments=["serve"], environment=environment)
     line = client.arguments(server, "name")
@@ -40,7 +40,7 @@ def test_a_server_is_published_on_loopback_only_and_gets_nothing_mounted_but_its
     assert [part for part in line if part.startswith("--volume")] == ["--volume=/w/ml:/opt/ml"]
 
 
-def test_a_step_may_name_its_own_entry_point(client: _Client) -> None:
+def test_a_step_may_name_its_own_entry_point(client: DockerEngine) -> None:
     job = Container(
         program="training",
         root=Path("/w"),
@@ -53,14 +53,24 @@ def test_a_step_may_name_its_own_entry_point(client: _Client) -> None:
 def test_without_a_container_engine_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ContainerError, match="start Docker, or install podman or buildah"):
-        pick_engine(images=True, scratch=tmp_path)
+        image_engine(tmp_path)
 
 
-def test_an_image_is_built_again_when_a_file_changes_and_not_for_a_cache(tmp_path: Path) -> None:
+def test_an_image_is_built_again_when_a_file_or_the_base_changes_and_not_for_a_cache(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM a")
-    first = _digest(tmp_path)
+    first = digest(tmp_path, "base")
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "x.pyc").write_text("")
-    assert _digest(tmp_path) == first
+    assert digest(tmp_path, "base") == first
+    assert digest(tmp_path, "other") != first
     (tmp_path / "Dockerfile").write_text("FROM b")
-    assert _digest(tmp_path) != first
+    assert digest(tmp_path, "base") != first
+
+
+def test_an_image_that_cannot_be_built_is_said_with_its_base(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\n[ "$1" = info ] || { echo "cannot pull" >&2; exit 1; }\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(ContainerError, match=r"(?s)build failed:\ncannot pull.*The base was debian; --base-image"):
+        image_engine(tmp_path, "debian")
