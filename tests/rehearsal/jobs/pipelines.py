@@ -147,5 +147,5 @@ def learning(script: str) -> dict[str, Any]:
         "RoleArn": JOB,
         "OutputDataConfig": {"S3OutputPath": "s3://data/runs"},
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
-        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
     }

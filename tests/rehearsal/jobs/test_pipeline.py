@@ -89,7 +89,7 @@ def test_an_execution_that_is_stopped_ends_its_job(pipelines: Pipelines) -> None
         EXECUTION,
         "p",
         PIPELINE,
-        {"Steps": [training("Train", "say('ready'); time.sleep(60)")]},
+        {"Steps": [training("Train", "say('ready'); time.sleep(600)")]},
         {},
     )
     script = execution.definition["Steps"][0]["Arguments"]["AlgorithmSpecification"]["ContainerEntrypoint"]
@@ -136,13 +136,13 @@ def test_closing_kills_the_job_at_once(pipelines: Pipelines) -> None:
     )
     thread = threading.Thread(target=runner.run, args=(execution,))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     runner.close()
     assert not thread.is_alive()
     assert execution.failure_reason == "Train: The rehearsal ended while the pipeline ran."
 
 
-_DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('ready'); time.sleep(60)"
+_DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('ready'); time.sleep(600)"
 
 
 def test_a_request_that_sagemaker_would_not_take_fails_its_step(pipelines: Pipelines) -> None:

@@ -100,7 +100,7 @@ for epoch in range(first, 3):
     mark.write_text(str(epoch)); (ml / "checkpoints" / "old").write_text("x")
     say(f"epoch={epoch} valid_accuracy=0.{epoch}")
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    if epoch == 1: time.sleep(60)
+    if epoch == 1: time.sleep(600)
 (ml / "model" / "m").write_text(str(first))
 """
 
@@ -164,6 +164,6 @@ def test_what_another_job_has_kept_meanwhile_stays(pipelines: Pipelines) -> None
 
 
 def test_a_job_that_takes_too_long_is_stopped(pipelines: Pipelines) -> None:
-    script = "signal.signal(signal.SIGTERM, lambda *a: sys.exit(143)); time.sleep(60)"
+    script = "signal.signal(signal.SIGTERM, lambda *a: sys.exit(143)); time.sleep(600)"
     execution = pipelines.run(training("Train", script, StoppingCondition={"MaxRuntimeInSeconds": 1}))
     assert execution.failure_reason.startswith("Train: MaxRuntimeExceeded: the job was stopped after its 1 s")

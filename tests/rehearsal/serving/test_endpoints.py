@@ -6,6 +6,7 @@ import signal
 import socket
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +18,6 @@ import pytest
 from moto import mock_aws
 
 from kennel.rehearsal.containers import Container, ContainerEngine, Process, pick_engine
-from kennel.rehearsal.follow import Waiting
 from kennel.rehearsal.interfaces import Deployment, EndpointCall
 from kennel.rehearsal.serving import endpoints as endpoints_module
 from kennel.rehearsal.serving.endpoints import EndpointError, Endpoints
@@ -36,7 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if body == b"slow": time.sleep(1)
-        if body == b"hang": time.sleep(60)
+        if body == b"hang": time.sleep(600)
         if body == b"die": os._exit(9)
         if body == b"bad": return self.answer(415, b"no")
         said = {"name": name, "kind": self.headers["Content-Type"],
@@ -169,7 +169,8 @@ def _end_during_start(endpoints: Endpoints, engine: StandIn, monkeypatch: pytest
     def start_and_end(container: Container) -> Process:
         process = start(container)
         address = ("127.0.0.1", int(container.environment["SAGEMAKER_BIND_TO_PORT"]))
-        Waiting([]).wait("The server", lambda: _listens(address), seconds=10)
+        while not _listens(address):
+            time.sleep(0.02)
         endpoints.close()
         return process
 
@@ -205,7 +206,11 @@ def test_no_request_fails_while_one_model_takes_the_place_of_another(endpoints: 
 
     with ThreadPoolExecutor(3) as pool:
         callers = [pool.submit(ask) for _ in range(3)]
+        while not names:
+            time.sleep(0.02)
         endpoints.deploy(_deployment("two"))
+        while "two" not in names:
+            time.sleep(0.02)
         stop.set()
         for caller in callers:
             caller.result()
