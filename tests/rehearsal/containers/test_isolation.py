@@ -135,7 +135,9 @@ def test_sigterm_reaches_the_program_and_its_exit_code_comes_back(engine: Contai
 
 
 def test_a_program_that_ignores_sigterm_is_killed_after_the_grace(engine: ContainerEngine, tmp_path: Path) -> None:
-    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);print('ready', flush=True); time.sleep(600)"
+    )
     lines: list[str] = []
     process = engine.start(_container(tmp_path / "ml", script, lines.append))
     _until(lambda: lines == ["ready"])
