@@ -2,7 +2,7 @@
 
 A sandbox has one call at a time and shares nothing with the others, so a breaker can only learn from the calls of its
 own sandbox. 100 sandboxes, as at the Prod stage's reserved concurrency, each get the next call about a second after
-the last. Of a call the function makes up to four tries (lambda/classify/endpoint.py). No caller comes back here.
+the last. The function tries a call up to four times (lambda/classify/sagemaker_runtime.py). No caller comes back.
 """
 
 import random

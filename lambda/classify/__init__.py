@@ -1,1 +1,1 @@
-"""Answers a caller: a picture in, probabilities out."""
+"""Answers a caller of the function: an image in, the model's probabilities out."""

@@ -1,9 +1,10 @@
-"""The only module that holds boto3: one call, whose failures leave as this function's own problems.
+"""Reads one object with boto3, and reports its errors as this package's own.
 
-Only a request for an object imports it: boto3 costs more than all the rest. What is not foreseen here (no credentials,
-no permission) leaves as it is, and becomes an internal error.
+Only a request for an object imports this module: boto3 costs more than all the rest. What is not foreseen here (no
+credentials, no permission) leaves as it is, and becomes an internal error.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -17,29 +18,26 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ReadTimeoutError,
 )
 
-from classify import error_mapping as faults
-from classify.errors import FetchFailed, FetchTimeout
-from classify.pictures import too_large
+from classify.errors import ClassifyError, FetchFailed, FetchTimeout, NotAnImage, S3Refused
+from classify.image_types import SUPPORTED, too_large
 
 _BROKEN = (ConnectionError, HTTPClientError, IncompleteReadError)
 
 
 @lru_cache(maxsize=1)
 def _s3() -> Any:
-    return boto3.client(
-        "s3",
-        config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}),
-    )
+    retries = {"mode": "standard", "total_max_attempts": 3}
+    return boto3.client("s3", config=Config(connect_timeout=2, read_timeout=5, retries=retries))
 
 
 def read_object(bucket: str, key: str, max_bytes: int) -> bytes:
-    """The object's bytes. Raises S3Refused, NotAnImage (empty), TooLarge, FetchFailed or FetchTimeout."""
+    """Return the object's bytes. Raise S3Refused, NotAnImage (empty), TooLarge, FetchFailed or FetchTimeout."""
     try:
-        # One byte more than wanted tells a larger object, and never more than that is moved.
+        # One byte more than allowed tells a larger object, and never more than that is moved.
         response = _s3().get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{max_bytes}")
         body: bytes = response["Body"].read()
     except ClientError as error:
-        raise faults.of_s3(error.response) from error
+        raise error_of(error.response) from error
     except ReadTimeoutError as error:
         raise FetchTimeout("S3 took too long; try again.") from error
     except _BROKEN as error:
@@ -47,3 +45,14 @@ def read_object(bucket: str, key: str, max_bytes: int) -> bytes:
     if len(body) > max_bytes:
         raise too_large(max_bytes)
     return body
+
+
+def error_of(response: Mapping[str, Any]) -> ClassifyError:
+    """Return the error that botocore's ClientError.response stands for."""
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if status == 416:  # there is no first byte in an object without bytes
+        return NotAnImage(f"The object is empty. {SUPPORTED}")
+    if status in (403, 404):
+        # S3 itself tells the two apart only to those who may list.
+        return S3Refused("The object does not exist, or may not be read; check the bucket and the key.")
+    return FetchFailed(f"S3 could not give the object{' now; try again' if status >= 500 else ''}.")

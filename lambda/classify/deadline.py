@@ -1,4 +1,4 @@
-"""A moment by which the caller must have an answer, and a way to leave work that would miss it."""
+"""The moment by which the caller must have an answer, and a way to abandon work that would miss it."""
 
 import time
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 
-_RESERVE = 0.5  # seconds in which to write the answer before Lambda ends the sandbox
-_UNKNOWN = 25.0  # seconds, where the context does not tell
+_RESERVE_SECONDS = 0.5  # for writing the answer before Lambda ends the sandbox
+_DEFAULT_SECONDS = 25.0  # where the context does not say how much time is left
 
 
 class Deadline(NamedTuple):
-    """`at` in seconds of time.monotonic()."""
+    """A moment, `at` in seconds of time.monotonic()."""
 
     at: float
 
@@ -22,39 +22,39 @@ class Deadline(NamedTuple):
         return cls(time.monotonic() + seconds)
 
     @classmethod
-    def of(cls, context: Any) -> Self:
-        """The invocation's own, less what writing the answer takes."""
-        tell = getattr(context, "get_remaining_time_in_millis", None)
-        return cls.after((tell() / 1000 if tell else _UNKNOWN) - _RESERVE)
+    def of_invocation(cls, context: Any) -> Self:
+        """Return Lambda's own deadline, less the time to write the answer."""
+        milliseconds = getattr(context, "get_remaining_time_in_millis", None)
+        return cls.after((milliseconds() / 1000 if milliseconds else _DEFAULT_SECONDS) - _RESERVE_SECONDS)
 
-    def left(self) -> float:
-        """Seconds, never negative."""
+    def remaining(self) -> float:
+        """Return the seconds left, never negative."""
         return max(0.0, self.at - time.monotonic())
 
-    def part(self, share: float, at_most: float) -> "Deadline":
-        """An earlier one: `share` of what is left, or `at_most` seconds from now."""
-        return Deadline.after(min(share * self.left(), at_most))
-
-    def time_left(self) -> float:
-        """Seconds, more than none; raises TimeoutError when the moment has come."""
-        if (left := self.left()) > 0:
-            return left
+    def timeout(self) -> float:
+        """Return the seconds left, always more than 0; raise TimeoutError when the deadline has passed."""
+        if (seconds := self.remaining()) > 0:
+            return seconds
         raise TimeoutError("the deadline has passed")
 
-    def bound(self, call: Callable[[], T]) -> T:
-        """What `call` returns or raises, or TimeoutError at the deadline.
+    def earlier(self, share: float, at_most: float) -> "Deadline":
+        """Return the deadline after a share of the time left, and after at most so many seconds."""
+        return Deadline.after(min(share * self.remaining(), at_most))
 
-        For calls that know no deadline of their own (name resolution, botocore). One that is late is left behind in a
-        daemon thread, which ends by its own longer timeouts and keeps no sandbox alive.
+    def run(self, call: Callable[[], T]) -> T:
+        """Return what `call` returns or raise what it raises; raise TimeoutError at the deadline.
+
+        This is for calls that know no deadline of their own: name resolution, botocore, urllib3, whose timeouts start
+        again with each byte. A late call is abandoned in a daemon thread, which ends by its own longer timeouts.
         """
-        seconds = self.time_left()  # before the call begins: with no time left there is none
+        seconds = self.timeout()  # before the call begins: with no time left nothing is called
         future: Future[T] = Future()
-        Thread(target=_settle, args=(future, call), daemon=True).start()
+        Thread(target=_resolve, args=(future, call), daemon=True).start()
         return future.result(seconds)
 
 
-def _settle(future: Future[T], call: Callable[[], T]) -> None:
+def _resolve(future: Future[T], call: Callable[[], T]) -> None:
     try:
         future.set_result(call())
-    except BaseException as error:  # it belongs to the waiting thread, whatever it is
+    except BaseException as error:  # whatever it is, it belongs to the waiting thread
         future.set_exception(error)

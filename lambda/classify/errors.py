@@ -1,94 +1,116 @@
-"""Everything that this function can say no with: one tree, one table.
+"""The errors that a caller can get, with the code and the HTTP status of each.
 
-A problem's own text is shown to the caller, so it is always a sentence of ours; what an inner error said goes to the
-log only, as the problem's `__cause__`.
+    ClassifyError
+    ├── InvalidRequest            the event has none of the documented shapes
+    ├── ImageError                bytes arrived, but the model does not take them
+    │   ├── NotAnImage
+    │   ├── UnsupportedImage
+    │   └── TooLarge
+    ├── FetchError                the image could not be fetched
+    │   ├── UrlRefused
+    │   ├── S3Refused
+    │   ├── FetchFailed
+    │   └── FetchTimeout
+    └── EndpointError             the image is fine, but the model did not answer
+        ├── NoModel
+        ├── EndpointThrottled
+        ├── EndpointUnavailable
+        └── BadAnswer
+
+An error's text is shown to the caller, so it is always a sentence of this package. The text of an inner error, such as
+botocore's, is kept as `__cause__` and goes to the log only.
 """
 
 from typing import NamedTuple
 
 
-class Problem(Exception):
-    """An answer other than probabilities. The text says what is wrong and what to do.
+class ClassifyError(Exception):
+    """An answer other than probabilities: the text says what is wrong and what to do.
 
-    `again`: whether the very same call may well succeed in a moment.
+    `retryable` says whether the same call to the endpoint may succeed in a moment.
     """
 
-    def __init__(self, text: str, again: bool = False) -> None:
+    def __init__(self, text: str, retryable: bool = False) -> None:
         super().__init__(text)
-        self.again = again
+        self.retryable = retryable
 
 
-class InvalidRequest(Problem):
+class InvalidRequest(ClassifyError):
     """The event has none of the documented shapes."""
 
 
-class BadPicture(Problem):
-    """Bytes arrived, but not ones that the model can look at."""
+class ImageError(ClassifyError):
+    """Bytes arrived, but not ones that the model takes."""
 
 
-class NotAnImage(BadPicture):
-    pass
+class NotAnImage(ImageError):
+    """The bytes are empty, are no image, or cannot be decoded."""
 
 
-class UnsupportedImage(BadPicture):
-    pass
+class UnsupportedImage(ImageError):
+    """The bytes are an image of a type that the model does not take, such as TIFF."""
 
 
-class TooLarge(BadPicture):
-    pass
+class TooLarge(ImageError):
+    """The image has more bytes than the endpoint takes, or more pixels than the server decodes."""
 
 
-class FetchProblem(Problem):
-    """The picture could not be brought here."""
+class FetchError(ClassifyError):
+    """The image could not be fetched from the URL or from S3."""
 
 
-class UrlRefused(FetchProblem):
-    pass
+class UrlRefused(FetchError):
+    """The URL is not plain https to the public internet."""
 
 
-class S3Refused(FetchProblem):
-    pass
+class S3Refused(FetchError):
+    """The object lies outside the allowed prefixes, does not exist, or may not be read."""
 
 
-class FetchFailed(FetchProblem):
-    pass
+class FetchFailed(FetchError):
+    """The URL's server, its name or S3 failed."""
 
 
-class FetchTimeout(FetchProblem):
-    pass
+class FetchTimeout(FetchError):
+    """The URL's server, its name server or S3 did not answer within the time that fetching may take."""
 
 
-class EndpointProblem(Problem):
-    """The picture is fine; the model did not answer."""
+class EndpointError(ClassifyError):
+    """The image is fine, but the endpoint gave no probabilities."""
 
 
-class NoModel(EndpointProblem):
-    pass
+class NoModel(EndpointError):
+    """The endpoint does not exist yet, because no model was released."""
 
 
-class EndpointThrottled(EndpointProblem):
-    pass
+class EndpointThrottled(EndpointError):
+    """SageMaker or the inference server throttled the call."""
 
 
-class EndpointUnavailable(EndpointProblem):
-    pass
+class EndpointUnavailable(EndpointError):
+    """The endpoint failed, could not be reached, or did not answer before the deadline."""
 
 
-class BadAnswer(EndpointProblem):
-    pass
+class BadAnswer(EndpointError):
+    """The inference server answered something that cannot be right, or did not understand the request."""
+
+
+class UnexpectedResponse(Exception):
+    """What SageMaker answered, for the log; raised itself where no caller can help, as when a permission is missing."""
 
 
 class Outcome(NamedTuple):
-    """How a problem reads on the wire; `retry_after` in seconds, None where coming again would not help."""
+    """How an answer is reported: `retry_after` in seconds, None where repeating the same call would not help."""
 
     code: str
     status: int
     retry_after: int | None = None
 
 
-INTERNAL = Outcome("internal_error", 500)
+OK = Outcome("ok", 200)
+INTERNAL = Outcome("internal_error", 500)  # every other exception
 
-OUTCOMES: dict[type[Problem], Outcome] = {
+OUTCOMES: dict[type[ClassifyError], Outcome] = {
     InvalidRequest: Outcome("invalid_request", 400),
     NotAnImage: Outcome("not_an_image", 400),
     UnsupportedImage: Outcome("unsupported_image", 415),

@@ -1,4 +1,4 @@
-"""What a caller may send, direct or through the HTTP API, as one request; everything else is an InvalidRequest."""
+"""Parses what a caller sends, directly or through the HTTP API, into one request."""
 
 import binascii
 import json
@@ -8,17 +8,20 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from classify.errors import InvalidRequest
-from classify.pictures import too_large
+from classify.image_types import too_large
 
 SOURCES = ("url", "s3_uri", "image")
 HOW = 'Send exactly one of {"url": "https://..."}, {"s3_uri": "s3://bucket/key"}, {"image": "<base64>"}'
-_MOST = 1000  # predictions
+_MAX_TOP_K = 1000
 
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
 class Request(NamedTuple):
-    """`source`: one of SOURCES; `value`: the URL or URI as text, the image as bytes; `top_k`: None for the default."""
+    """A request: `source` is one of SOURCES, `value` the URL or URI as text or the image as bytes.
+
+    `top_k` is the number of predictions, None for the default.
+    """
 
     source: str
     value: str | bytes
@@ -26,13 +29,13 @@ class Request(NamedTuple):
 
 
 def is_http(event: Any) -> bool:
-    """Whether the HTTP API sent this (payload format 2.0)."""
+    """Return whether the HTTP API sent this event (payload format 2.0)."""
     context = event.get("requestContext") if isinstance(event, dict) else None
     return isinstance(context, dict) and "http" in context
 
 
 def parse(event: Any, max_bytes: int) -> Request:
-    """Raises InvalidRequest, or TooLarge for an image that is refused before it is decoded."""
+    """Return the request. Raise InvalidRequest, or TooLarge for an image that is refused before it is decoded."""
     if is_http(event):
         return _from_http(event, max_bytes)
     return _from_fields(event, max_bytes)
@@ -45,10 +48,10 @@ def _from_fields(fields: Any, max_bytes: int) -> Request:
         raise InvalidRequest(f"Unknown field {json.dumps(unknown[0][:40])}. {HOW}, and perhaps top_k.")
     given = [(name, fields[name]) for name in SOURCES if fields.get(name) is not None]
     if len(given) != 1:
-        raise InvalidRequest(f"There {'is no picture' if not given else 'are several pictures'}. {HOW}.")
+        raise InvalidRequest(f"There {'is no image' if not given else 'are several images'}. {HOW}.")
     [(source, value)] = given
     if not isinstance(value, str) or not value:
-        raise InvalidRequest(f"{source} must be a text that is not empty. {HOW}.")
+        raise InvalidRequest(f"{source} must be a string that is not empty. {HOW}.")
     return Request(source, _image(value, max_bytes) if source == "image" else value, _top_k(fields.get("top_k")))
 
 
@@ -62,7 +65,7 @@ def _from_http(event: Mapping[str, Any], max_bytes: int) -> Request:
     if kind.startswith("image/") or kind in ("application/octet-stream", "application/x-image"):
         return Request("image", body, top_k)
     raise InvalidRequest(
-        "Send Content-Type application/json with a JSON object, or image/jpeg or alike with a picture."
+        "Send Content-Type application/json with a JSON object, or image/jpeg or the like with an image."
     )
 
 
@@ -76,7 +79,7 @@ def _content_type(headers: Any) -> str:
 def _body(event: Mapping[str, Any], max_bytes: int) -> bytes:
     body = event.get("body")
     if not isinstance(body, str) or not body:
-        raise InvalidRequest(f"The body is empty. {HOW} as JSON, or a picture as the body.")
+        raise InvalidRequest(f"The body is empty. {HOW} as JSON, or an image as the body.")
     if event.get("isBase64Encoded"):
         return _image(body, 2 * max_bytes)  # JSON with an image in base64 is longer than the image
     return body.encode("utf-8", "replace")
@@ -90,8 +93,8 @@ def _json(body: bytes) -> Any:
 
 
 def _image(text: str, max_bytes: int) -> bytes:
-    """From base64, with line breaks or a data URL's prefix if there are any."""
-    if len(text) > 1.5 * max_bytes + 1000:  # 4/3 and room for line breaks
+    """Return the bytes of base64 text, which may have line breaks and the prefix of a data URL."""
+    if len(text) > 1.5 * max_bytes + 1000:  # 4/3, and line breaks
         raise too_large(max_bytes)
     head = _DATA_URL.match(text)
     try:
@@ -103,8 +106,8 @@ def _image(text: str, max_bytes: int) -> bytes:
 def _top_k(value: Any) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-        raise InvalidRequest(f"top_k must be a whole number from 1 to {_MOST}.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_TOP_K:
+        raise InvalidRequest(f"top_k must be a whole number from 1 to {_MAX_TOP_K}.")
     return value
 
 

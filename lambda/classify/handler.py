@@ -1,60 +1,52 @@
-"""Event in, answer out: always a value, within the time that Lambda gives, never an exception."""
+"""Lambda's entry point: an event in, an answer out; always a value within Lambda's time, never an exception."""
 
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from classify import events, logic
-from classify import sagemaker_runtime as runtime
 from classify.deadline import Deadline
-from classify.errors import INTERNAL, OUTCOMES, Outcome, Problem
-from classify.settings import Settings
-
-_OK = Outcome("ok", 200)
+from classify.errors import INTERNAL, OK, OUTCOMES, ClassifyError, Outcome
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """Lambda's entry point. Direct callers get the JSON value, the HTTP API the same as a body with its status."""
-    return respond(event, context, logic.fetch)
-
-
-def respond(event: Any, context: Any, fetch: logic.Fetch) -> dict[str, Any]:
-    """As `handler`, with a way to fetch that tests may bring."""
+    """Return the answer as a JSON value to direct callers, and as the body of an HTTP response to the HTTP API."""
     started = time.monotonic()
     error: Exception | None = None
     try:
-        outcome, value = _OK, _classify(event, Deadline.of(context), fetch)
-    except Exception as problem:
-        outcome, value, error = *_refusal(problem), problem
+        outcome, value = OK, _classify(event, Deadline.of_invocation(context))
+    except Exception as raised:
+        outcome, value, error = *_error_answer(raised), raised
     value["request_id"] = str(getattr(context, "aws_request_id", ""))
     _log(outcome, value, time.monotonic() - started, error)
-    return _http(outcome, value) if events.is_http(event) else value
+    return _http_response(outcome, value) if events.is_http(event) else value
 
 
-def _classify(event: Any, deadline: Deadline, fetch: logic.Fetch) -> dict[str, Any]:
-    settings = Settings.from_environment()
+def _classify(event: Any, deadline: Deadline) -> dict[str, Any]:
+    settings = logic.Settings.of_environment()
     request = events.parse(event, settings.max_bytes)
-    answer, timings = logic.classify(request, settings, deadline, fetch)
+    output, timings = logic.classify(request, settings, deadline)
     return {
-        "probabilities": answer.probabilities,
-        "predictions": answer.predictions(request.top_k or settings.top_k),
-        "label": answer.label,
-        "threshold": answer.threshold,
-        "model": answer.model,
+        "probabilities": output.probabilities,
+        "predictions": output.predictions(request.top_k or settings.top_k),
+        "label": output.label,
+        "threshold": output.threshold,
+        "model": output.model,
         "timings": timings,
     }
 
 
-def _refusal(problem: Exception) -> tuple[Outcome, dict[str, Any]]:
-    """Only a Problem's own text is meant for the caller."""
+def _error_answer(error: Exception) -> tuple[Outcome, dict[str, Any]]:
+    """Only a ClassifyError's own text is meant for the caller."""
     outcome, text = INTERNAL, "Something broke inside; the log tells more under this request id."
-    if isinstance(problem, Problem):
-        outcome, text = OUTCOMES[type(problem)], str(problem)
+    if isinstance(error, ClassifyError):
+        outcome, text = OUTCOMES[type(error)], str(error)
     return outcome, {"error": {"code": outcome.code, "message": text, "status": outcome.status}}
 
 
-def _http(outcome: Outcome, value: dict[str, Any]) -> dict[str, Any]:
+def _http_response(outcome: Outcome, value: dict[str, Any]) -> dict[str, Any]:
     headers = {"content-type": "application/json", "cache-control": "no-store"}
     if outcome.retry_after is not None:
         headers["retry-after"] = str(outcome.retry_after)
@@ -62,7 +54,7 @@ def _http(outcome: Outcome, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log(outcome: Outcome, value: dict[str, Any], seconds: float, error: Exception | None) -> None:
-    """One JSON line; what inner errors said goes here, and only here. A caller's own mistake needs no traceback."""
+    """Print one JSON line, the only place where inner errors are told. A caller's mistake needs no traceback."""
     line: dict[str, Any] = {
         "level": "INFO" if outcome.status < 500 else "ERROR",
         "request_id": value["request_id"],
@@ -78,8 +70,8 @@ def _log(outcome: Outcome, value: dict[str, Any], seconds: float, error: Excepti
 
 
 def _chain(error: BaseException) -> list[str]:
-    cause = _chain(error.__cause__) if error.__cause__ else []
-    return [f"{type(error).__name__}: {error}", *cause]
+    causes = _chain(error.__cause__) if error.__cause__ else []
+    return [f"{type(error).__name__}: {error}", *causes]
 
 
 def _traceback(error: BaseException) -> str:
@@ -90,5 +82,6 @@ def _traceback(error: BaseException) -> str:
 
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
     # While Lambda starts a sandbox it gives it more of a CPU than this function's memory buys later, and with
-    # provisioned concurrency nobody waits for it.
-    runtime.prepare()
+    # provisioned concurrency nobody waits for it. No connection is opened; what fails here fails again in the call.
+    with suppress(Exception):
+        logic.runtime()

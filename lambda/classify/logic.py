@@ -1,53 +1,71 @@
-"""From a request to an answer: bring the picture here, look at its kind, ask the model.
+"""Classifies one request: fetch the image, check its type, call the endpoint, read its answer.
 
-What a picture in the request does not need (TLS to strangers, boto3) is imported by the requests that do.
+What an image in the request does not need (TLS to foreign hosts, boto3) is imported by the requests that need it.
 """
 
+import os
 import time
-from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple, Self
 
-from classify import answers, endpoint, pictures
-from classify.answers import Answer
 from classify.deadline import Deadline
 from classify.events import Request
-from classify.settings import Settings
+from classify.image_types import media_type
+from classify.model_output import ModelOutput
+from classify.sagemaker_runtime import SageMakerRuntime
 
-# The picture's share of the time, and the most of it in seconds: the model must still be asked.
-_SHARE, _LONGEST = 0.6, 10.0
+# Fetching may take this share of the time left, and at most so many seconds: the endpoint must still be called.
+_FETCH_SHARE, _FETCH_SECONDS = 0.6, 10.0
 
-Fetch = Callable[[str, int, Deadline], bytes]  # from a URL; at most so many bytes
-
-
-def fetch(url: str, max_bytes: int, deadline: Deadline) -> bytes:
-    """As Fetcher.fetch."""
-    from classify.fetch import Fetcher
-
-    return Fetcher().fetch(url, max_bytes, deadline)
+runtime = lru_cache(maxsize=1)(SageMakerRuntime)  # the sandbox's client, made by its first call
 
 
-def classify(request: Request, settings: Settings, deadline: Deadline, fetch: Fetch) -> tuple[Answer, dict[str, float]]:
-    """The answer, and the milliseconds that its parts took. Raises every kind of Problem."""
+class Settings(NamedTuple):
+    """The stack's settings: `allowed_s3_prefixes` are `bucket/folder/` each; `max_bytes` is the limit of one image."""
+
+    endpoint_name: str
+    allowed_s3_prefixes: tuple[str, ...]
+    top_k: int
+    max_bytes: int
+
+    @classmethod
+    @lru_cache(maxsize=1)
+    def of_environment(cls) -> Self:
+        """Return the settings, read once per sandbox. Raise KeyError or ValueError where one is missing or wrong."""
+        given = os.environ.get("ALLOWED_S3_PREFIXES", "").split(",")
+        return cls(
+            endpoint_name=os.environ["ENDPOINT_NAME"],
+            allowed_s3_prefixes=tuple(f"{prefix.strip().strip('/')}/" for prefix in given if prefix.strip(" /")),
+            top_k=int(os.environ.get("TOP_K", "5")),
+            max_bytes=int(os.environ.get("MAX_BYTES", "6000000")),
+        )
+
+
+def classify(request: Request, settings: Settings, deadline: Deadline) -> tuple[ModelOutput, dict[str, float]]:
+    """Return the model's output, and the milliseconds that each part took. Raise every kind of ClassifyError."""
     timings = {}
-    began = time.monotonic()
-    body = _bring(request, settings, deadline.part(_SHARE, _LONGEST), fetch)
+    started = time.monotonic()
+    image = _image(request, settings, deadline.earlier(_FETCH_SHARE, _FETCH_SECONDS))
     if request.source != "image":
-        timings["fetch_ms"] = _milliseconds(began)
-    kind = pictures.media_type(body, settings.max_bytes)
-    began = time.monotonic()
-    answer = answers.parse(endpoint.invoke(settings.endpoint_name, body, kind, deadline))
-    timings["endpoint_ms"] = _milliseconds(began)
-    return answer, timings | answer.timings
+        timings["fetch_ms"] = _milliseconds_since(started)
+    kind = media_type(image, settings.max_bytes)
+    started = time.monotonic()
+    output = ModelOutput.of_json(runtime().invoke(settings.endpoint_name, image, kind, deadline))
+    timings["endpoint_ms"] = _milliseconds_since(started)
+    return output, timings | output.timings
 
 
-def _bring(request: Request, settings: Settings, deadline: Deadline, fetch: Fetch) -> bytes:
+def _image(request: Request, settings: Settings, deadline: Deadline) -> bytes:
     if isinstance(request.value, bytes):
         return request.value
     if request.source == "url":
+        from classify.fetch import fetch
+
         return fetch(request.value, settings.max_bytes, deadline)
-    from classify import objects
+    from classify.objects import read
 
-    return objects.read(request.value, settings.allowed_s3_prefixes, settings.max_bytes, deadline)
+    return read(request.value, settings.allowed_s3_prefixes, settings.max_bytes, deadline)
 
 
-def _milliseconds(began: float) -> float:
-    return round(1000 * (time.monotonic() - began), 2)
+def _milliseconds_since(started: float) -> float:
+    return round(1000 * (time.monotonic() - started), 2)

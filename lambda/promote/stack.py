@@ -1,4 +1,4 @@
-"""The only module that holds boto3: one stack, looked at and updated by one parameter."""
+"""Describes the hosting stack and updates one of its parameters; the only module with boto3."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,12 +9,22 @@ import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from promote.errors import StackBroken, StackBusy
+
+class PromoteError(Exception):
+    """Why a release could not begin; the text is for the operator who reads the log."""
+
+
+class StackBusy(PromoteError):
+    """The stack is being changed; the same event may succeed later."""
+
+
+class StackBroken(PromoteError):
+    """The stack takes no update before somebody has looked at it."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """`status` in CloudFormation's words, `reason` its explanation or empty."""
+    """A stack: `status` in CloudFormation's words, `reason` its explanation or empty."""
 
     name: str
     status: str
@@ -29,7 +39,7 @@ def _client() -> Any:
 
 
 def describe(name: str) -> Stack:
-    """Raises StackBroken when there is none."""
+    """Return the stack. Raise StackBroken when there is none."""
     try:
         found = _client().describe_stacks(StackName=name)["Stacks"][0]
     except ClientError as error:
@@ -40,9 +50,9 @@ def describe(name: str) -> Stack:
     return Stack(name, found["StackStatus"], found.get("StackStatusReason", ""), parameters)
 
 
-def update(name: str, key: str, value: str, kept: Collection[str]) -> bool:
-    """Begin an update in which only `key` changes; False when that changes nothing. Raises StackBusy."""
-    parameters = [{"ParameterKey": other, "UsePreviousValue": True} for other in kept]
+def update(name: str, key: str, value: str, others: Collection[str]) -> bool:
+    """Begin an update in which only `key` changes; return False when that changes nothing. Raise StackBusy."""
+    parameters = [{"ParameterKey": other, "UsePreviousValue": True} for other in others]
     try:
         _client().update_stack(
             StackName=name,

@@ -1,1 +1,1 @@
-"""Empties the model package group of a stage that is taken down: CloudFormation deletes no group that holds models."""
+"""Empties the model package group of a stage that is destroyed: CloudFormation deletes no group that holds models."""

@@ -1,4 +1,4 @@
-"""A certificate authority, a TLS site, a runtime endpoint, and the environment that the stack would set."""
+"""A certificate authority, a TLS site, an endpoint, and the environment that the stack would set."""
 
 import datetime
 import ssl
@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from classify import aws
-from classify.sagemaker_runtime import Runtime as Connection
-from classify.settings import Settings
+from classify import aws, fetch, logic, sagemaker_runtime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.functions.worlds import HOST, OTHER_PUBLIC, PUBLIC, Internet, Runtime, Site
+from tests.functions.fakes import HOST, OTHER_PUBLIC, PUBLIC, Endpoint, Internet, Site
 
 _USES = x509.KeyUsage(True, False, False, False, False, True, False, False, False)  # signs data and certificates
 
@@ -50,19 +48,34 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def site(certificate: Path) -> Site:
+@pytest.fixture(scope="session")
+def server_tls(certificate: Path) -> ssl.SSLContext:
+    """A server's context that can prove all names of the tests."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
-    return Site(tls)
+    return tls
+
+
+@pytest.fixture(scope="session")
+def client_tls(certificate: Path) -> ssl.SSLContext:
+    """A client's context that believes them."""
+    return ssl.create_default_context(cafile=str(certificate))
 
 
 @pytest.fixture
-def internet(site: Site, certificate: Path) -> Iterator[Internet]:
-    """HOST has two public addresses; both lead to `site`."""
-    tls = ssl.create_default_context(cafile=str(certificate))
+def site(server_tls: ssl.SSLContext) -> Site:
+    return Site(server_tls)
+
+
+@pytest.fixture
+def internet(site: Site, client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> Iterator[Internet]:
+    """HOST has two public addresses; both lead to `site`. Only name server, network and authority are pretended."""
     with site.up() as port:
-        yield Internet(port, tls, {HOST: [[PUBLIC, OTHER_PUBLIC]], "elsewhere.example": [["198.35.26.96"]]})
+        internet = Internet(port, {HOST: [[PUBLIC, OTHER_PUBLIC]], "elsewhere.example": [["198.35.26.96"]]})
+        monkeypatch.setattr(fetch, "resolve", internet.resolve)
+        monkeypatch.setattr(fetch, "connect", internet.connect)
+        monkeypatch.setattr(fetch, "tls_context", lambda: client_tls)
+        yield internet
 
 
 @pytest.fixture
@@ -79,22 +92,22 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
         monkeypatch.setenv(name, value)
     _forget()
     yield monkeypatch
-    if Connection.of_environment.cache_info().currsize:
-        Connection.of_environment().close()
+    if logic.runtime.cache_info().currsize:
+        logic.runtime().pool.close()
     _forget()
 
 
 def _forget() -> None:
-    for remembered in (aws._s3, Connection.of_environment, Settings.from_environment):
+    for remembered in (aws._s3, logic.runtime, logic.Settings.of_environment, sagemaker_runtime.tls_context):
         remembered.cache_clear()
 
 
 @pytest.fixture
-def runtime(environment: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    world = Runtime()
-    with world.up() as url:
+def endpoint(environment: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    fake = Endpoint()
+    with fake.up() as url:
         environment.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
-        yield world
+        yield fake
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 import pytest
 from botocore.stub import Stubber  # type: ignore[import-untyped]
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from promote import stack
-from promote.errors import InvalidEvent, StackBroken, StackBusy
-from promote.handler import handler
+from promote.handler import InvalidEvent, handler
+from promote.stack import StackBroken, StackBusy
 
-from tests.functions.worlds import Context
+from tests.functions.fakes import Context, unhurried
 
 GROUP, STACK = "kennel-test", "Test-Hosting"
 ARN = f"arn:aws:sagemaker:eu-central-1:123456789012:model-package/{GROUP}/7"
@@ -38,51 +38,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
     remembered.cache_clear()
     yield monkeypatch
     remembered.cache_clear()
-
-
-@pytest.fixture
-def cloudformation(environment: pytest.MonkeyPatch, moto_server: str) -> Iterator[Any]:
-    """A real control plane, which holds a stack like the hosting one."""
-    environment.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", moto_server)
-    client = boto3.client("cloudformation", endpoint_url=moto_server)
-    template = {
-        "Parameters": {"ModelPackageArn": {"Type": "String", "Default": ""}, "Other": {"Type": "String"}},
-        "Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": {"Ref": "ModelPackageArn"}}}},
-    }
-    parameters = [{"ParameterKey": "Other", "ParameterValue": "kept"}]
-    client.create_stack(StackName=STACK, TemplateBody=json.dumps(template), Parameters=parameters)
-    yield client
-    client.delete_stack(StackName=STACK)
-
-
-def parameters_of(client: Any) -> dict[str, str]:
-    given = client.describe_stacks(StackName=STACK)["Stacks"][0]["Parameters"]
-    return {entry["ParameterKey"]: entry["ParameterValue"] for entry in given}
-
-
-def test_an_approval_sets_the_parameter_and_keeps_the_others(cloudformation: Any) -> None:
-    done = handler(approval(), Context())
-    assert done == {"action": "released", "stack": STACK, "model_package": ARN, "status_before": "CREATE_COMPLETE"}
-    assert parameters_of(cloudformation) == {"ModelPackageArn": ARN, "Other": "kept"}
-
-
-def test_the_same_approval_again_changes_nothing(cloudformation: Any) -> None:
-    handler(approval(), Context())
-    updated = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0].get("LastUpdatedTime")
-    assert handler(approval(), Context())["action"] == "unchanged"
-    assert cloudformation.describe_stacks(StackName=STACK)["Stacks"][0].get("LastUpdatedTime") == updated
-
-
-def test_an_older_version_that_is_approved_again_is_released(cloudformation: Any) -> None:
-    handler(approval(), Context())
-    assert handler(approval(f"{ARN[:-1]}3"), Context())["action"] == "released"
-    assert parameters_of(cloudformation)["ModelPackageArn"] == f"{ARN[:-1]}3"
-
-
-def test_a_stack_that_is_not_there_is_said(cloudformation: Any, environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("HOSTING_STACK", "No-Hosting")
-    with pytest.raises(StackBroken, match="no stack No-Hosting"):
-        handler(approval(), Context())
 
 
 @pytest.fixture
@@ -116,10 +71,23 @@ UPDATE = {
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
-def test_a_stack_at_rest_is_updated_with_just_these_arguments(stubbed: Stubber, status: str) -> None:
+def test_a_stack_at_rest_gets_the_parameter_and_keeps_the_others(stubbed: Stubber, status: str) -> None:
     in_state(stubbed, status)
     stubbed.add_response("update_stack", {}, UPDATE)
-    assert handler(approval(), Context())["status_before"] == status
+    done = handler(approval(), Context())
+    assert done == {"action": "released", "stack": STACK, "model_package": ARN, "status_before": status}
+
+
+def test_an_older_version_that_is_approved_again_is_released(stubbed: Stubber) -> None:
+    in_state(stubbed, "UPDATE_COMPLETE", f"{ARN[:-1]}8")
+    stubbed.add_response("update_stack", {}, UPDATE)
+    assert handler(approval(), Context())["action"] == "released"
+
+
+def test_a_stack_that_is_not_there_is_said(stubbed: Stubber) -> None:
+    stubbed.add_client_error("describe_stacks", "ValidationError", f"Stack with id {STACK} does not exist")
+    with pytest.raises(StackBroken, match=f"no stack {STACK}"):
+        handler(approval(), Context())
 
 
 @pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_COMPLETE"])
@@ -233,7 +201,7 @@ values = (
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@unhurried
 @given(st.dictionaries(fields, values | st.dictionaries(fields, values)) | values)
 def test_whatever_else_comes_is_ignored(stubbed: Stubber, event: Any) -> None:
     assert handler(event, Context())["action"] == "ignored"

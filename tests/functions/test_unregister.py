@@ -11,7 +11,7 @@ import pytest
 from unregister import aws
 from unregister.handler import handler
 
-from tests.functions.worlds import Context
+from tests.functions.fakes import Context
 
 GROUP = "kennel-test"
 STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/Test-Data/1"
@@ -110,7 +110,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name, value in names.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", world.url)
-    monkeypatch.setattr("unregister.answer.time.sleep", lambda _: None)
+    monkeypatch.setattr("unregister.handler.time.sleep", lambda _: None)
     aws._client.cache_clear()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

@@ -1,4 +1,4 @@
-"""Pictures, URLs and sites that mean harm or are broken: each gets an answer of the table, and none a 500."""
+"""Events, images, URLs, sites and endpoints that mean harm or are broken: each gets a documented answer."""
 
 import json
 import struct
@@ -6,31 +6,36 @@ import zlib
 from typing import Any
 
 import pytest
-from classify.handler import handler, respond
-from hypothesis import HealthCheck, given, settings
+from classify.errors import INTERNAL, OUTCOMES
+from classify.handler import handler
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.errors import Refused
 from inference.images import decode
-from tests.functions.worlds import (
+from tests.functions.fakes import (
     HOST,
+    IMAGE,
     PNG,
     Context,
+    Endpoint,
     Internet,
     Reply,
-    Runtime,
     Site,
+    ask,
     base64_of,
+    http,
     page,
     picture,
     probabilities,
+    unhurried,
 )
 
 GOOD = probabilities(0.1, 0.7, 0.2)
 REFUSALS = {"not_an_image", "unsupported_image", "too_large"}
 
 
-class Decoding(Runtime):
+class Decoding(Endpoint):
     """Decodes as the inference server does, and answers as SageMaker passes its answers on."""
 
     def reply(self) -> Reply:
@@ -43,14 +48,14 @@ class Decoding(Runtime):
 
 @pytest.fixture
 def decoding(environment: pytest.MonkeyPatch) -> Any:
-    world = Decoding()
-    with world.up() as url:
+    fake = Decoding()
+    with fake.up() as url:
         environment.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
-        yield world
+        yield fake
 
 
 def code_of(body: bytes) -> str:
-    error = handler({"image": base64_of(body)}, Context()).get("error", {"code": "ok", "status": 200})
+    error = ask({"image": base64_of(body)}).get("error", {"code": "ok", "status": 200})
     assert error["status"] not in (500, 502, 503), error
     return str(error["code"])
 
@@ -89,13 +94,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_broken_picture_is_refused(decoding: Decoding, name: str) -> None:
+def test_a_broken_image_is_refused(decoding: Decoding, name: str) -> None:
     assert code_of(BAD[name]) in REFUSALS
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@unhurried
 @given(st.sampled_from(sorted(KINDS)), st.lists(st.tuples(st.integers(0, 800), st.binary(max_size=4)), max_size=4))
-def test_any_change_of_a_picture_is_answered_or_refused(
+def test_any_change_of_an_image_is_answered_or_refused(
     decoding: Decoding, kind: str, changes: list[tuple[int, bytes]]
 ) -> None:
     body = KINDS[kind]
@@ -158,14 +163,14 @@ def test_any_change_of_a_picture_is_answered_or_refused(
         "s3://pictures-bucket/photos/dog.png",
     ],
 )
-def test_a_hostile_url_is_refused_without_a_connection(runtime: Runtime, internet: Internet, url: str) -> None:
+def test_a_hostile_url_is_refused_without_a_connection(endpoint: Endpoint, internet: Internet, url: str) -> None:
     internet.names |= {"localhost": [["127.0.0.1"]], "169.254.169.254.nip.io": [["169.254.169.254"]]}
     inner = ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "0.0.0.0", "::")
     internet.names |= {host: [[host]] for host in inner}
-    error = respond({"url": url}, Context(), internet.fetcher().fetch)["error"]
+    error = ask({"url": url})["error"]
     assert (error["code"], error["status"]) in {("url_refused", 403), ("fetch_failed", 502)}
     assert internet.dialed == []
-    assert runtime.calls == []
+    assert endpoint.calls == []
 
 
 def raw(answer: bytes) -> Any:
@@ -199,9 +204,94 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     ],
 )
 def test_a_site_that_talks_nonsense_gets_no_500(
-    runtime: Runtime, site: Site, internet: Internet, answer: Any, codes: set[str]
+    endpoint: Endpoint, site: Site, internet: Internet, answer: Any, codes: set[str]
 ) -> None:
     internet.names["169.254.169.254"] = [["169.254.169.254"]]
     site.pages["*"] = answer
-    value = respond({"url": f"https://{HOST}/dog.png"}, Context(), internet.fetcher().fetch)
+    value = ask({"url": f"https://{HOST}/dog.png"})
     assert value.get("error", {"code": "ok"})["code"] in codes, json.dumps(value)
+
+
+DOCUMENTED = {outcome.code: outcome for outcome in (*OUTCOMES.values(), INTERNAL)}
+ANSWER = ["label", "model", "predictions", "probabilities", "request_id", "threshold", "timings"]
+
+names = st.sampled_from(
+    ["url", "s3_uri", "image", "top_k", "body", "headers", "requestContext", "isBase64Encoded", "http"]
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names | st.text(max_size=9), inner, max_size=5),
+    max_leaves=12,
+)
+refused_urls = st.text(max_size=30).map(lambda rest: f"http://{rest}")
+refused_keys = st.text().map(lambda key: f"s3://elsewhere/{key}")
+images = st.just(base64_of(PNG)) | st.binary(max_size=40).map(base64_of) | st.text(max_size=40)
+direct = st.builds(
+    lambda value, more: value | more,
+    st.dictionaries(names, anything | refused_urls | refused_keys, max_size=4)
+    | st.fixed_dictionaries({"image": images}),
+    st.just({}) | st.fixed_dictionaries({"top_k": st.integers(-2, 1002) | anything}),
+)
+through_api = st.builds(
+    lambda body, kind, more: http(body, kind) | more,
+    st.just(PNG) | st.binary(max_size=60) | st.text(max_size=60) | direct.map(json.dumps),
+    st.sampled_from([None, "application/json", "image/png", "application/octet-stream", "text/html", ";;"]),
+    st.dictionaries(
+        st.sampled_from(["body", "headers", "queryStringParameters", "isBase64Encoded", "version", "cookies"]),
+        anything | st.fixed_dictionaries({"top_k": st.text(max_size=4)}),
+        max_size=2,
+    ),
+)
+fields = {"message": anything, "__type": anything, "code": anything, "OriginalStatusCode": anything}
+replies = st.builds(
+    Reply,
+    st.integers(200, 599).filter(lambda status: status not in (204, 304)),  # those have no body
+    st.fixed_dictionaries({}, optional=fields) | anything | st.binary(max_size=60),
+    st.sampled_from(["", "ModelError", "ValidationError", "ThrottlingException", "a:b", "#", "RequestExpired"]),
+)
+
+
+def look_at(event: Any) -> str:
+    """The code of an answer whose two forms agree."""
+    value = handler(event, Context())
+    answer = json.loads(value["body"]) if "statusCode" in value else json.loads(json.dumps(value))
+    code, status = "ok", 200
+    if "error" in answer:
+        code, status = answer["error"]["code"], answer["error"]["status"]
+        assert DOCUMENTED[code].status == status
+    assert sorted(answer) == (["error", "request_id"] if "error" in answer else ANSWER)
+    if "statusCode" in value:
+        assert value["statusCode"] == status
+        assert ("retry-after" in value["headers"]) == (code != "ok" and DOCUMENTED[code].retry_after is not None)
+    return str(code)
+
+
+@unhurried
+@given(anything | direct | through_api)
+def test_whatever_is_sent_gets_a_documented_answer_that_is_no_500(endpoint: Endpoint, event: Any) -> None:
+    assert look_at(event) in {"ok", "invalid_request", "not_an_image", "too_large", "url_refused", "s3_refused"}
+
+
+@unhurried
+@given(replies, st.sampled_from([IMAGE, http(PNG, "image/png")]))
+def test_whatever_the_endpoint_says_becomes_a_documented_answer(
+    endpoint: Endpoint, pauses: list[float], reply: Reply, event: Any
+) -> None:
+    pauses.clear()
+    endpoint.calls.clear()
+    endpoint.replies = [reply]
+    code = look_at(event)
+    assert code not in ("invalid_request", "url_refused", "s3_refused", "fetch_failed", "fetch_timeout")
+    assert len(endpoint.calls) == (4 if len(pauses) in (2, 3) else 1)
+
+
+@unhurried
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.integers(1, 6))
+def test_an_answer_names_the_best_classes_in_order(endpoint: Endpoint, weights: list[float], top_k: int) -> None:
+    total = sum(weights)
+    shares = [weight / total for weight in weights] if total > 0.01 else [1.0]
+    endpoint.replies = [probabilities(*shares)]
+    answer = ask(IMAGE | {"top_k": top_k})
+    named = [entry["probability"] for entry in answer["predictions"]]
+    assert named == sorted(shares, reverse=True)[:top_k]
+    assert answer["label"] == answer["predictions"][0]["label"]

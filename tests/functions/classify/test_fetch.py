@@ -1,27 +1,29 @@
 """The guarded fetcher against a real TLS server; only name server and network are pretended."""
 
+import ssl
+
 import pytest
 from classify.deadline import Deadline
-from classify.errors import FetchFailed, Problem, UrlRefused
-from classify.fetch import Fetcher
+from classify.errors import ClassifyError, FetchFailed, UrlRefused
+from classify.fetch import fetch
 
-from tests.functions.worlds import HOST, OTHER_PUBLIC, PNG, PUBLIC, Internet, Site, moved, page
+from tests.functions.fakes import HOST, OTHER_PUBLIC, PNG, PUBLIC, Internet, Site, moved, page
 
 URL = f"https://{HOST}/dog.png"
 
 
-def fetch(internet: Internet, url: str = URL, max_bytes: int = 100_000, seconds: float = 5.0) -> bytes:
-    return internet.fetcher().fetch(url, max_bytes, Deadline.after(seconds))
+def get(url: str = URL) -> bytes:
+    return fetch(url, 100_000, Deadline.after(60))
 
 
 def test_a_picture_behind_a_url_is_fetched(site: Site, internet: Internet) -> None:
     site.pages["/dog.png?size=1"] = page(PNG)
-    assert fetch(internet, f"{URL}?size=1") == PNG
+    assert get(f"{URL}?size=1") == PNG
 
 
 def test_the_request_says_no_more_than_needed(site: Site, internet: Internet) -> None:
     site.pages["*"] = page(PNG)
-    fetch(internet)
+    get()
     lines = site.heads[0].decode().split("\r\n")
     assert lines[0] == "GET /dog.png HTTP/1.1"
     assert sorted(lines[1:-2]) == [
@@ -36,7 +38,7 @@ def test_the_request_says_no_more_than_needed(site: Site, internet: Internet) ->
 def test_an_international_name_is_asked_for_as_dns_knows_it(site: Site, internet: Internet) -> None:
     internet.names["xn--hndchen-n2a.example"] = [[PUBLIC]]
     site.pages["/ü"] = site.pages["*"] = page(PNG)
-    assert fetch(internet, "https://Hündchen.example/ü") == PNG
+    assert get("https://Hündchen.example/ü") == PNG
     assert internet.asked == ["xn--hndchen-n2a.example"]
 
 
@@ -44,7 +46,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(site: Site, interne
     """A name that turns inward between check and connection is never asked for again."""
     site.pages["*"] = page(PNG)
     internet.names[HOST] = [[PUBLIC], ["127.0.0.1"]]
-    assert fetch(internet) == PNG
+    assert get() == PNG
     assert (internet.asked, internet.dialed) == ([HOST], [PUBLIC])
 
 
@@ -52,7 +54,7 @@ def test_a_name_that_turned_inward_is_refused_on_the_next_redirect(site: Site, i
     site.pages["/dog.png"] = moved("/other.png")
     internet.names[HOST] = [[PUBLIC], ["169.254.169.254"]]
     with pytest.raises(UrlRefused):
-        fetch(internet)
+        get()
     assert internet.dialed == [PUBLIC]
 
 
@@ -71,26 +73,26 @@ def test_a_name_that_turned_inward_is_refused_on_the_next_redirect(site: Site, i
 def test_a_name_with_an_inner_address_is_refused_without_a_connection(internet: Internet, addresses: list[str]) -> None:
     internet.names[HOST] = [addresses]
     with pytest.raises(UrlRefused):
-        fetch(internet)
+        get()
     assert internet.dialed == []
 
 
 def test_one_inner_address_among_public_ones_is_enough_to_refuse(internet: Internet) -> None:
     internet.names[HOST] = [[PUBLIC, "10.0.0.1"]]
     with pytest.raises(UrlRefused):
-        fetch(internet)
+        get()
     assert internet.dialed == []
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest/meta-data/"])
 def test_an_inner_address_in_the_url_is_refused_by_the_real_resolver(url: str) -> None:
     with pytest.raises(UrlRefused):
-        Fetcher().fetch(url, 1000, Deadline.after(5))
+        get(url)
 
 
 def test_localhost_is_refused_by_the_real_resolver() -> None:
     with pytest.raises(UrlRefused):
-        Fetcher().fetch("https://localhost/", 1000, Deadline.after(5))
+        get("https://localhost/")
 
 
 @pytest.mark.parametrize(
@@ -112,54 +114,54 @@ def test_a_redirect_is_held_to_the_same_rules(site: Site, internet: Internet, lo
     internet.names |= {"127.0.0.1": [["127.0.0.1"]], "169.254.169.254": [["169.254.169.254"]], "::1": [["::1"]]}
     site.pages["/dog.png"] = moved(location)
     with pytest.raises(UrlRefused):
-        fetch(internet)
+        get()
     assert internet.dialed == [PUBLIC]
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 def test_a_redirect_to_another_public_host_is_followed(site: Site, internet: Internet, status: str) -> None:
     site.pages |= {"/dog.png": moved("https://elsewhere.example/cat.png", status), "/cat.png": page(PNG)}
-    assert fetch(internet) == PNG
+    assert get() == PNG
     assert internet.asked == [HOST, "elsewhere.example"]
     assert b"Host: elsewhere.example\r\n" in site.heads[1]
 
 
 def test_three_redirects_are_followed_and_a_fourth_is_not(site: Site, internet: Internet) -> None:
     site.pages |= {f"/{n}": moved(f"/{n - 1}") for n in range(1, 5)} | {"/0": page(PNG)}
-    assert fetch(internet, f"https://{HOST}/3") == PNG
+    assert get(f"https://{HOST}/3") == PNG
     with pytest.raises(FetchFailed, match="redirects more than 3"):
-        fetch(internet, f"https://{HOST}/4")
+        get(f"https://{HOST}/4")
     assert len(site.heads) == 4 + 4
 
 
 def test_a_redirect_without_a_place_fails(site: Site, internet: Internet) -> None:
     site.pages["*"] = page(b"", "302 Found")
     with pytest.raises(FetchFailed):
-        fetch(internet)
+        get()
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "500 Oops", "206 Partial Content", "204 No Content", "304 Same"])
 def test_any_status_but_200_fails_and_is_named(site: Site, internet: Internet, status: str) -> None:
     site.pages["*"] = page(b"", status)
     with pytest.raises(FetchFailed, match=status[:3]):
-        fetch(internet)
+        get()
 
 
 def test_an_unknown_name_fails(internet: Internet) -> None:
     with pytest.raises(FetchFailed, match="unknown"):
-        fetch(internet, "https://nowhere.example/")
+        get("https://nowhere.example/")
 
 
 def test_a_name_without_addresses_fails(internet: Internet) -> None:
     internet.names[HOST] = [[]]
     with pytest.raises(FetchFailed, match="unknown"):
-        fetch(internet)
+        get()
 
 
 def test_a_dead_address_is_passed_over(site: Site, internet: Internet) -> None:
     site.pages["*"] = page(PNG)
     internet.dead = {PUBLIC}
-    assert fetch(internet) == PNG
+    assert get() == PNG
     assert internet.dialed == [PUBLIC, OTHER_PUBLIC]
 
 
@@ -167,7 +169,7 @@ def test_at_most_four_addresses_are_tried(internet: Internet) -> None:
     internet.names[HOST] = [[f"93.184.216.{n}" for n in range(1, 50)]]
     internet.dead = set(internet.names[HOST][0])
     with pytest.raises(FetchFailed):
-        fetch(internet)
+        get()
     assert len(internet.dialed) == 4
 
 
@@ -175,20 +177,23 @@ def test_a_certificate_for_another_name_fails(site: Site, internet: Internet) ->
     site.pages["*"] = page(PNG)
     internet.names["impostor.example"] = [[PUBLIC]]
     with pytest.raises(FetchFailed, match="certificate"):
-        fetch(internet, "https://impostor.example/")
+        get("https://impostor.example/")
     assert site.heads == []
 
 
-def test_a_certificate_of_an_unknown_authority_fails(site: Site, internet: Internet) -> None:
+def test_a_certificate_of_an_unknown_authority_fails(
+    site: Site, internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.pages["*"] = page(PNG)
+    monkeypatch.setattr("classify.fetch.tls_context", ssl.create_default_context)
     with pytest.raises(FetchFailed, match="certificate"):
-        Fetcher(internet.resolve, internet.connect).fetch(URL, 1000, Deadline.after(5))
+        get()
     assert site.heads == []
 
 
 def test_what_the_caller_reads_never_tells_inner_errors(internet: Internet) -> None:
     internet.dead = {PUBLIC, OTHER_PUBLIC}
-    with pytest.raises(Problem) as caught:
-        fetch(internet)
+    with pytest.raises(ClassifyError) as caught:
+        get()
     assert "refused" not in str(caught.value).lower()
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)

@@ -1,8 +1,9 @@
-"""The outside as the functions see it, on loopback: TLS sites behind a pretended internet, and the model's endpoint."""
+"""Servers on loopback that stand for what the functions call: web sites, the endpoint, a peer that sends any bytes."""
 
 import base64
 import io
 import json
+import re
 import socket
 import ssl
 import threading
@@ -12,13 +13,18 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from classify.fetch import Fetcher
+import pytest
+from classify.handler import handler
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 PUBLIC, OTHER_PUBLIC = "93.184.216.34", "2606:2800:220:1::1"
 HOST = "pictures.example"
 
 Page = Callable[[ssl.SSLSocket, threading.Event], None]
+
+# For tests with drawn examples: a busy machine is slow to draw them, and fixtures may serve all of them.
+unhurried = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)
 
 
 def picture(kind: str = "PNG", size: int = 8) -> bytes:
@@ -90,10 +96,9 @@ class Site:
 
 @dataclass
 class Internet:
-    """A name server and a network in which every address leads to one port of this machine."""
+    """A name server, and a network in which every address leads to one port of this machine."""
 
     port: int
-    tls: ssl.SSLContext
     names: dict[str, list[list[str]]] = field(default_factory=dict)  # answers in turn, the last for ever
     asked: list[str] = field(default_factory=list)
     dialed: list[str] = field(default_factory=list)
@@ -112,18 +117,16 @@ class Internet:
             raise ConnectionRefusedError(111, "Connection refused")
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 
-    def fetcher(self) -> Fetcher:
-        return Fetcher(self.resolve, self.connect, lambda: self.tls)
-
 
 @dataclass
 class Reply:
-    """What the runtime endpoint says. `delay` in seconds; None as status: it hangs up."""
+    """What the endpoint says. None as status: it hangs up; `hangs`: it says nothing before the test is over."""
 
     status: int | None = 200
     body: Any = None
     error: str = ""
-    delay: float = 0.0
+    hangs: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 def probabilities(*values: float, **more: Any) -> Reply:
@@ -132,8 +135,8 @@ def probabilities(*values: float, **more: Any) -> Reply:
 
 
 @dataclass
-class Runtime:
-    """Speaks as SageMaker's runtime endpoint does: replies in turn, the last one for ever."""
+class Endpoint:
+    """Speaks as SageMaker's runtime does: replies in turn, the last one for ever."""
 
     replies: list[Reply] = field(default_factory=lambda: [probabilities(0.1, 0.7, 0.2)])
     calls: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
@@ -146,7 +149,7 @@ class Runtime:
     @contextmanager
     def up(self) -> Iterator[str]:
         """The URL, while it serves."""
-        world = self
+        endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -155,10 +158,11 @@ class Runtime:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                world.peers.append(self.client_address)
-                world.calls.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-                reply = world.reply()
-                world.over.wait(reply.delay)
+                endpoint.peers.append(self.client_address)
+                endpoint.calls.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+                reply = endpoint.reply()
+                if reply.hangs:
+                    endpoint.over.wait()
                 if reply.status is None:
                     self.close_connection = True
                 else:
@@ -167,8 +171,9 @@ class Runtime:
             def _answer(self, reply: Reply) -> None:
                 text = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
                 self.send_response(reply.status or 0)
-                if reply.error:
-                    self.send_header("x-amzn-ErrorType", reply.error)
+                error = {"x-amzn-ErrorType": reply.error} if reply.error else {}
+                for name, value in (reply.headers | error).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
@@ -192,7 +197,7 @@ class Runtime:
 class Context:
     """Lambda's, as much as is used."""
 
-    def __init__(self, seconds: float = 20.0) -> None:
+    def __init__(self, seconds: float = 60.0) -> None:
         self.aws_request_id, self._seconds = "11111111-2222-3333-4444-555555555555", seconds
 
     def get_remaining_time_in_millis(self) -> int:
@@ -203,7 +208,17 @@ def base64_of(body: bytes) -> str:
     return base64.b64encode(body).decode()
 
 
-PICTURE = {"image": base64_of(PNG)}
+IMAGE = {"image": base64_of(PNG)}
+
+
+def ask(event: Any = IMAGE, seconds: float = 60.0) -> dict[str, Any]:
+    """The function's answer to a direct call."""
+    value: dict[str, Any] = handler(event, Context(seconds))
+    return value
+
+
+def code_of(event: Any = IMAGE, seconds: float = 60.0) -> str:
+    return str(ask(event, seconds).get("error", {"code": "ok"})["code"])
 
 
 def http(body: bytes | str | None, content_type: str | None, **more: Any) -> dict[str, Any]:
@@ -218,3 +233,64 @@ def http(body: bytes | str | None, content_type: str | None, **more: Any) -> dic
         **({} if text is None else {"body": text}),
         **more,
     }
+
+
+def read_request(sock: socket.socket) -> bytes:
+    """The body."""
+
+    def more() -> bytes:
+        if got := sock.recv(65536):
+            return got
+        raise ConnectionResetError("the client has closed the connection")
+
+    whole = b""
+    while b"\r\n\r\n" not in whole:
+        whole += more()
+    head, _, body = whole.partition(b"\r\n\r\n")
+    length = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
+    while len(body) < length:
+        body += more()
+    return body
+
+
+class Requests(list[int]):
+    """The number of requests over each connection of a peer, and its port."""
+
+    port: int
+
+
+@contextmanager
+def peer(
+    environment: pytest.MonkeyPatch, *answers: list[bytes], pause: float = 0.0, tls: ssl.SSLContext | None = None
+) -> Iterator["Requests"]:
+    """Serve as the endpoint: each connection gets its list of answers, then it is closed.
+
+    Yield the number of requests of each connection. `pause`: seconds after each byte.
+    """
+    counts = Requests()
+    over = threading.Event()
+
+    def accepted(server: socket.socket) -> socket.socket:
+        raw = server.accept()[0]
+        return tls.wrap_socket(raw, server_side=True) if tls else raw
+
+    def serve(server: socket.socket) -> None:
+        for replies in answers:
+            with suppress(OSError), accepted(server) as sock:
+                counts.append(0)
+                for reply in replies:
+                    read_request(sock)
+                    counts[-1] += 1
+                    for piece in (reply[n : n + 1] for n in range(len(reply))) if pause else (reply,):
+                        sock.sendall(piece)
+                        if over.wait(pause):
+                            return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        environment.delenv("AWS_ENDPOINT_URL", raising=False)
+        counts.port = server.getsockname()[1]
+        environment.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{counts.port}")
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        yield counts
+        over.set()

@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
-from classify.handler import handler
 
-from tests.functions.worlds import PICTURE, Context, Reply, Runtime
+from tests.functions.fakes import IMAGE, Endpoint, Reply, ask
 
 
 def good(**more: Any) -> dict[str, Any]:
@@ -13,45 +12,45 @@ def good(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("model", [{"model": ""}, {"model": None}])
-def test_a_model_without_a_name_is_empty(runtime: Runtime, model: dict[str, Any]) -> None:
-    runtime.replies = [Reply(200, good(**model))]
-    assert handler(PICTURE, Context())["model"] == ""
+def test_a_model_without_a_name_is_empty(endpoint: Endpoint, model: dict[str, Any]) -> None:
+    endpoint.replies = [Reply(200, good(**model))]
+    assert ask()["model"] == ""
 
 
 @pytest.mark.parametrize(
     ("threshold", "label"), [(None, "dog"), (0, "dog"), (0.5, "dog"), (0.75, "dog"), (0.750001, None), (1, None)]
 )
 def test_below_the_threshold_it_is_none_of_the_classes(
-    runtime: Runtime, threshold: float | None, label: str | None
+    endpoint: Endpoint, threshold: float | None, label: str | None
 ) -> None:
-    runtime.replies = [Reply(200, good(threshold=threshold))]
-    answer = handler(PICTURE | {"top_k": 1}, Context())
+    endpoint.replies = [Reply(200, good(threshold=threshold))]
+    answer = ask(IMAGE | {"top_k": 1})
     assert (answer["label"], answer["threshold"]) == (label, threshold)
     assert answer["predictions"] == [{"label": "dog", "probability": 0.75}]
 
 
-def test_of_two_best_classes_the_label_is_the_one_that_is_listed_first(runtime: Runtime) -> None:
-    runtime.replies = [Reply(200, good(probabilities=[0.5, 0.5], threshold=0.5))]
-    answer = handler(PICTURE, Context())
+def test_of_two_best_classes_the_label_is_the_one_that_is_listed_first(endpoint: Endpoint) -> None:
+    endpoint.replies = [Reply(200, good(probabilities=[0.5, 0.5], threshold=0.5))]
+    answer = ask()
     assert answer["label"] == answer["predictions"][0]["label"] == "cat"
 
 
-def test_an_endpoint_of_an_older_release_has_no_threshold(runtime: Runtime) -> None:
+def test_an_endpoint_of_an_older_release_has_no_threshold(endpoint: Endpoint) -> None:
     assert "threshold" not in good()
-    runtime.replies = [Reply(200, good())]
-    answer = handler(PICTURE, Context())
+    endpoint.replies = [Reply(200, good())]
+    answer = ask()
     assert (answer["label"], answer["threshold"]) == ("dog", None)
 
 
-def test_any_status_of_success_is_one(runtime: Runtime) -> None:
-    runtime.replies = [Reply(201, good())]
-    assert handler(PICTURE, Context())["label"] == "dog"
+def test_any_status_of_success_is_one(endpoint: Endpoint) -> None:
+    endpoint.replies = [Reply(201, good())]
+    assert ask()["label"] == "dog"
 
 
 @pytest.mark.parametrize("values", [[0.2501, 0.75], [1.0, 0.0], [1, 0], [0.249, 0.75]])
-def test_probabilities_may_be_rounded(runtime: Runtime, values: list[float]) -> None:
-    runtime.replies = [Reply(200, good(probabilities=values))]
-    assert handler(PICTURE, Context())["probabilities"] == values
+def test_probabilities_may_be_rounded(endpoint: Endpoint, values: list[float]) -> None:
+    endpoint.replies = [Reply(200, good(probabilities=values))]
+    assert ask()["probabilities"] == values
 
 
 @pytest.mark.parametrize(
@@ -96,27 +95,27 @@ def test_probabilities_may_be_rounded(runtime: Runtime, values: list[float]) -> 
     ],
     ids=lambda body: str(body)[:40],
 )
-def test_an_answer_that_cannot_be_true_is_not_passed_on(runtime: Runtime, body: Any) -> None:
-    runtime.replies = [Reply(200, body)]
-    error = handler(PICTURE, Context())["error"]
+def test_an_answer_that_cannot_be_true_is_not_passed_on(endpoint: Endpoint, body: Any) -> None:
+    endpoint.replies = [Reply(200, body)]
+    error = ask()["error"]
     assert (error["code"], error["status"]) == ("bad_answer", 502)
-    assert len(runtime.calls) == 1
+    assert len(endpoint.calls) == 1
 
 
-def test_the_servers_timings_are_passed_on_beside_our_own(runtime: Runtime) -> None:
+def test_the_servers_timings_are_passed_on_beside_our_own(endpoint: Endpoint) -> None:
     its = {"queue_ms": 0, "decode_ms": 4.25, "model_ms": 3.5}
-    runtime.replies = [Reply(200, good(timings=its | {"more": 1}), delay=0.05)]
-    timings = handler(PICTURE, Context())["timings"]
-    assert timings.pop("endpoint_ms") >= 50
+    endpoint.replies = [Reply(200, good(timings=its | {"more": 1}))]
+    timings = ask()["timings"]
+    assert timings.pop("endpoint_ms") > 0
     assert timings == its
 
 
 @pytest.mark.parametrize("timings", [None, [], "fast", {"queue_ms": "1"}, {"queue_ms": True}, {"queue_ms": -1}])
 @pytest.mark.parametrize("odd", [{}, {"model_ms": float("nan")}, {"model_ms": 10**400}])
 def test_timings_that_are_no_times_are_left_out_of_a_good_answer(
-    runtime: Runtime, timings: Any, odd: dict[str, Any]
+    endpoint: Endpoint, timings: Any, odd: dict[str, Any]
 ) -> None:
-    runtime.replies = [Reply(200, good(timings=timings | odd if isinstance(timings, dict) else timings))]
-    answer = handler(PICTURE, Context())
+    endpoint.replies = [Reply(200, good(timings=timings | odd if isinstance(timings, dict) else timings))]
+    answer = ask()
     assert answer["label"] == "dog"
     assert list(answer["timings"]) == ["endpoint_ms"]

@@ -1,13 +1,12 @@
 """What the first bytes decide, before the endpoint is called."""
 
 import pytest
-from classify.errors import NotAnImage, Problem, TooLarge, UnsupportedImage
-from classify.handler import handler
-from classify.pictures import media_type
+from classify.errors import ClassifyError, NotAnImage, TooLarge, UnsupportedImage
+from classify.image_types import media_type
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.functions.worlds import PNG, Context, Runtime, base64_of, picture
+from tests.functions.fakes import PNG, Endpoint, base64_of, code_of, picture, unhurried
 
 BOUND = 1_000_000
 
@@ -63,12 +62,13 @@ def test_a_picture_may_have_just_the_bound() -> None:
         media_type(PNG, len(PNG) - 1)
 
 
+@unhurried
 @given(st.binary())
 def test_any_bytes_are_told_apart(body: bytes) -> None:
     try:
         assert media_type(body, BOUND).startswith("image/")
-    except Problem as problem:
-        assert isinstance(problem, NotAnImage | UnsupportedImage)
+    except ClassifyError as error:
+        assert isinstance(error, NotAnImage | UnsupportedImage)
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_any_bytes_are_told_apart(body: bytes) -> None:
     [(b"hello", "not_an_image"), (picture("BMP"), "unsupported_image"), (PNG + bytes(2000), "too_large")],
 )
 def test_anything_but_a_picture_is_refused_before_the_endpoint_is_called(
-    runtime: Runtime, environment: pytest.MonkeyPatch, body: bytes, code: str
+    endpoint: Endpoint, environment: pytest.MonkeyPatch, body: bytes, code: str
 ) -> None:
     environment.setenv("MAX_BYTES", "1000")
-    assert handler({"image": base64_of(body)}, Context())["error"]["code"] == code
-    assert runtime.calls == []
+    assert code_of({"image": base64_of(body)}) == code
+    assert endpoint.calls == []
 
 
-def test_a_huge_text_is_refused_before_it_is_decoded(runtime: Runtime, environment: pytest.MonkeyPatch) -> None:
+def test_a_huge_text_is_refused_before_it_is_decoded(endpoint: Endpoint, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("MAX_BYTES", "1000")
-    assert handler({"image": "!" * 10_000}, Context())["error"]["code"] == "too_large"
+    assert code_of({"image": "!" * 10_000}) == "too_large"

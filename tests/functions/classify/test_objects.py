@@ -9,15 +9,14 @@ from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 import pytest
-from classify.handler import handler
 
-from tests.functions.worlds import PNG, Context, Runtime
+from tests.functions.fakes import PNG, Endpoint, ask
 
 BUCKET = "pictures-bucket"
 
 
 @pytest.fixture
-def s3(moto_server: str, runtime: Runtime, environment: pytest.MonkeyPatch) -> Any:
+def s3(moto_server: str, endpoint: Endpoint, environment: pytest.MonkeyPatch) -> Any:
     """A client of the S3 that the function reads from; the bucket is there."""
     environment.setenv("AWS_ENDPOINT_URL_S3", moto_server)
     client = boto3.client("s3")
@@ -26,9 +25,8 @@ def s3(moto_server: str, runtime: Runtime, environment: pytest.MonkeyPatch) -> A
     return client
 
 
-def read(uri: str, seconds: float = 20.0) -> dict[str, Any]:
-    value: dict[str, Any] = handler({"s3_uri": uri}, Context(seconds))
-    return value
+def read(uri: str, seconds: float = 60.0) -> dict[str, Any]:
+    return ask({"s3_uri": uri}, seconds)
 
 
 def code_of(uri: str) -> str:
@@ -36,10 +34,10 @@ def code_of(uri: str) -> str:
 
 
 @pytest.mark.parametrize("key", ["photos/dog.png", "photos/2026/süß + 100%.png", "photos/a?b#c"])
-def test_an_object_in_an_allowed_place_is_classified(s3: Any, runtime: Runtime, key: str) -> None:
+def test_an_object_in_an_allowed_place_is_classified(s3: Any, endpoint: Endpoint, key: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=key, Body=PNG)
     assert read(f"s3://{BUCKET}/{key}")["predictions"][0]["label"] == "dog"
-    assert runtime.calls[0][2] == PNG
+    assert endpoint.calls[0][2] == PNG
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,7 @@ def test_an_object_in_an_allowed_place_is_classified(s3: Any, runtime: Runtime, 
     ],
 )
 def test_an_object_elsewhere_is_refused_without_a_call(
-    runtime: Runtime, environment: pytest.MonkeyPatch, uri: str
+    endpoint: Endpoint, environment: pytest.MonkeyPatch, uri: str
 ) -> None:
     environment.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")  # a call would end as fetch_failed
     error = read(uri)["error"]
@@ -66,7 +64,9 @@ def test_an_object_elsewhere_is_refused_without_a_call(
 
 
 @pytest.mark.parametrize("allowed", ["", ",", " , / ,"])
-def test_nothing_allowed_means_nothing_is_read(runtime: Runtime, environment: pytest.MonkeyPatch, allowed: str) -> None:
+def test_nothing_allowed_means_nothing_is_read(
+    endpoint: Endpoint, environment: pytest.MonkeyPatch, allowed: str
+) -> None:
     environment.setenv("ALLOWED_S3_PREFIXES", allowed)
     assert code_of(f"s3://{BUCKET}/photos/dog.png") == "s3_refused"
 
@@ -103,7 +103,7 @@ def test_an_object_may_have_just_the_bound(s3: Any, environment: pytest.MonkeyPa
 
 
 @pytest.fixture
-def broken(runtime: Runtime, environment: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def broken(endpoint: Endpoint, environment: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """An S3 that answers what the test wrote into the dictionary, and keeps the ranges that were asked for."""
     said: dict[str, Any] = {"status": 200, "body": b"", "length": None, "ranges": []}
     over = threading.Event()
@@ -124,6 +124,7 @@ def broken(runtime: Runtime, environment: pytest.MonkeyPatch) -> Iterator[dict[s
         server.daemon_threads = True
         server.handle_error = lambda *_: None  # type: ignore[method-assign]
         environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        environment.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield said
@@ -168,7 +169,7 @@ def test_an_s3_that_hangs_is_left_in_time(broken: dict[str, Any]) -> None:
     assert (error["code"], error["status"]) == ("fetch_timeout", 504)
 
 
-def test_an_s3_that_is_not_there_fails(runtime: Runtime, environment: pytest.MonkeyPatch) -> None:
+def test_an_s3_that_is_not_there_fails(endpoint: Endpoint, environment: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")

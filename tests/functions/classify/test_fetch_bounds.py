@@ -3,22 +3,21 @@
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterable
-from pathlib import Path
+from typing import Any
 
 import pytest
 from classify.deadline import Deadline
 from classify.errors import FetchFailed, FetchTimeout, TooLarge
-from classify.fetch import Fetcher
+from classify.fetch import fetch
 
-from tests.functions.worlds import HOST, PNG, PUBLIC, Internet, Page, Site, page
+from tests.functions.fakes import HOST, PNG, Internet, Page, Site, page
 
 URL = f"https://{HOST}/dog.png"
 
 
-def fetch(internet: Internet, url: str = URL, max_bytes: int = 100_000, seconds: float = 5.0) -> bytes:
-    return internet.fetcher().fetch(url, max_bytes, Deadline.after(seconds))
+def get(max_bytes: int = 100_000, seconds: float = 60.0) -> bytes:
+    return fetch(URL, max_bytes, Deadline.after(seconds))
 
 
 def raw(*pieces: bytes, pause: float = 0.0) -> Page:
@@ -39,40 +38,40 @@ def dripping(head: bytes, pieces: Iterable[bytes]) -> Page:
 
 def test_a_body_of_just_the_bound_is_taken_and_one_byte_more_is_not(site: Site, internet: Internet) -> None:
     site.pages["*"] = page(bytes(1000))
-    assert len(fetch(internet, max_bytes=1000)) == 1000
+    assert len(get(max_bytes=1000)) == 1000
     with pytest.raises(TooLarge):
-        fetch(internet, max_bytes=999)
+        get(max_bytes=999)
 
 
 def test_a_body_without_a_length_is_bounded_too(site: Site, internet: Internet) -> None:
     site.pages["*"] = raw(b"HTTP/1.1 200 OK\r\n\r\n", *[bytes(50_000)] * 200)
     with pytest.raises(TooLarge):
-        fetch(internet)
+        get()
 
 
 def test_a_chunked_body_is_read_and_bounded(site: Site, internet: Internet) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     site.pages["/dog.png"] = raw(head, b"3\r\nabc\r\n", b"2\r\nde\r\n", b"0\r\n\r\n")
-    assert fetch(internet) == b"abcde"
+    assert get() == b"abcde"
     site.pages["/dog.png"] = raw(head, *[b"C350\r\n" + bytes(50_000) + b"\r\n"] * 10)
     with pytest.raises(TooLarge):
-        fetch(internet)
+        get()
 
 
 def test_a_length_that_promises_too_much_fails(site: Site, internet: Internet) -> None:
     site.pages["*"] = page(PNG, length=len(PNG) + 1)
     with pytest.raises(FetchFailed, match="middle"):
-        fetch(internet)
+        get()
 
 
 def test_a_length_that_is_too_short_ends_the_body_there(site: Site, internet: Internet) -> None:
     site.pages["*"] = page(bytes(1000), length=10)
-    assert fetch(internet, max_bytes=100) == bytes(10)
+    assert get(max_bytes=100) == bytes(10)
 
 
 def test_a_compressed_body_is_not_unpacked(site: Site, internet: Internet) -> None:
     site.pages["*"] = page(b"\x1f\x8b packed", "200 OK", "Content-Encoding: gzip")
-    assert fetch(internet) == b"\x1f\x8b packed"
+    assert get() == b"\x1f\x8b packed"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_a_compressed_body_is_not_unpacked(site: Site, internet: Internet) -> No
 def test_an_answer_that_is_no_http_fails(site: Site, internet: Internet, answer: bytes) -> None:
     site.pages["*"] = raw(answer)
     with pytest.raises(FetchFailed):
-        fetch(internet)
+        get()
 
 
 @pytest.mark.parametrize(
@@ -98,36 +97,79 @@ def test_an_answer_that_is_no_http_fails(site: Site, internet: Internet, answer:
 )
 def test_a_server_that_drips_is_left_at_the_deadline(site: Site, internet: Internet, drip: Page) -> None:
     site.pages["*"] = drip
-    started = time.monotonic()
     with pytest.raises(FetchTimeout):
-        fetch(internet, seconds=0.4)
-    assert time.monotonic() - started < 2
+        get(seconds=0.4)
 
 
-def test_a_name_server_that_hangs_is_left_at_the_deadline(internet: Internet) -> None:
+def test_a_server_that_drips_loses_its_connection_at_the_deadline(site: Site, internet: Internet) -> None:
+    """The thread that was reading ends too: nothing is left behind in the sandbox."""
+    lost = threading.Event()
+
+    def drip(sock: ssl.SSLSocket, over: threading.Event) -> None:
+        try:
+            sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not over.wait(0.01):
+                sock.sendall(b"x")
+        except OSError:
+            lost.set()
+
+    site.pages["*"] = drip
+    before = threading.enumerate()
+    with pytest.raises(FetchTimeout):
+        get(seconds=0.4)
+    assert lost.wait(60)
+    assert none_is_left(before)
+
+
+def test_a_handshake_that_ends_after_the_deadline_begins_no_request(
+    site: Site, internet: Internet, client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    class Slow:
+        def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+            sock = client_tls.wrap_socket(*arguments, **options)
+            over.wait(60)
+            return sock
+
+    monkeypatch.setattr("classify.fetch.tls_context", Slow)
+    before = threading.enumerate()
+    with pytest.raises(FetchTimeout):
+        get(seconds=0.4)
+    over.set()
+    assert none_is_left(before)
+    assert site.heads == []
+
+
+def none_is_left(before: list[threading.Thread]) -> bool:
+    """Whether all threads end that have begun since."""
+    threads = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in threads:
+        thread.join(60)
+    return not any(thread.is_alive() for thread in threads)
+
+
+def test_a_name_server_that_hangs_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
     def hang(_: str) -> list[str]:
-        over.wait(20)
+        over.wait(60)
         return []
 
-    started = time.monotonic()
+    monkeypatch.setattr("classify.fetch.resolve", hang)
     with pytest.raises(FetchTimeout):
-        Fetcher(hang, internet.connect).fetch(URL, 1000, Deadline.after(0.2))
-    assert time.monotonic() - started < 2
+        get(seconds=0.2)
     over.set()
 
 
-def test_a_peer_that_never_shakes_hands_is_left_at_the_deadline(certificate: Path) -> None:
+def test_a_peer_that_never_shakes_hands_is_left_at_the_deadline(internet: Internet) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        internet = Internet(
-            mute.getsockname()[1], ssl.create_default_context(cafile=str(certificate)), {HOST: [[PUBLIC]]}
-        )
+        internet.port = mute.getsockname()[1]
         with pytest.raises(FetchTimeout):
-            fetch(internet, seconds=0.2)
+            get(seconds=0.2)
 
 
 def test_no_time_left_is_a_timeout(internet: Internet) -> None:
     with pytest.raises(FetchTimeout):
-        fetch(internet, seconds=0)
+        get(seconds=0)
     assert internet.dialed == []

@@ -3,11 +3,12 @@
 import ipaddress
 
 import pytest
-from classify.addresses import is_public
 from classify.errors import UrlRefused
-from classify.urls import Place, parse
+from classify.urls import Target, is_public, parse
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.functions.fakes import unhurried
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2a00:1450::1"])
@@ -80,6 +81,7 @@ def test_tunnels_that_carry_ipv4_are_not(inner: str) -> None:
     assert not is_public(str(teredo))
 
 
+@unhurried
 @given(st.ip_addresses(network="10.0.0.0/8") | st.ip_addresses(network="fd00::/8") | st.ip_addresses(network="::/8"))
 def test_no_private_address_slips_through(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert not is_public(str(address))
@@ -91,7 +93,7 @@ def test_what_is_no_address_is_not_public() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "host", "target"),
+    ("url", "host", "path"),
     [
         ("https://example.com/a.jpg", "example.com", "/a.jpg"),
         ("HTTPS://EXAMPLE.com:443/A.jpg?x=1&y=%20#part", "example.com", "/A.jpg?x=1&y=%20"),
@@ -103,8 +105,8 @@ def test_what_is_no_address_is_not_public() -> None:
         ("https://[2606:4700:4700:0::1111]/a", "2606:4700:4700::1111", "/a"),
     ],
 )
-def test_a_url_is_read_as_host_and_target(url: str, host: str, target: str) -> None:
-    assert parse(url) == Place(host, target)
+def test_a_url_is_read_as_host_and_path(url: str, host: str, path: str) -> None:
+    assert parse(url) == Target(host, path)
 
 
 @pytest.mark.parametrize(
@@ -175,29 +177,31 @@ def test_hosts_in_decimal_octal_or_hex_are_refused(host: str) -> None:
         parse(f"https://{host}/")
 
 
+@unhurried
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     for url in (text, f"https://{text}", f"https://example.com/{text}"):
         try:
-            place = parse(url)
+            target = parse(url)
         except UrlRefused:
             continue
-        assert place.host == place.host.lower()
-        assert place.host.isascii()
-        assert place.target.startswith("/")
-        assert place.target.isascii()
-        assert " " not in place.target
+        assert target.host == target.host.lower()
+        assert target.host.isascii()
+        assert target.path.startswith("/")
+        assert target.path.isascii()
+        assert " " not in target.path
 
 
+@unhurried
 @given(st.text())
 def test_any_redirect_is_read_or_refused(location: str) -> None:
-    for target in (location, f"https://{location}", f"//[{location}"):
+    for url in (location, f"https://{location}", f"//[{location}"):
         try:
-            assert Place("example.com", "/a/b").moved(target).host
+            assert Target("example.com", "/a/b").redirected(url).host
         except UrlRefused:
             continue
 
 
 def test_a_relative_redirect_stays_on_its_host() -> None:
-    assert Place("example.com", "/a/b?c").moved("../d") == Place("example.com", "/d")
-    assert Place("2606:4700::1", "/a").moved("/d") == Place("2606:4700::1", "/d")
+    assert Target("example.com", "/a/b?c").redirected("../d") == Target("example.com", "/d")
+    assert Target("2606:4700::1", "/a").redirected("/d") == Target("2606:4700::1", "/d")
