@@ -124,7 +124,7 @@ def tls_context() -> ssl.SSLContext:
 
 
 def _pool(url: str) -> urllib3.HTTPConnectionPool:
-    options = {"ssl_context": tls_context(), "cert_reqs": "CERT_REQUIRED"} if url.startswith("https:") else {}
+    options = {"ssl_context": tls_context(), "cert_reqs": ssl.CERT_REQUIRED} if url.startswith("https:") else {}
     return urllib3.connection_from_url(url, maxsize=1, **options)
 
 
