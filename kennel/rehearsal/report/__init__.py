@@ -1,7 +1,6 @@
-"""What a rehearsal leaves behind: rehearsal.json for programs, report.html for people."""
+"""The report of a rehearsal: rehearsal.json for programs, report.html for people."""
 
 from kennel.rehearsal.interfaces import CoverageRow
-from kennel.rehearsal.report.model import Prediction, RehearsalReport
-from kennel.rehearsal.report.write import write
+from kennel.rehearsal.report.content import Prediction, RehearsalReport, write
 
 __all__ = ["CoverageRow", "Prediction", "RehearsalReport", "write"]

@@ -1,5 +1,8 @@
-"""Turns the report into one HTML file that asks nobody for anything: styles and pictures are inside."""
+"""Renders the report as one HTML file that loads nothing else: styles and pictures are inside."""
 
+import base64
+import io
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kennel.console import Step
 from kennel.rehearsal.interfaces import CoverageRow
-from kennel.rehearsal.report import pictures
-from kennel.rehearsal.report.model import RehearsalReport
+from kennel.rehearsal.report.content import RehearsalReport
 
 _NAMES = {
     "accuracy": "Accuracy",
@@ -23,11 +25,13 @@ _NAMES = {
     "macro_f1": "Macro F1",
     "expected_calibration_error": "Expected calibration error",
 }
-_ORDER = ("stand-in", "partial", "accepted", "enacted")  # the least real first
+_SIDE = 320  # pixels of a thumbnail: a card is half as wide, on a dense screen
+_SMALL = 64  # pixels up to which a picture is enlarged without smoothing
+_ORDER = ("stand-in", "partial", "accepted", "enacted")  # the least faithful first
 
 
 @dataclass(frozen=True)
-class Held:
+class ResourceType:
     """The resources of one type; `counts` are by status, `notes` without repetition."""
 
     type: str
@@ -41,7 +45,7 @@ class Held:
 
 
 def render(report: RehearsalReport) -> str:
-    """Return the page; everything that came from outside is escaped by the template."""
+    """Return the page; the template escapes every text that comes from outside."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -50,7 +54,7 @@ def render(report: RehearsalReport) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(share=share, duration=duration, title=_title, figure=_figure)
-    environment.globals.update(thumbnail=pictures.thumbnail)
+    environment.globals.update(thumbnail=thumbnail)
     return environment.get_template("page.html.j2").render(
         report=report,
         verdict=_verdict(report),
@@ -63,7 +67,7 @@ def render(report: RehearsalReport) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a fraction as a percentage that never rounds to the perfect 100."""
+    """Return a fraction as a percentage; only 1 itself becomes 100."""
     if value is None:
         return "none"
     text = f"{100 * value:.1f}"
@@ -101,12 +105,12 @@ def _scores(report: RehearsalReport) -> list[tuple[str, str]]:
     return scores + [(_title(name), _figure(value)) for name, value in report.metrics.items() if name not in measured]
 
 
-def _by_type(rows: Sequence[CoverageRow]) -> list[Held]:
+def _by_type(rows: Sequence[CoverageRow]) -> list[ResourceType]:
     types: dict[str, list[CoverageRow]] = {}
     for row in rows:
         types.setdefault(row.type, []).append(row)
     grouped = [
-        Held(
+        ResourceType(
             type=type_,
             counts=Counter(row.status for row in members),
             notes=tuple(dict.fromkeys(row.note for row in members if row.note)),
@@ -114,7 +118,7 @@ def _by_type(rows: Sequence[CoverageRow]) -> list[Held]:
         )
         for type_, members in types.items()
     ]
-    return sorted(grouped, key=lambda held: ((*_ORDER, held.worst).index(held.worst), held.type))
+    return sorted(grouped, key=lambda one: ((*_ORDER, one.worst).index(one.worst), one.type))
 
 
 def _figure(value: Any) -> str:
@@ -124,3 +128,31 @@ def _figure(value: Any) -> str:
 def _title(name: Any) -> str:
     text = str(name).replace("_", " ")
     return text[:1].upper() + text[1:]
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as a data URI; `pixelated`: to be enlarged without smoothing."""
+
+    uri: str
+    pixelated: bool = False
+
+
+def thumbnail(image: bytes) -> Thumbnail | None:
+    """Return a small copy of `image`, or None for bytes that are no picture."""
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow only warns of a decompression bomb
+            with Image.open(io.BytesIO(image)) as opened:
+                opened.draft("RGB", (_SIDE * 2, _SIDE * 2))
+                small = ImageOps.exif_transpose(opened).convert("RGB")
+    except Exception:  # Pillow's decoders raise nearly anything for hostile bytes; the answer is the same
+        return None
+    pixelated = max(small.size) <= _SMALL
+    small.thumbnail((_SIDE, _SIDE))
+    packed = io.BytesIO()
+    small.save(packed, "PNG" if pixelated else "JPEG", quality=82)
+    data = base64.b64encode(packed.getvalue()).decode("ascii")
+    return Thumbnail(f"data:image/{'png' if pixelated else 'jpeg'};base64,{data}", pixelated)

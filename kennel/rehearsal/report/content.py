@@ -1,0 +1,147 @@
+"""The content of a rehearsal's report, and the files it is written to: rehearsal.json, report.html and model.html."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kennel.compare.records import interval
+from kennel.console import Step
+from kennel.rehearsal.interfaces import CoverageRow
+
+MODEL_PAGE = "model.html"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer of the Lambda. `top` are (label, probability), best first; `truth` is None where it is not known.
+
+    `image` is the picture itself, of any size and format, or empty; `error` is the answer in place of a label;
+    `unsure`: the probability is below the model's threshold, so the answer was "none of these".
+    """
+
+    file: str
+    label: str
+    probability: float
+    top: Sequence[tuple[str, float]] = ()
+    truth: str | None = None
+    image: bytes = b""
+    error: str = ""
+    unsure: bool = False
+
+    @property
+    def right(self) -> bool | None:
+        return None if self.truth is None else self.truth == self.label
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalReport:
+    """All that is known at the end of a rehearsal, successful or not; what it did not reach stays empty.
+
+    `evaluation` and `prepare` are evaluation.json and prepare.json; `epochs` are the metric lines, one mapping each
+    (`epoch`, `train_loss`, `valid_loss`, `valid_accuracy`, `images_per_second`); `model_page` is the model's own
+    report; `trials` are one mapping each (`trial`, the objective, `chosen`), of the tuning job or of the one job that
+    tries many heads; `overrides` are the pipeline parameters that differ from the deployed defaults; `environment` are
+    the variables with which other clients reach the embedded AWS while it stays up.
+    """
+
+    stage: str
+    started: datetime
+    data: str = ""
+    machine: Mapping[str, str] = field(default_factory=dict)
+    steps: Sequence[Step] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    epochs: Sequence[Mapping[str, float]] = ()
+    trials: Sequence[Mapping[str, Any]] = ()
+    prepare: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    model_page: Path | None = None
+    predictions: Sequence[Prediction] = ()
+    coverage: Sequence[CoverageRow] = ()
+    denied: Sequence[str] = ()
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    failure: str = ""
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """The fraction of the test split that the exported model classifies correctly, 0 to 1."""
+        value = self.evaluation.get("metrics", {}).get("accuracy", {}).get("value")
+        return None if value is None else float(value)
+
+    @property
+    def test_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of `test_accuracy`."""
+        return None if self.test_accuracy is None else interval(self.test_accuracy, self.evaluation["test_samples"])
+
+    @property
+    def seconds(self) -> float:
+        return max((step.started + step.seconds for step in self.steps), default=0.0)
+
+
+def write(report: RehearsalReport, out: Path) -> Path:
+    """Write `out`/rehearsal.json, `out`/report.html and, if there is a model, `out`/model.html; return report.html."""
+    from kennel.rehearsal.report.page import render  # which imports Jinja2: only at the end
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MODEL_PAGE).unlink(missing_ok=True)  # from an earlier rehearsal
+    if report.model_page:
+        shutil.copyfile(report.model_page, out / MODEL_PAGE)
+    _replace(out / "rehearsal.json", json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return _replace(out / "report.html", render(report))
+
+
+def as_json(report: RehearsalReport) -> dict[str, Any]:
+    """Return the content of rehearsal.json; numbers that JSON cannot express (nan) become null."""
+    whole = {
+        "format": 1,
+        "stage": report.stage,
+        "data": report.data,
+        "started": report.started.isoformat(),
+        "seconds": report.seconds,
+        "failure": report.failure or None,
+        "test_accuracy": report.test_accuracy,
+        "test_interval": report.test_interval,
+        "machine": report.machine,
+        "overrides": report.overrides,
+        "steps": [asdict(step) for step in report.steps],
+        "metrics": report.metrics,
+        "epochs": report.epochs,
+        "trials": report.trials,
+        "prepare": report.prepare,
+        "evaluation": report.evaluation,
+        "predictions": [_prediction(one) for one in report.predictions],
+        "coverage": [asdict(row) for row in report.coverage],
+        "denied": report.denied,
+    }
+    plain: dict[str, Any] = _plain(whole)
+    return plain
+
+
+def _prediction(one: Prediction) -> dict[str, Any]:
+    top = [{"label": label, "probability": probability} for label, probability in one.top]
+    row = {"file": one.file, "label": one.label, "probability": one.probability, "truth": one.truth, "top": top}
+    row["unsure"] = one.unsure
+    return {**row, "error": one.error} if one.error else row
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, str | int | None) else str(value)
+
+
+def _replace(path: Path, text: str) -> Path:
+    """Write a new file and rename it: a reader sees the old content or the new, never a part."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text, encoding="utf-8", errors="replace")  # file names may have bytes that are not UTF-8
+    fresh.replace(path)
+    return path
