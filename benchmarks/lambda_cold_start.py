@@ -4,7 +4,6 @@ Against a handler that does nothing, and one that imports boto3 and makes its cl
 call of an endpoint; a stub on loopback plays it, in a process of its own. Medians of runs in turns.
 """
 
-import argparse
 import base64
 import http.client
 import json
@@ -21,21 +20,20 @@ from typing import Any
 # As `python -m` has it: so that `benchmarks` and `kennel` are found.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.lib import assets  # noqa: E402
+from benchmarks.lib import assets, report  # noqa: E402
 from benchmarks.lib.lambda_table import (  # noqa: E402
     CALLING,
     COMPILED,
     NOTHING,
     PLAIN,
     SOURCE,
-    Figures,
     overhead,
     parts,
     show,
     summary,
 )
 from benchmarks.lib.photographs import bodies, files  # noqa: E402
-from benchmarks.lib.report import describe_machine  # noqa: E402
+from benchmarks.lib.report import Figures  # noqa: E402
 from benchmarks.lib.sandboxes import Function, Warm, answered  # noqa: E402
 
 REQUESTS = 300  # warm ones of each function
@@ -43,17 +41,15 @@ WARM_UP = 20  # before them
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="counted cold starts of each (default 15)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"--rounds must be at least 1, not {arguments.rounds}")
     with tempfile.TemporaryDirectory(prefix="kennel-lambda-") as folder, _stub() as port:
         figures = measure(Path(folder), port, arguments.rounds)
     show(figures)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report.write_json(figures, arguments.json)
 
 
 def measure(folder: Path, port: int, rounds: int) -> Figures:
@@ -69,7 +65,7 @@ def measure(folder: Path, port: int, rounds: int) -> Figures:
     }
     picture = files(bodies(folder / "photos", None, made=1))[0].read_bytes()
     event = json.dumps({"image": base64.b64encode(picture).decode()}).encode()
-    figures: Figures = {"machine": describe_machine(), "rounds": rounds, "picture_bytes": len(picture)}
+    figures: Figures = {"machine": report.describe_machine(), "rounds": rounds, "picture_bytes": len(picture)}
     figures |= _cold(functions, Function("measured.handler", measured), event, port, rounds)
     figures |= _warm({name: functions[name] for name in (NOTHING, CALLING, COMPILED)}, event, picture, port)
     figures["kilobytes"] = {COMPILED: assets.kilobytes(compiled), SOURCE: assets.kilobytes(source)}
@@ -78,7 +74,7 @@ def measure(folder: Path, port: int, rounds: int) -> Figures:
 
 
 def _cold(functions: dict[str, Function], measured: Function, event: bytes, port: int, rounds: int) -> Figures:
-    """Milliseconds of each round, after one that nobody counts."""
+    """Return the milliseconds of each round, after one that is not counted."""
     taken: dict[str, list[float]] = {name: [] for name in functions}
     inside = []
     for turn in range(rounds + 1):
@@ -88,7 +84,7 @@ def _cold(functions: dict[str, Function], measured: Function, event: bytes, port
                     taken[name].append(1000 * (warm.answered - warm.started))
         with answered(measured, event, f"http://127.0.0.1:{port}") as warm:
             if turn:
-                inside.append(parts(warm.started, warm.first["told"], warm.answered))
+                inside.append(parts(warm.started, warm.first["clock"], warm.answered))
     return {"cold_ms": taken, "parts_ms": inside}
 
 
@@ -110,13 +106,13 @@ def _warm(functions: dict[str, Function], event: bytes, picture: bytes, port: in
 
 def _times(warm: Warm, event: bytes, port: int) -> list[float]:
     for _ in range(WARM_UP):
-        warm.ask(event)
-    _endpoint_times(port)  # those of the requests until here
-    return [warm.ask(event) for _ in range(REQUESTS)]
+        warm.invoke(event)
+    _endpoint_times(port)  # drops those of the warm-up
+    return [warm.invoke(event) for _ in range(REQUESTS)]
 
 
 def _direct(picture: bytes, port: int) -> tuple[float, float]:
-    """Median milliseconds of the same call without a function, and what the endpoint took of it."""
+    """Return the median milliseconds of the same call without a function, and what the endpoint took of it."""
     headers = {"Content-Type": "image/jpeg", "X-Amz-Date": "20261121T000000Z"}
     headers["Authorization"] = "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=b, Signature=c"
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -134,7 +130,7 @@ def _direct(picture: bytes, port: int) -> tuple[float, float]:
 
 
 def _endpoint_times(port: int) -> list[float]:
-    """Of the calls since the last time."""
+    """Return the milliseconds of the calls since the last time."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", "/times")
     found: Any = json.loads(connection.getresponse().read())
@@ -144,7 +140,7 @@ def _endpoint_times(port: int) -> list[float]:
 
 @contextmanager
 def _stub() -> Iterator[int]:
-    """The stub endpoint's port; it ends with this process, whose pipe it reads."""
+    """Yield the port of a stub endpoint, which ends with this process, whose pipe it reads."""
     command = [sys.executable, "-m", "benchmarks.lib.stub_endpoint"]
     with subprocess.Popen(
         command, cwd=assets.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -82,10 +82,10 @@ def test_a_server_that_gave_no_answer_in_time_has_a_row_without_times(capsys: py
 def cold(**deployed: bool) -> dict[str, Any]:
     times = {"does nothing": 30.0, "boto3 client": 200.0, "boto3 client and call": 250.0}
     times |= {"Kennel, compiled": 100.0, "Kennel, source only": 150.0}
-    told = {"begun": 1.03, "imported": 1.07, "asked": 1.08, "client": 0.01, "answered": 1.11}
+    clock = {"begun": 1.03, "imported": 1.07, "called": 1.08, "client": 0.01, "answered": 1.11}
     figures: dict[str, Any] = {"machine": "a machine", "endpoint_ms": 0.1, "direct_ms": 0.2, "warm_overhead_ms": 1.5}
     figures["cold_ms"] = {name: [value, value + 2, value + 1] for name, value in times.items()}
-    figures["parts_ms"] = [lambda_table.parts(1.0, told, 1.115)]
+    figures["parts_ms"] = [lambda_table.parts(1.0, clock, 1.115)]
     figures["kilobytes"] = {"Kennel, compiled": 64.0, "Kennel, source only": 19.0}
     figures["warm"] = {"does nothing": {"answer_ms": 0.5, "beyond_endpoint_ms": None, "beyond_direct_ms": None}}
     return figures | {"deployed_compiled": True} | deployed
@@ -113,10 +113,9 @@ def test_each_answer_is_compared_with_its_own_call_of_the_endpoint() -> None:
         lambda_table.overhead([5.0, 2.0], [4.0])
 
 
-def test_the_cold_start_table_says_what_is_deployed_and_fits_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cold_start_tables_say_what_is_deployed(capsys: pytest.CaptureFixture[str]) -> None:
     figures = cold(deployed_compiled=False)
     lambda_table.show(figures | lambda_table.summary(figures))
     out = capsys.readouterr().out
-    assert max(len(line) for line in out.splitlines()) <= 100
     assert "deployed without compiled files" in out
-    assert ["import", "40.0"] in [line.split() for line in out.splitlines()]
+    assert ["import", "40.00"] in [line.split() for line in out.splitlines()]

@@ -42,10 +42,10 @@ if "boto3" in sys.modules:
 
 
 def handler(event, context):
-    asked = time.monotonic()
+    called = time.monotonic()
     answer = ours.handler(event, context)
-    told = {"begun": BEGUN, "imported": IMPORTED, "asked": asked, "client": sum(clients), "answered": time.monotonic()}
-    return answer | {"told": told}
+    clock = {"begun": BEGUN, "imported": IMPORTED, "called": called, "client": sum(clients)}
+    return answer | {"clock": clock | {"answered": time.monotonic()}}
 """
 
 _PLAIN = {
@@ -112,7 +112,7 @@ def plain(folder: Path) -> Path:
 
 
 def measured(asset: Path, folder: Path) -> Path:
-    """`asset` with the module `measured` around it, whose first answer carries `told`."""
+    """`asset` with the module `measured` around it, whose first answer carries `clock`, its moments in seconds."""
     shutil.copytree(asset, folder)
     return _modules({"measured": _MEASURED}, folder)
 

@@ -1,4 +1,4 @@
-"""Runs a function under Lambda's own runtime client, with a clock at both ends."""
+"""Runs a function under Lambda's own runtime client, and times it from both ends."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "A" * 20, "AWS_SECRET_ACCESS_KEY": "s" * 40
 
 @dataclass(frozen=True)
 class Function:
-    """`handler` as Lambda names it, in the asset folder `code`."""
+    """A function: `handler` as Lambda names it, in the asset folder `code`."""
 
     handler: str
     code: Path
@@ -43,16 +43,16 @@ class Warm:
     answered: float
     first: Any
 
-    def ask(self, payload: bytes) -> float:
-        """Milliseconds from handing out the event to having the answer."""
+    def invoke(self, payload: bytes) -> float:
+        """Return the milliseconds from handing out the event to having the answer."""
         begun = time.monotonic()
-        _ask(self.api, payload)
+        _invoke(self.api, payload)
         return 1000 * (time.monotonic() - begun)
 
 
 @contextmanager
 def answered(function: Function, payload: bytes, endpoint: str) -> Iterator[Warm]:
-    """Start a sandbox whose first event waits for it; raises RuntimeError where the function does not answer well."""
+    """Start a sandbox whose first event waits for it. Raise RuntimeError where the function does not answer well."""
     api = RuntimeApi()
     call = FunctionCall(_ARN, "1", function.handler, function.code, "", {}, _TIMEOUT, 1024, payload)
     variables = {**environment(call, api.address), **_CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, **_SETTINGS}
@@ -67,7 +67,7 @@ def answered(function: Function, payload: bytes, endpoint: str) -> Iterator[Warm
             stderr=subprocess.STDOUT,
         )
         try:
-            first = _ask(api, payload)
+            first = _invoke(api, payload)
             yield Warm(api, started, time.monotonic(), first)
         except RuntimeError as error:
             output.seek(0)
@@ -78,7 +78,7 @@ def answered(function: Function, payload: bytes, endpoint: str) -> Iterator[Warm
             api.close()
 
 
-def _ask(api: RuntimeApi, payload: bytes) -> Any:
+def _invoke(api: RuntimeApi, payload: bytes) -> Any:
     api.invocations.put(Invocation(str(uuid.uuid4()), payload, time.time() + _TIMEOUT, _ARN))
     try:
         posted = api.posted.get(timeout=_TIMEOUT)

@@ -1,4 +1,4 @@
-"""SageMaker's runtime on loopback, without a model: `python -m benchmarks.lib.stub_endpoint`.
+"""Plays SageMaker's runtime on loopback, without a model: `python -m benchmarks.lib.stub_endpoint`.
 
 Prints its port, then answers every signed InvokeEndpoint with the same 133 probabilities until its input ends. GET
 /times answers the milliseconds that each call since the last GET took it, from the request's first line to the answer.
@@ -22,7 +22,7 @@ _BODY = json.dumps(
 _SIGNATURE = ("AWS4-HMAC-SHA256 ", "Credential=", "SignedHeaders=", "Signature=")
 
 times: list[float] = []
-writing = threading.Lock()  # whoever has seen an answer finds its time in the list
+writing = threading.Lock()  # so that who has an answer finds its time in the list
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -31,12 +31,12 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # head and body in one packet
 
     def parse_request(self) -> bool:
-        """Called as soon as the first line has come."""
+        """Note the moment, as soon as the first line has come."""
         self.begun = time.perf_counter()
         return super().parse_request()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent."""
+        """Print nothing."""
 
     def do_GET(self) -> None:
         with writing:
