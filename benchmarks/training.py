@@ -86,7 +86,7 @@ def head(images: Path, weights: Path, epochs: int, folder: Path) -> Figures:
         "backbone_seconds": told.number("backbone", "seconds"),
         "head_seconds": told.number("head", "seconds"),
         "total_seconds": told.seconds,
-        "arithmetic": told.word("backbone", "arithmetic"),
+        "arithmetic": told.word("backbone", "precision"),
         "valid_accuracy": told.number("epoch", "valid_accuracy"),
     }
     with _announced("the floor"):

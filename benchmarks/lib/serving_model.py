@@ -15,8 +15,7 @@ import torchvision  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from benchmarks.lib.photographs import files
-from training.train.export import export
-from training.train.head.compiled import calibrated
+from training.train.export import export, quantize
 from training.transform import Preprocessing, open_rgb, to_array
 
 CLASSES = [f"breed-{number:03}" for number in range(133)]  # as many as the reference workload has
@@ -73,7 +72,7 @@ def _quantize(source: Path, target: Path, images: Tensor) -> None:
 
     shutil.copytree(source, target)
     network: Any = openvino.Core().read_model(source / "model.xml")
-    openvino.save_model(calibrated(network, images), target / "model-int8.xml")
+    openvino.save_model(quantize(network, images), target / "model-int8.xml")
     record = json.loads((target / "model.json").read_text())
     # Whatever random weights lose by it: here it is speed that is looked at.
     record["exports"] = record.get("exports", {}) | {"int8": {"file": "model-int8.xml", "accepted": True}}

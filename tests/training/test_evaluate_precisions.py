@@ -42,7 +42,7 @@ def evaluated(opt_ml: Paths, tmp_path: Path) -> Evaluated:
 @pytest.fixture(autouse=True)
 def plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """One without bfloat16, so that the tests find the same everywhere."""
-    monkeypatch.setattr(network, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(network, "supports_bfloat16", lambda: False)
 
 
 def test_the_gate_hears_of_the_worst_precision_that_is_offered(
@@ -76,15 +76,15 @@ def test_what_is_not_offered_is_not_measured(evaluated: Evaluated, exports: Any)
 def test_bfloat16_is_measured_where_the_machine_multiplies_it(
     evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(network, "supports_bfloat16", lambda: True)
     report = evaluated(int8=10.0, **OFFERED)
     assert list(report["precisions"]) == ["float32", "bfloat16", "int8"]
     assert report["precisions"]["bfloat16"]["accuracy"] == 0.75
 
 
-@pytest.mark.skipif(not cpu.multiplies_bfloat16(), reason="this processor does not multiply bfloat16")
+@pytest.mark.skipif(not cpu.supports_bfloat16(), reason="this processor does not multiply bfloat16")
 def test_each_precision_is_compiled_as_it_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(network, "supports_bfloat16", lambda: True)
     write_model(tmp_path, int8=5.0, **OFFERED)
     compiled = network.load(tmp_path).compiled
     hints = {name: str(one.get_property("INFERENCE_PRECISION_HINT")) for name, one in compiled.items()}

@@ -62,10 +62,10 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_b
 def test_two_hosts_learn_what_one_learns(job: Callable[..., Job], data: Path) -> None:
     import torch
 
-    from training.train.model import Architecture, build
+    from training.train.model import Architecture, build_network
 
     torch.manual_seed(0)
-    torch.save(build(Architecture("mobilenet_v3_small", "small", 4)).state_dict(), data / "weights" / "w.pth")
+    torch.save(build_network(Architecture("mobilenet_v3_small", "small", 4)).state_dict(), data / "weights" / "w.pth")
     (data / "weights" / "weights.json").write_text('{"file": "w.pth"}', "utf-8")
     # A frozen backbone keeps its statistics, so that the sum over hosts is the same sum as on one.
     settings = {**SETTINGS, "epochs": "2"}

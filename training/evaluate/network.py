@@ -12,7 +12,7 @@ import numpy as np
 import openvino  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from training.cpu import multiplies_bfloat16
+from training.cpu import supports_bfloat16
 from training.errors import TrainingError
 from training.evaluate.artifact import INT8
 from training.evaluate.scores import Answers
@@ -51,7 +51,7 @@ def load(folder: Path) -> Network:
     if not 0 < temperature < math.inf:
         raise TrainingError(f"model.json of the model is broken: a temperature must be above 0, not {temperature}.")
     compiled = {"float32": _compile(folder / "model.xml", "f32")}
-    if multiplies_bfloat16():
+    if supports_bfloat16():
         compiled["bfloat16"] = _compile(folder / "model.xml", "bf16")
     if int8:
         compiled["int8"] = _compile(folder / INT8[0], "f32")  # of what stays in floating point

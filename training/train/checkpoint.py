@@ -1,10 +1,12 @@
-"""Checkpoints that survive being interrupted: written aside, checksummed, renamed; the newest whole one is taken."""
+"""Checkpoints that survive any interruption: written aside, checksummed, renamed; the newest whole one is loaded."""
 
 import contextlib
 import hashlib
 import io
+import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,67 +14,98 @@ import torch
 
 from training.errors import TrainingError
 
-KEPT = 2  # the newest, and one before it in case the newest was damaged on its way
+CHECKPOINT_SECONDS = 300.0  # spot instances may vanish without the signal; an epoch can be longer than that
+_KEEP = 2  # the newest, and one before it in case the newest was damaged on its way
 _MAGIC = b"KENNEL1\n"
 _DIGEST = 32
+
+
+def checkpoint_interval(default: float = CHECKPOINT_SECONDS) -> float:
+    """Return the seconds of work that a kill may cost: the environment's CHECKPOINT_SECONDS, else `default`."""
+    text = os.environ.get("CHECKPOINT_SECONDS", "")
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise TrainingError(f"CHECKPOINT_SECONDS must be a number of seconds, not {text!r}.") from None
+
+
+def run_folder(checkpoints: Path, identity: Any) -> Path:
+    """Return the folder of the one run that `identity` (JSON) describes; several runs share `checkpoints`."""
+    text = json.dumps(identity, sort_keys=True)
+    return checkpoints / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Write `state` as the checkpoint of global step `step` and remove all but the newest two.
 
     The bytes are on the disk before the name is: whoever lists the folder (SageMaker copies it to S3 at any time)
-    sees whole files only, apart from `.partial` ones. Raises TrainingError when the disk refuses; the checkpoints that
-    were there before are there still.
+    sees whole files only, apart from `.partial` ones. Raise TrainingError when the disk refuses; the older checkpoints
+    are still there then.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    data = buffer.getbuffer()
-    final = folder / f"step-{step:09}.ckpt"
-    try:
+    file = folder / f"step-{step:09}.ckpt"
+    with disk_errors(f"The checkpoint {file}"):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(final, _MAGIC + hashlib.sha256(data).digest(), data)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise TrainingError(f"The checkpoint {final} cannot be written: {reason}; give it room and leave.") from error
-    for old in [file for file in _newest_first(folder) if file.name < final.name][KEPT - 1 :]:
+        for abandoned in folder.glob("step-*.partial"):  # by a run that was killed while it wrote
+            _remove(abandoned)
+        write_checksummed(file, _MAGIC, buffer.getbuffer(), partial=file.with_suffix(".partial"))
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # the name, too, must survive the host
+        finally:
+            os.close(descriptor)
+    for old in [other for other in _newest_first(folder) if other.name < file.name][_KEEP - 1 :]:
         _remove(old)
-    return final
+    return file
 
 
-def newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the newest whole checkpoint, if any, and the names of damaged ones that were passed over.
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """Return the newest undamaged checkpoint, if any. Damaged ones are named in the log and removed.
 
-    The damaged ones are removed, or they would count among the two that are kept.
+    Left there, they would count among the two that are kept.
     """
-    damaged: list[str] = []
     for file in _newest_first(folder):
         state = _load(file)
         if state is not None:
-            return state, damaged
-        damaged.append(file.name)
+            return state
+        print(f"checkpoint {file.name} is damaged and passed over", flush=True)
         _remove(file)
-    return None, damaged
+    return None
 
 
-def _write(final: Path, head: bytes, data: memoryview) -> None:
-    for left in final.parent.glob("step-*.partial"):  # by a run that was killed while it wrote
-        _remove(left)
-    partial = final.with_suffix(".partial")
+def write_checksummed(file: Path, magic: bytes, data: bytes | memoryview, *, partial: Path) -> None:
+    """Write magic, SHA-256 and `data`, atomically: to `partial` beside it, synced, then renamed."""
     try:
         with partial.open("wb") as stream:
-            stream.write(head)
+            stream.write(magic + hashlib.sha256(data).digest())
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(final)
+        partial.replace(file)
     except OSError:
-        _remove(partial)  # on a full disk the reason of the failure wants its room
+        _remove(partial)  # on a full disk, so that the reason of the failure can be written
         raise
-    descriptor = os.open(final.parent, os.O_RDONLY)
+
+
+def read_checksummed(file: Path, magic: bytes) -> memoryview | None:
+    """Return the data that `write_checksummed` wrote, or None for a file that is damaged, foreign or unreadable."""
     try:
-        os.fsync(descriptor)  # the name, too, shall outlive the host
-    finally:
-        os.close(descriptor)
+        content = memoryview(file.read_bytes())
+    except OSError:
+        return None
+    head, data = content[: len(magic) + _DIGEST], content[len(magic) + _DIGEST :]
+    return data if head == magic + hashlib.sha256(data).digest() else None
+
+
+@contextlib.contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turn an OSError into a TrainingError that names what cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TrainingError(f"{what} cannot be written: {reason}; free space or grant write permission.") from error
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -88,17 +121,12 @@ def _remove(file: Path) -> None:
 
 
 def _load(file: Path) -> dict[str, Any] | None:
-    """Return what `save` was given, or None for anything else than a whole checkpoint."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    data = memoryview(content)[len(_MAGIC) + _DIGEST :]
-    if not content.startswith(_MAGIC) or hashlib.sha256(data).digest() != content[len(_MAGIC) :][:_DIGEST]:
+    data = read_checksummed(file, _MAGIC)
+    if data is None:
         return None
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    # Foreign bytes raise whatever they lead the unpickler into; weights_only keeps it from running them.
+    # The unpickler raises anything on foreign bytes; weights_only keeps it from running them.
     except Exception:
         return None
     return state if isinstance(state, dict) else None

@@ -1,4 +1,4 @@
-"""The learning itself: tensors in, numbers out. No files, no arguments, no prints."""
+"""The optimizer step and what belongs to it: tensors in, numbers out. No files, no arguments, no prints."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-Parameters = list[dict[str, object]]
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -18,92 +17,96 @@ class NotFinite(ArithmeticError):
 
 
 def optimizer_for(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over what learns; biases and normalization (one-dimensional) are not decayed."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: Parameters = [
-        {"params": [p for p in learning if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+    """Return AdamW over the trainable parameters, without decay for biases and normalization (one-dimensional)."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, object]] = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Return the rate for `step` of `steps` (from 0): a linear rise over 5 % of them, then half a cosine to zero."""
-    rise = max(1, steps // 20)
-    if step < rise:
-        return peak * (step + 1) / rise
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+    """Return the rate for `step` of `steps` (from 0): a linear warm-up over 5 % of them, then half a cosine to zero."""
+    warmup = max(1, steps // 20)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """Return a copy of `model` whose `update_parameters` keeps a running mean of weights and statistics.
+def ema_of(model: nn.Module, decay: float) -> AveragedModel:
+    """Return a copy of `model` whose `update_parameters` takes an exponential moving average of weights and statistics.
 
-    The decay grows with the steps, (1 + n) / (10 + n), until it is `decay`: from a fixed one a short run would keep
-    its first weights.
+    The decay grows with the steps, (1 + n) / (10 + n), up to `decay`: with a fixed one a short run would end near its
+    first weights.
     """
 
-    def update(kept: Tensors, now: Tensors, steps: Tensor | int) -> None:
+    def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
         count = int(steps)
-        mean = get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))  # type: ignore[no-untyped-call]
-        mean(kept, now, steps)
+        average = get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))  # type: ignore[no-untyped-call]
+        average(averaged, current, steps)
 
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
-def mixup_share(alpha: float, seed: int) -> float:
-    """Return what each image keeps of itself in a step with mixup, from Beta(alpha, alpha); 1 if `alpha` is 0."""
+def draw_mixup_lambda(alpha: float, seed: int) -> float:
+    """Return the weight of each image itself in a step with mixup, from Beta(alpha, alpha); 1 if `alpha` is 0."""
     return float(np.random.default_rng(seed).beta(alpha, alpha)) if alpha else 1.0
 
 
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    images: Tensor,  # float32 [batch, 3, side, side]
+    images: Tensor,  # float32 [batch, 3, side, side], or features [batch, width] for a head
     labels: Tensor,  # int64 [batch]
     *,
-    rate: float,
+    lr: float,
     label_smoothing: float = 0.0,
     precision: torch.dtype = torch.float32,
-    share: float = 1.0,
+    mixup_lambda: float = 1.0,
 ) -> float:
-    """Take one optimizer step at `rate` and return the batch's mean loss in nats; raises NotFinite before it harms.
+    """Take one optimizer step and return the batch's mean loss in nats; raise NotFinite before a weight is changed.
 
-    With a `share` below 1 each image is blended with the one before it in the batch, as is its target.
+    With a `mixup_lambda` below 1 each image is blended with the one before it in the batch, as is its target.
     """
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
-    if share < 1:
-        images = torch.lerp(images.roll(1, 0), images, share)
+    if mixup_lambda < 1:
+        images = torch.lerp(images.roll(1, 0), images, mixup_lambda)
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
         logits = model(images)  # [batch, classes]
     loss = functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
-    if share < 1:
+    if mixup_lambda < 1:
         other = functional.cross_entropy(logits.float(), labels.roll(1, 0), label_smoothing=label_smoothing)
-        loss = share * loss + (1 - share) * other
+        loss = mixup_lambda * loss + (1 - mixup_lambda) * other
     value = loss.item()
     if not math.isfinite(value):
         raise NotFinite(f"the loss is {value}")
     loss.backward()  # type: ignore[no-untyped-call]
-    _refuse_infinite_gradients(optimizer)
+    # bfloat16 has float32's range, so no loss scaling is needed; but a finite loss can have an infinite gradient.
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients).item()
+    if not math.isfinite(norm):
+        raise NotFinite(f"the norm of the gradient is {norm}")
     optimizer.step()
     return value
 
 
-def _refuse_infinite_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """bfloat16 reaches as far as float32, so nothing is scaled; but a finite loss can have a gradient beyond both."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients).item()
-    if not math.isfinite(norm):
-        raise NotFinite(f"the gradient's length is {norm}")
-
-
 @torch.inference_mode()
-def answer(model: nn.Module, batches: Iterable[Tensor], precision: torch.dtype) -> Tensor:
+def predict(model: nn.Module, batches: Iterable[Tensor], precision: torch.dtype = torch.float32) -> Tensor:
     """Return the logits of all batches of images, float32 [images, classes], on the CPU."""
     model.eval()
-    answers = []
+    logits = []
     for images in batches:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
-            answers.append(model(images).float().cpu())
-    return torch.cat(answers) if answers else torch.empty(0, 0)
+            logits.append(model(images).float().cpu())
+    return torch.cat(logits) if logits else torch.empty(0, 0)
+
+
+def validation_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return valid_loss in nats and valid_accuracy from 0 to 1."""
+    return {
+        "valid_loss": functional.cross_entropy(logits, labels).item(),
+        "valid_accuracy": (logits.argmax(1) == labels).float().mean().item(),
+    }

@@ -1,0 +1,191 @@
+"""Many settings on the same features: how they are chosen, ranked, said and kept."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+from tests.training.train.jobs import StopAfter, head_context, weights_of, write_head_job  # noqa: E402
+from training.errors import TrainingError  # noqa: E402
+from training.hyperparameters import Hyperparameters  # noqa: E402
+from training.metrics import METRIC_DEFINITIONS  # noqa: E402
+from training.train.head import search  # noqa: E402
+from training.train.head.search import TUNED, trial_settings  # noqa: E402
+from training.train.head.train import train_head  # noqa: E402
+
+GIVEN = Hyperparameters(trials=200, views=3, learning_rate=0.003)
+
+
+@pytest.fixture
+def root(tmp_path: Path, tiny_network: None) -> Path:
+    return write_head_job(tmp_path / "ml")
+
+
+def _train(root: Path, stop: Any = None, **settings: Any) -> Any:
+    return train_head(head_context(root, **{"trials": 6, "views": 1, "epochs": 2, **settings}), stop or StopAfter())
+
+
+def _ranked(monkeypatch: pytest.MonkeyPatch, results: list[tuple[float | None, float]]) -> None:
+    """Let trials end so, whatever they learn."""
+
+    def tried(number: int, score: Any, settings: Hyperparameters, halted: Callable[[], bool]) -> dict[str, Any]:
+        accuracy, loss = results[number - 1]
+        tuned = {name: getattr(settings, name) for name in TUNED}
+        return {"trial": number, "accuracy": accuracy, "loss": loss, **tuned}
+
+    monkeypatch.setattr(search, "_try", tried)
+
+
+def test_the_first_trial_is_what_was_given_and_the_others_fill_the_space() -> None:
+    tried = [trial_settings(number, GIVEN, 7000) for number in range(1, 201)]
+    assert tried[0] == GIVEN
+    assert len({(one.learning_rate, one.weight_decay) for one in tried}) == 200
+    for one in tried[1:]:
+        assert 0.0001 <= one.learning_rate <= 0.09
+        assert 1e-5 <= one.weight_decay <= 0.3
+        assert 0 <= one.label_smoothing <= 0.2
+        assert 16 <= one.batch_size <= 512
+        assert replace(one, **{name: getattr(GIVEN, name) for name in TUNED}) == GIVEN
+    for name, middle in (("learning_rate", 0.003), ("weight_decay", 0.00173), ("label_smoothing", 0.1)):
+        below = sum(getattr(one, name) < middle for one in tried[1:])
+        assert 95 <= below <= 105, name
+    views = [one.views for one in tried[1:]]
+    assert all(45 <= views.count(number) <= 55 for number in range(4))
+
+
+def test_the_settings_follow_the_seed_and_fit_small_splits() -> None:
+    assert trial_settings(5, GIVEN, 7000) == trial_settings(5, GIVEN, 7000)
+    assert trial_settings(5, replace(GIVEN, seed=1), 7000) != trial_settings(5, GIVEN, 7000)
+    assert (
+        trial_settings(5, replace(GIVEN, trials=9), 7000).learning_rate == trial_settings(5, GIVEN, 7000).learning_rate
+    )
+    assert all(1 <= trial_settings(number, GIVEN, 3).batch_size <= 3 for number in range(2, 20))
+    assert trial_settings(9, replace(GIVEN, learning_rate=10), 9).learning_rate <= 10
+
+
+def test_each_trial_is_said_and_recorded_and_the_best_is_trained(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = _train(root)
+    output = capsys.readouterr().out.splitlines()
+    said = [line for line in output if line.startswith("trial=")]
+    assert len(said) == len(trained.trials) == 6
+    said.sort()  # they end in any order
+    for number, (line, trial) in enumerate(zip(said, trained.trials, strict=True), 1):
+        assert line.startswith(f"trial={number} of=6 trial_accuracy={trial['accuracy']:.6f} trial_loss=")
+        assert f"learning_rate={trial['learning_rate']} " in line
+    best = min(trained.trials, key=lambda trial: (-trial["accuracy"], trial["loss"]))
+    assert {name: getattr(trained.settings, name) for name in TUNED} == {name: best[name] for name in TUNED}
+    assert trained.history[-1]["valid_accuracy"] == best["accuracy"]
+    assert trained.history[-1]["valid_loss"] == best["loss"]
+    assert [line.split()[0] for line in output if line.startswith("epoch=")] == ["epoch=1", "epoch=2"]
+
+
+def test_no_metrics_expression_takes_a_trials_line_for_an_epochs(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    _train(root)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("trial", "head", "features"))]
+    for definition in METRIC_DEFINITIONS:
+        name = definition["Name"]
+        found = [line for line in said if re.search(definition["Regex"], line)]
+        assert not found or name == "images_per_second"
+
+
+@pytest.mark.parametrize(
+    ("results", "best"),
+    [
+        ([(0.5, 1.0), (0.7, 2.0), (0.6, 0.1)], 2),
+        ([(0.5, 1.0), (0.7, 2.0), (0.7, 1.9)], 3),
+        ([(0.5, 1.0), (0.7, 2.0), (0.7, 2.0)], 2),
+        ([(None, 0.0), (0.0, 9.0), (None, 0.0)], 2),
+    ],
+)
+def test_accuracy_decides_then_loss_then_the_first(
+    results: list[tuple[float | None, float]], best: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ranked(monkeypatch, results)
+    trained = _train(root, trials=3)
+    job = head_context(root, trials=3, views=1, epochs=2)
+    assert trained.settings == trial_settings(best, job.settings, 20)
+
+
+def test_a_search_in_which_nothing_ends_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _ranked(monkeypatch, [(None, 0.0)] * 2)
+    with pytest.raises(TrainingError, match="In every trial the loss became infinite"):
+        _train(root, trials=2)
+
+
+def test_a_trial_that_runs_away_is_a_bad_one_and_no_failure(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = _train(root, trials=2, learning_rate=10.0, epochs=40, weight_decay=1.0)
+    assert len(trained.trials) == 2
+    assert "trial=2 of=2 trial_accuracy=" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("looks", [0, 1, 3])
+def test_a_stopped_search_goes_on_where_it_was(
+    looks: int, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    whole = _train(root, trials=30)
+    for file in (root / "checkpoints").glob("*/trials.txt"):
+        file.unlink()
+    stop = StopAfter(looks)
+    capsys.readouterr()
+    assert _train(root, stop, trials=30) is None
+    output = capsys.readouterr().out
+    assert "stopped by SIGTERM while the head was trained; its progress is written" in output
+    done = output.count("trial=")
+    assert done < 30
+    again = _train(root, trials=30)
+    output = capsys.readouterr().out
+    assert f"trials reused={done}" in output or not done
+    assert output.count("trial=") == 30 - done
+    assert weights_of(again) == weights_of(whole)
+    assert again.trials == whole.trials
+
+
+def test_trials_do_not_depend_on_how_many_run_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = _train(root)
+    for file in (root / "checkpoints").glob("*/trials.txt"):
+        file.unlink()
+    monkeypatch.setattr(search, "cores", lambda: 1)
+    assert _train(root).trials == several.trials
+
+
+def test_a_longer_search_begins_with_the_shorter_ones_trials(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = _train(root, trials=3)
+    capsys.readouterr()
+    assert _train(root, trials=5).trials[:3] == short.trials
+    assert "trials reused=3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changed", [{"epochs": 3}, {"seed": 1}, {"learning_rate": 0.1}])
+def test_other_settings_are_other_trials(
+    changed: dict[str, Any], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _train(root, trials=2)
+    capsys.readouterr()
+    _train(root, trials=2, **changed)
+    assert "trials reused" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped"])
+def test_a_damaged_trial_is_said_and_tried_again(damage: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = _train(root, trials=3)
+    file = next((root / "checkpoints").glob("*/trials.txt"))
+    text = file.read_bytes()
+    file.write_bytes(text[:-20] if damage == "torn" else text.replace(b'"trial": 3', b'"trial": 4'))
+    capsys.readouterr()
+    assert _train(root, trials=3).trials == whole.trials
+    output = capsys.readouterr().out
+    assert "are damaged and tried again" in output
+    assert "trials reused=2" in output
+    assert _train(root, trials=3).trials == whole.trials

@@ -1,0 +1,214 @@
+"""Exports the trained network in every format that was chosen, each accepted only if it agrees with torch."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino  # type: ignore[import-untyped]
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from training.calibration import softmax
+from training.errors import TrainingError
+from training.hyperparameters import Hyperparameters
+
+BATCH = 8
+EXACT = (0.999, 0.001)  # agreement and change of a probability: float32, summed in another order, stays well within
+MIN_SAMPLES = (
+    2  # validation images on which int8 can be judged; how good it is the quality gate says, on the test split
+)
+# Of classes that torch finds equally likely but for rounding, none counts as another answer: in a large split there is
+# always such an image, and a finished training must not fail because of it.
+TIE = 1e-4
+
+Predict = Callable[[NDArray[np.float32]], NDArray[Any]]  # images [n, 3, side, side] -> logits [n, classes]
+Exports = dict[str, dict[str, Any]]
+
+
+def export(
+    model: nn.Module,
+    samples: Tensor,
+    folder: Path,
+    record: dict[str, Any],
+    *,
+    settings: Hyperparameters | None = None,
+    calibration: Tensor | None = None,
+) -> Exports:
+    """Write the model and its record into `folder`; return what model.json has as `exports`.
+
+    Each format must agree with torch on `samples`, float32 [N, 3, crop, crop]; int8 is tried where there are images for
+    its `calibration`, shaped like them. The network is moved to the CPU. Raise TrainingError when float32 disagrees,
+    in any format.
+    """
+    model, settings = model.cpu().eval(), settings or Hyperparameters()
+    folder.mkdir(parents=True, exist_ok=True)
+    for abandoned in folder.glob("model*"):  # by a run that was killed here
+        abandoned.unlink()
+    reference = Reference(model, samples, record.get("temperature", 1.0))
+    program = export_program(model, samples.shape[-1])
+    network = to_openvino(program)
+    exports = {"float32": _exact(reference, "model.xml", write_openvino(network, folder / "model.xml"))}
+    exports["int8"] = _int8(reference, network, folder / "model-int8.xml", settings, calibration)
+    if settings.runtime == "onnxruntime":
+        exports["onnx"] = _exact(reference, "model.onnx", write_onnx(program, folder / "model.onnx"))
+    if settings.runtime == "torch":
+        exports["pt2"] = _exact(reference, "model.pt2", write_pt2(program, folder / "model.pt2"))
+    torch.save(model.state_dict(), folder / "weights.pt")
+    (folder / "model.json").write_text(json.dumps({**record, "exports": exports}, indent=1), encoding="utf-8")
+    return exports
+
+
+def _exact(reference: "Reference", name: str, predict: Predict) -> dict[str, Any]:
+    agreement = reference.compare(predict)
+    if not agreement.within(*EXACT):
+        raise TrainingError(f"{name} disagrees with the trained network ({agreement}); nothing is released.")
+    return {"file": name, **agreement.to_dict(), "accepted": True}
+
+
+def _int8(
+    reference: "Reference", network: Any, file: Path, settings: Hyperparameters, calibration: Tensor | None
+) -> dict[str, Any]:
+    if calibration is None:
+        return _rejected("hyperparameter int8 is 'no'")
+    if len(reference) < MIN_SAMPLES:
+        return _rejected(f"{len(reference)} validation image is too few to judge it")
+    try:
+        agreement = reference.compare(write_openvino(quantize(network, calibration), file))
+    except Exception as error:  # whatever a library of this size may raise: the float32 model is complete without it
+        _remove(file)
+        return _rejected(f"nncf failed ({type(error).__name__}: {error})")
+    if agreement.within(settings.export_agreement, settings.export_change):
+        return {"file": file.name, **agreement.to_dict(), "accepted": True}
+    _remove(file)
+    limits = f"export_agreement={settings.export_agreement:g} and export_change={settings.export_change:g}"
+    return {**_rejected(f"it is not within {limits}"), **agreement.to_dict()}
+
+
+def _rejected(reason: str) -> dict[str, Any]:
+    return {"accepted": False, "reason": " ".join(reason.split())[:300]}
+
+
+def _remove(file: Path) -> None:
+    for half in (file, file.with_suffix(".bin")):
+        half.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """`share` of the images with torch's first choice, and the largest `change` of any probability."""
+
+    share: float
+    change: float
+    images: int
+
+    def within(self, share: float, change: float) -> bool:
+        return self.share >= share and self.change <= change
+
+    def to_dict(self) -> dict[str, float | int]:
+        return {"agreement": self.share, "largest_change": self.change, "images": self.images}
+
+    def __str__(self) -> str:
+        return f"agreement={self.share:.4f} largest_change={self.change:.6f} images={self.images}"
+
+
+class Reference:
+    """Torch's float32 probabilities for `images`, float32 [N, 3, side, side]; `temperature` divides the logits.
+
+    Computed here: the logits that training left may come from bfloat16 or int8 features.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, temperature: float) -> None:
+        self._images, self._temperature = images.numpy(), temperature
+        self._expected = self._probabilities(lambda batch: _predict_in_torch(model, batch))  # [N, classes]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def compare(self, predict: Predict) -> Agreement:
+        """Return how far the exported network agrees with torch."""
+        found, expected = self._probabilities(predict), self._expected
+        chosen = expected[np.arange(len(expected)), found.argmax(1)]
+        same = chosen >= expected.max(1) - TIE
+        change = np.nan_to_num(np.abs(found - expected).max(), nan=1.0)  # NaN is as far from torch as can be
+        return Agreement(float(same.mean()), float(change), len(expected))
+
+    def _probabilities(self, predict: Predict) -> NDArray[np.float64]:
+        parts = [self._images[start : start + BATCH] for start in range(0, len(self._images), BATCH)]
+        return np.concatenate([softmax(predict(part), self._temperature) for part in parts])
+
+
+@torch.inference_mode()
+def _predict_in_torch(model: nn.Module, batch: NDArray[np.float32]) -> NDArray[Any]:
+    # In this order of memory torch's convolutions are faster: ResNet-50 at 224 takes 50 ms an image, not 84.
+    logits: Tensor = model(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
+    return logits.numpy()
+
+
+def export_program(network: nn.Module, side: int) -> ExportedProgram:
+    """Return torch's graph of a network that takes float32 [N, 3, side, side]."""
+    # torch.export takes a size of one for a constant, so the example has two images. The older tracer takes as long
+    # (3.5 s for ResNet-50) and is deprecated.
+    example = torch.zeros(2, 3, side, side)
+    return torch.export.export(network.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def to_openvino(program: ExportedProgram) -> Any:
+    """Return the openvino.Model, whose input is `image` and whose output is `logits`."""
+    network = openvino.convert_model(program)
+    network.inputs[0].set_names({"image"})
+    network.outputs[0].set_names({"logits"})
+    return network
+
+
+def quantize(network: Any, images: Tensor) -> Any:
+    """Return the openvino.Model in int8, with scales from `images`, float32 [N, 3, side, side]."""
+    os.environ.setdefault("NNCF_CI", "1")  # switches its usage reports off
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # looks for CUDA when nncf loads it
+    import nncf  # type: ignore[import-untyped]  # takes half a second
+
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+        return nncf.quantize(network, nncf.Dataset(list(images[:, None].numpy())), subset_size=len(images))
+
+
+def write_openvino(network: Any, file: Path) -> Predict:
+    """Write `file` and the .bin beside it, with float32 weights uncompressed; return what the written file computes."""
+    # The default names count what this process has made before: the same network must give the same bytes.
+    network.set_friendly_name("network")
+    for number, operation in enumerate(network.get_ordered_ops()):
+        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
+    openvino.save_model(network, file, compress_to_fp16=False)
+    compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: np.array(compiled(images)[0])  # a copy: the next result takes its place
+
+
+def write_onnx(program: ExportedProgram, file: Path) -> Predict:
+    """Write one ONNX file, weights included; return what the written file computes."""
+    import onnxruntime  # type: ignore[import-untyped]  # only where it was chosen
+
+    torch.onnx.export(
+        program, f=file, input_names=["image"], output_names=["logits"], dynamo=True, external_data=False, verbose=False
+    )
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["logits"], {"image": images})[0]
+
+
+def write_pt2(program: ExportedProgram, file: Path) -> Predict:
+    """Write torch's own format; return what the written file computes."""
+    torch.export.save(program, file)
+    module = torch.export.load(file).module()
+
+    def predict(images: Any) -> Any:
+        with torch.inference_mode():
+            return module(torch.from_numpy(images)).numpy()
+
+    return predict
