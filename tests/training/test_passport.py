@@ -1,4 +1,4 @@
-"""The passport, and the hash of the program that made the model."""
+"""The provenance record (passport.json), and the hash of the program that made the model."""
 
 import json
 import shutil
@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 import training
+from tests.contracts import validate
 from training.passport import code_sha256, file_sha256, write_passport
 
 PROGRAM = Path(training.__file__).parent
-RECORD = {"data": {"fingerprint": "ab12"}, "hyperparameters": {"epochs": 3}, "metrics": {"valid_accuracy": 0.5}}
+RECORD = {
+    "data": {"fingerprint": "ab12", "train_images": 8, "valid_images": 2},
+    "hyperparameters": {"epochs": 3},
+    "metrics": {"valid_accuracy": 0.5},
+}
 
 
 @pytest.fixture
@@ -31,13 +36,13 @@ def test_what_a_container_image_leaves_out_does_not_count(program: Path) -> None
 
 
 def test_what_running_leaves_behind_does_not_count(program: Path) -> None:
-    (program / "head" / "__pycache__").mkdir(exist_ok=True)
-    (program / "head" / "__pycache__" / "left.py").write_text("x")
+    (program / "train" / "__pycache__").mkdir(exist_ok=True)
+    (program / "train" / "__pycache__" / "left.py").write_text("x")
     assert code_sha256(program) == code_sha256()
 
 
 @pytest.mark.parametrize(
-    "name", ["engine.py", "head/run.py", "requirements.txt", "evaluate/report.html.j2", "evaluate/style.css"]
+    "name", ["split.py", "evaluate/run.py", "requirements.txt", "evaluate/report.html.j2", "evaluate/style.css"]
 )
 def test_any_change_of_the_program_changes_the_hash(program: Path, name: str) -> None:
     with (program / name).open("a") as file:
@@ -46,24 +51,27 @@ def test_any_change_of_the_program_changes_the_hash(program: Path, name: str) ->
 
 
 def test_a_file_under_another_name_changes_the_hash(program: Path) -> None:
-    (program / "engine.py").rename(program / "engines.py")  # the order of the files stays the same
+    (program / "split.py").rename(program / "splits.py")  # the order of the files stays the same
     assert code_sha256(program) != code_sha256()
 
 
-def test_the_passport_names_each_file_and_what_it_was_made_of(tmp_path: Path) -> None:
-    for name in ("model.json", "model.xml", "weights.pt"):
+def test_the_record_names_each_file_and_what_the_model_was_made_of(tmp_path: Path) -> None:
+    names = ("model.json", "model.xml", "model.bin", "weights.pt")
+    for name in names:
         (tmp_path / name).write_text(name)
     write_passport(tmp_path, RECORD, image="registry/image:1")
-    assert json.loads((tmp_path / "passport.json").read_text()) == {
+    record = json.loads((tmp_path / "passport.json").read_text())
+    validate("passport", record)
+    assert record == {
         "format": 1,
         **RECORD,
         "code": {"sha256": code_sha256()},
         "image": "registry/image:1",
-        "files": {name: file_sha256(tmp_path / name) for name in ("model.json", "model.xml", "weights.pt")},
+        "files": {name: file_sha256(tmp_path / name) for name in names},
     }
 
 
-def test_a_second_passport_takes_the_firsts_place(tmp_path: Path) -> None:
+def test_a_second_record_replaces_the_first(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{}")
     write_passport(tmp_path, RECORD, image="")
     first = (tmp_path / "passport.json").read_bytes()

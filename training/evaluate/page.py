@@ -1,28 +1,84 @@
-"""The model's report: one HTML file with everything inside, for whoever decides on the model."""
+"""The model's report: one HTML file, pictures and charts inside, for the person who decides on the model."""
 
+import base64
+import io
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.evaluate import charts as chart
-from training.evaluate import plots, scores
-from training.evaluate.forms import forms
-from training.evaluate.money import cost
-from training.evaluate.pictures import Album, Picture, small_figure
+from training.evaluate import charts, scores
 from training.split import Split
+from training.transform import open_rgb
 
-_PAIRS, _OF_PAIR = 8, 2  # pairs with pictures, pictures of each of their classes
+_PAIRS, _OF_PAIR = 8, 2  # pairs of confused classes with pictures, pictures of each class
 _MISTAKES = 12
+_TRIALS = 10  # listed
 _ROWS, _MORE = 20, 500  # classes shown at once; folded below them
+_SIDE = 176  # pixels of a picture's longer side: about twice what it takes on the page, for dense screens
+_SMALL = 64  # pixels: smaller pictures are shown with sharp pixels
+_BUDGET = 1_500_000  # characters of all pictures together
+_PRICES = Path(__file__).resolve().parents[1] / "prices.json"
+_FORMS = {"onnx": "float32, ONNX", "pt2": "float32, torch.export"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail as a data URI, which is empty for a picture that cannot be shown."""
+
+    name: str
+    uri: str = ""
+    pixelated: bool = False
+
+
+@dataclass
+class Thumbnails:
+    """Thumbnails of a split's images, each made once, as long as all of them fit into `budget` characters."""
+
+    split: Split
+    budget: int = _BUDGET
+    _made: dict[int, Picture] = field(default_factory=dict, init=False)
+
+    def picture(self, index: int) -> Picture:
+        """Return image `index` as a thumbnail, without a picture if it cannot be decoded or the budget is spent."""
+        if index not in self._made:
+            made = self._make(index)
+            self._made[index] = made if len(made.uri) <= self.budget else Picture(made.name)
+            self.budget -= len(self._made[index].uri)
+        return self._made[index]
+
+    def _make(self, index: int) -> Picture:
+        name = self.split.samples[index].name
+        try:
+            thumbnail = open_rgb(self.split.read(index))
+        except OSError:
+            return Picture(name)
+        pixelated = max(thumbnail.size) <= _SMALL
+        thumbnail.thumbnail((_SIDE, _SIDE))
+        stream = io.BytesIO()
+        thumbnail.save(stream, "JPEG", quality=90 if pixelated else 78, optimize=True)
+        data = base64.b64encode(stream.getvalue()).decode("ascii")
+        return Picture(name, f"data:image/jpeg;base64,{data}", pixelated)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One image that got the wrong class."""
+
+    true: str
+    predicted: str
+    confidence: float
+    picture: Picture
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A mistake that is made often: what it is and what it is taken for, with pictures of each."""
+    """A class that is often taken for another: pictures of such mistakes, and of the class that they are taken for."""
 
     true: str
     predicted: str
@@ -32,19 +88,25 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Mistake:
-    true: str
-    predicted: str
-    confidence: float
-    picture: Picture
+class Form:
+    """A precision or file format in which the model may be served; None for what nobody measured.
+
+    `accuracy` and the lower end of its interval are of the test split; `agreement` and `change` compare the answers on
+    validation images with those of the trained network in float32.
+    """
+
+    name: str
+    accuracy: float | None
+    lower: float | None
+    agreement: float | None
+    change: float | None
+    offered: str
 
 
-def render(
-    report: Mapping[str, Any], answers: scores.Answers, split: Split, record: Mapping[str, Any], confusion: Path
-) -> str:
-    """Return the page; whatever came from outside (names of classes above all) is escaped by the template.
+def render(report: Mapping[str, Any], answers: scores.Answers, split: Split, record: Mapping[str, Any]) -> str:
+    """Return the page. The template escapes whatever came from outside, names of classes above all.
 
-    `report` is evaluation.json's content, `record` model.json's, `confusion` the drawn matrix.
+    `report` is evaluation.json's content, `record` model.json's; `answers` are float32's for the images of `split`.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -53,9 +115,11 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(share=share, duration=_duration, title=_title, value=_value, label=_label)
-    album = Album(split)
-    rows = sorted(report["per_class"], key=lambda row: (row["support"] == 0, row["recall"], row["f1"]))
+    environment.filters.update(share=share, duration=duration, title=_title, value=_value, label=_label)
+    pictures = Thumbnails(split)
+    classes = report["per_class"]
+    rows = sorted(classes, key=lambda row: (row["support"] == 0, row["recall"], row["f1"]))
+    recalls = [row["recall"] if row["support"] else math.nan for row in classes]
     trials = record.get("trials") or []
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -64,60 +128,104 @@ def render(
         record=record,
         trained_on=record.get("trained_on") or {},
         cost=cost(record.get("trained_on") or {}),
-        curves=plots.curves(record.get("history") or [], trials),
-        trials=plots.best(trials),
+        charts=charts.draw(answers, [row["class"] for row in classes], recalls, record),
+        wide=len(classes) > charts.FEW,
+        trials=sorted(trials, key=_rank)[:_TRIALS],
         tried=len(trials),
-        calibration=plots.calibration(answers),
-        coverage=plots.coverage(answers),
         forms=forms(record.get("exports") or {}, report["precisions"]),
-        mistakes=_mistakes(answers, split, album),
-        pairs=_pairs(answers, split, album),
+        mistakes=_mistakes(answers, split, pictures),
+        pairs=_pairs(answers, split, pictures),
         rows=(rows[:_ROWS], rows[_ROWS : _ROWS + _MORE], max(0, len(rows) - _ROWS - _MORE)),
-        confusion=small_figure(confusion),
-        width=chart.WIDTH,
-        height=chart.HEIGHT,
     )
 
 
-def share(value: float | None) -> str:
-    """Return a fraction as a percentage that never rounds to the perfect 100."""
-    if value is None:
-        return "none"
-    text = f"{100 * value:.1f}"
-    return ("99.9" if text == "100.0" and value < 1 else text) + "\N{NO-BREAK SPACE}%"
+def _rank(trial: Mapping[str, Any]) -> float:
+    """Return the sort key that puts the best trial first and those that diverged last."""
+    return math.inf if trial.get("accuracy") is None else -float(trial["accuracy"])
 
 
-def _mistakes(answers: scores.Answers, split: Split, album: Album) -> list[Mistake]:
+def _mistakes(answers: scores.Answers, split: Split, pictures: Thumbnails) -> list[Mistake]:
+    """Return the mistakes of the highest confidence."""
     wrong = np.flatnonzero(~answers.right)
-    worst = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:_MISTAKES]
+    surest = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:_MISTAKES]
     return [
         Mistake(
             split.classes[int(answers.labels[index])],
             split.classes[int(answers.predicted[index])],
             float(answers.confidence[index]),
-            album.picture(int(index)),
+            pictures.picture(int(index)),
         )
-        for index in worst
+        for index in surest
     ]
 
 
-def _pairs(answers: scores.Answers, split: Split, album: Album) -> list[Pair]:
+def _pairs(answers: scores.Answers, split: Split, pictures: Thumbnails) -> list[Pair]:
+    """Return the most frequent confusions."""
     pairs = []
     for true, predicted, count in scores.confusions(answers)[:_PAIRS]:
         mistaken = np.flatnonzero((answers.labels == true) & (answers.predicted == predicted))
         seen = np.flatnonzero(answers.labels == predicted)
-        typical = seen[np.argsort(~answers.right[seen], kind="stable")]  # those that it recognizes first
-        pictures = [[album.picture(int(index)) for index in some[:_OF_PAIR]] for some in (mistaken, typical)]
-        pairs.append(Pair(split.classes[true], split.classes[predicted], count, *pictures))
+        typical = seen[np.argsort(~answers.right[seen], kind="stable")]  # recognized ones first
+        shown = [[pictures.picture(int(index)) for index in some[:_OF_PAIR]] for some in (mistaken, typical)]
+        pairs.append(Pair(split.classes[true], split.classes[predicted], count, *shown))
     return pairs
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 60:
+def forms(exports: Mapping[str, Mapping[str, Any]], precisions: Mapping[str, Mapping[str, float]]) -> list[Form]:
+    """Return a row for each form: `exports` is model.json's (empty in an old one), `precisions` evaluation.json's."""
+    return [
+        Form(
+            _FORMS.get(name, name),
+            precisions.get(name, {}).get("accuracy"),
+            precisions.get(name, {}).get("accuracy_lower"),
+            exports.get(name, {}).get("agreement"),
+            exports.get(name, {}).get("largest_change"),
+            _offered(name, exports.get(name, {}), name in precisions),
+        )
+        for name in dict.fromkeys(["float32", "bfloat16", *exports])
+    ]
+
+
+def _offered(name: str, export: Mapping[str, Any], measured: bool) -> str:
+    if name == "bfloat16":
+        return "on processors with bfloat16" + ("" if measured else "; not measured, this one has none")
+    return "yes" if export.get("accepted", name == "float32") else f"no: {export.get('reason', 'unknown')}"
+
+
+def cost(trained_on: Mapping[str, Any], table: Path = _PRICES) -> tuple[str, str]:
+    """Return what the training run cost and a sentence about it; the amount may be "no charge" or "unknown"."""
+    instance, seconds = trained_on.get("instance_type"), trained_on.get("seconds")
+    if not instance:
+        return "no charge", "The run names no instance type: it was not on AWS."
+    prices = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
+    price = prices.get("per_hour", {}).get(instance)
+    if price is None or seconds is None:
+        return "unknown", f"The table of prices (training/prices.json) has no price for {instance}."
+    amount = price * seconds * trained_on.get("instances", 1) / 3600
+    text = f"${amount:.2f}" if amount >= 0.1 else f"${amount:.4f}"
+    return text, (
+        f"That is the program's own time at the on-demand price of {prices['region']} on {prices['date']}, "
+        f"{price:g} {prices['currency']} an hour. Starting the instance is charged too; spot instances cost less."
+    )
+
+
+def share(value: float | None) -> str:
+    """Return a fraction as a percentage with one decimal; only 1 is 100.0 %."""
+    if value is None:
+        return "\N{EN DASH}"
+    text = f"{100 * value:.1f}"
+    return ("99.9" if text == "100.0" and value < 1 else text) + "\N{NO-BREAK SPACE}%"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as 12.3 s, 4 min 05 s or 2 h 07 min, rounded to what is shown."""
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
 
 
 def _title(name: str) -> str:
@@ -132,6 +240,6 @@ def _label(name: str) -> str:
 
 
 def _value(value: Any) -> str:
-    if value is None:
+    if value is None or value == "":
         return "none"
     return f"{value:.5g}" if isinstance(value, float) else str(value)

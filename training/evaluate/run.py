@@ -1,4 +1,4 @@
-"""The Evaluate job: how good is the model that would be served?"""
+"""The Evaluate job: measures the exported model, the very files that would be served, on the test split."""
 
 import json
 import tempfile
@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from training.calibration import coverage_and_precision, expected_calibration_error
-from training.evaluate import network, scores
-from training.evaluate.artifact import Passport, unpack
-from training.evaluate.figures import draw
+from training.evaluate import artifact, scores
 from training.evaluate.page import render
 from training.paths import Paths
 from training.split import Split, load_split
@@ -23,23 +21,22 @@ _OF_MODEL = ("architecture", "hyperparameters", "data", "seed", "trained_on", "h
 
 
 def evaluate(paths: Paths) -> None:
-    """Measure `model.tar.gz` on the test split; write evaluation.json, report.html and figures.
+    """Measure `model.tar.gz` on the test split; write evaluation.json and report.html.
 
-    Raises TrainingError with one sentence when either input is unusable.
+    Raise TrainingError with one sentence if the model or the split cannot be used.
     """
     split = load_split(paths.processing_input("test"))
     with tempfile.TemporaryDirectory() as folder:
-        passport = unpack(paths.processing_input("model") / "model.tar.gz", Path(folder))
-        loaded = network.load(Path(folder))
-        answers = network.answer(loaded, split)
+        provenance = artifact.unpack(paths.processing_input("model") / "model.tar.gz", Path(folder))
+        model = artifact.load(Path(folder))
+        answers = artifact.classify(model, split)
     output = paths.processing_output("evaluation")
     output.mkdir(parents=True, exist_ok=True)
-    report = summarize(answers, split, loaded, passport)
-    exact = answers["float32"]
-    draw(output / "figures", exact, report["per_class"])
-    page = render(report, exact, split, loaded.record, output / "figures" / "confusion.png")
-    (output / "report.html").write_text(page, encoding="utf-8", errors="replace")  # names may hold what UTF-8 cannot
-    # Last: whoever sees evaluation.json sees everything.
+    report = summarize(answers, split, model, provenance)
+    page = render(report, answers["float32"], split, model.record)
+    # A class's name may hold bytes that are not UTF-8.
+    (output / "report.html").write_text(page, encoding="utf-8", errors="replace")
+    # Written last: where evaluation.json is, the report is too.
     (output / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(
         "accuracy by precision:",
@@ -49,9 +46,9 @@ def evaluate(paths: Paths) -> None:
 
 
 def summarize(
-    found: Mapping[str, scores.Answers], split: Split, loaded: network.Network, passport: Passport
+    found: Mapping[str, scores.Answers], split: Split, model: artifact.Model, provenance: artifact.Provenance
 ) -> dict[str, Any]:
-    """Return the content of evaluation.json; `found` has the answers by precision, and float32's are looked into."""
+    """Return the content of evaluation.json; `found` are the answers by precision, of which float32's are analysed."""
     answers, precisions = found["float32"], _precisions(found)
     rows = scores.per_class(answers, split.classes)
     pairs = scores.confusions(answers)[:PAIRS]
@@ -65,11 +62,11 @@ def summarize(
             {"true": split.classes[true], "predicted": split.classes[predicted], "count": count}
             for true, predicted, count in pairs
         ],
-        "abstain": _abstain(answers, loaded.threshold),
+        "abstain": _abstain(answers, model.threshold),
         "samples": _samples(answers, split),
-        "model": {key: loaded.record.get(key) for key in _OF_MODEL},
+        "model": {key: model.record.get(key) for key in _OF_MODEL},
         "precisions": precisions,
-        "passport": asdict(passport),
+        "passport": asdict(provenance),
     }
 
 
@@ -87,7 +84,7 @@ def _precisions(found: Mapping[str, scores.Answers]) -> dict[str, dict[str, floa
 def _metrics(
     answers: scores.Answers, rows: list[dict[str, Any]], precisions: dict[str, dict[str, float]]
 ) -> dict[str, float]:
-    """Return float32's numbers, and what is sure in whichever precision it will be served."""
+    """Return the metrics, float32's but for `served_accuracy_lower`: the least of all precisions."""
     right = answers.right
     return {
         **precisions["float32"],
@@ -101,7 +98,7 @@ def _metrics(
 
 
 def _abstain(answers: scores.Answers, threshold: float | None) -> dict[str, float | None] | None:
-    """Return what the model's threshold does on the test split; `precision` is None where nothing is answered."""
+    """Return what the model's threshold does on the test split; `precision` is None if it lets no answer through."""
     if threshold is None:
         return None
     coverage, precision = coverage_and_precision(answers.confidence, answers.right, threshold)
@@ -109,7 +106,7 @@ def _abstain(answers: scores.Answers, threshold: float | None) -> dict[str, floa
 
 
 def _samples(answers: scores.Answers, split: Split) -> list[dict[str, Any]]:
-    """Return answers spread evenly over the split, so over its classes."""
+    """Return some answers, evenly spread over the split and so over its classes."""
     chosen = np.unique(np.linspace(0, len(split) - 1, SAMPLES).round().astype(int)).tolist()
     return [
         {

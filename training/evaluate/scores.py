@@ -1,4 +1,4 @@
-"""Numbers that say how good a classifier is. Nothing here grows with the square of the classes."""
+"""The metrics of a classifier, from its answers. No array here has [classes, classes] entries: there may be 10,000."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _Z = 1.959964  # standard deviations that hold 95 % of a normal distribution
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said of a split, one entry an image."""
+    """A model's answers for the images of a split: arrays of one entry for each image."""
 
     labels: Labels
     predicted: Labels
@@ -26,7 +26,7 @@ class Answers:
 
     @classmethod
     def from_logits(cls, logits: NDArray[Any], labels: Labels, temperature: float = 1.0) -> "Answers":
-        """Read finite logits [N, classes]; classes of the same logit keep their order."""
+        """Return the answers that finite logits [N, classes] give; of equal logits the first class wins."""
         rows, classes = np.arange(len(labels)), np.arange(logits.shape[1])
         true = logits[rows, labels][:, None]
         ahead = (logits > true) | ((logits == true) & (classes < labels[:, None]))  # [N, classes]
@@ -36,6 +36,7 @@ class Answers:
 
     @classmethod
     def join(cls, parts: Sequence["Answers"]) -> "Answers":
+        """Return the answers of several batches as one."""
         return cls(*(np.concatenate([getattr(part, spec.name) for part in parts]) for spec in fields(cls)))
 
     def __len__(self) -> int:
@@ -47,7 +48,7 @@ class Answers:
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share (Wilson 1927): honest for few images and near 0 and 1."""
+    """Return Wilson's 95 % interval of a share (Wilson 1927): it holds for few images, and near 0 and 1."""
     if not of:
         return 0.0, 1.0
     share, weight = hits / of, _Z * _Z / of
@@ -80,13 +81,13 @@ def worst_classes_recall(rows: Sequence[dict[str, Any]], worst: int = WORST) -> 
 
 
 def macro_f1(answers: Answers, rows: Sequence[dict[str, Any]]) -> float:
-    """Return the mean F1 of the classes that occur as truth or as an answer (as scikit-learn has it)."""
+    """Return the mean F1 of the classes that occur as truth or as an answer, as scikit-learn does."""
     occurs = np.union1d(answers.labels, answers.predicted)
     return float(np.mean([rows[number]["f1"] for number in occurs]))
 
 
 def top_accuracy(answers: Answers, count: int) -> float:
-    """Return the share of images whose class is among the `count` likeliest."""
+    """Return the share of images whose class is among the model's `count` best answers."""
     return float((answers.rank < count).mean())
 
 

@@ -1,12 +1,9 @@
 """Scores of known answers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 from sklearn.metrics import (  # type: ignore[import-untyped]
-    confusion_matrix,
     f1_score,
     precision_recall_fscore_support,
     top_k_accuracy_score,
@@ -14,7 +11,6 @@ from sklearn.metrics import (  # type: ignore[import-untyped]
 
 from training.calibration import softmax
 from training.evaluate import scores
-from training.evaluate.figures import confusion, draw, shown_classes
 
 CLASSES = ("a", "b", "c")
 TOLD = [(0, 0), (0, 0), (0, 1), (0, 1), (1, 1), (1, 2), (2, 2), (2, 2), (2, 2), (2, 0)]  # (true, predicted)
@@ -92,37 +88,3 @@ def test_mistakes_are_listed_by_frequency_then_by_class() -> None:
 def test_answers_without_a_mistake_have_no_confusions() -> None:
     answers = scores.Answers.from_logits(np.eye(3), np.arange(3))
     assert scores.confusions(answers) == []
-
-
-def test_the_matrix_of_the_figure_has_truth_in_rows() -> None:
-    answers = _answers()
-    rows = scores.per_class(answers, CLASSES)
-    matrix = confusion(answers, shown_classes(rows))
-    assert matrix.tolist() == [[2, 2, 0], [0, 1, 1], [1, 0, 3]]
-    assert matrix.tolist() == confusion_matrix(answers.labels, answers.predicted).tolist()
-
-
-def test_any_name_can_be_drawn(tmp_path: Path) -> None:
-    answers = scores.Answers.from_logits(np.eye(4), np.arange(4))
-    draw(tmp_path, answers, scores.per_class(answers, ("caf\udce9", "\u72ac", "$x_$", "a\nb" * 50)))
-    assert {file.name for file in tmp_path.iterdir()} == {"confusion.png", "per_class.png", "calibration.png"}
-
-
-def test_classes_without_a_test_image_leave_the_matrix_to_the_others() -> None:
-    rows = [{"recall": 0.0, "support": 0}] * 60 + [{"recall": 1.0, "support": 1}] * 140
-    chosen = shown_classes(rows).tolist()
-    assert len(chosen) == 150
-    assert set(range(60, 200)) <= set(chosen)
-
-
-def test_of_ten_thousand_classes_the_matrix_holds_those_of_the_lowest_recall() -> None:
-    count = 10_000
-    predicted = np.arange(count)
-    predicted[[17, 4000]] = [18, 4001]
-    answers = scores.Answers(np.arange(count), predicted, np.ones(count), np.ones(count), np.zeros(count, np.int64))
-    chosen = shown_classes(scores.per_class(answers, [str(number) for number in range(count)]))
-    assert len(chosen) == 150
-    assert {17, 4000} <= set(chosen.tolist())
-    matrix = confusion(answers, chosen)
-    assert matrix.shape == (150, 150)
-    assert matrix[chosen.tolist().index(17)].sum() == 1

@@ -1,4 +1,4 @@
-"""Archives that are broken, or are not what their passport says."""
+"""Archives that are broken, or whose files are not those of their provenance record (passport.json)."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.small import pack, solid, write_model, write_split
 from training.errors import TrainingError
-from training.evaluate.artifact import Passport, unpack
+from training.evaluate.artifact import Provenance, unpack
 from training.passport import write_passport
 from training.paths import Paths
 
@@ -19,7 +19,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def _unpack(model: Path) -> Passport:
+def _unpack(model: Path) -> Provenance:
     pack(model, model.parent / "model.tar.gz")
     target = model.parent / "target"
     target.mkdir(exist_ok=True)
@@ -30,31 +30,31 @@ def _unpack(model: Path) -> Passport:
 def test_a_file_that_was_changed_is_named(model: Path, name: str) -> None:
     with (model / name).open("ab") as file:
         file.write(b" ")
-    with pytest.raises(TrainingError, match=f"{name} is not the file that the model's passport names"):
+    with pytest.raises(TrainingError, match=f"{name} is not the file that the model's passport.json names"):
         _unpack(model)
 
 
-def test_a_file_that_the_passport_names_must_be_there(model: Path) -> None:
+def test_a_file_that_the_record_names_must_be_there(model: Path) -> None:
     (model / "weights.pt").unlink()
     with pytest.raises(TrainingError, match=r"weights\.pt is not the file"):
         _unpack(model)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 1}', '{"files": {}, "data": 1}', "[" * 100_000])
-def test_a_broken_passport_is_refused(model: Path, text: str) -> None:
+def test_a_broken_record_is_refused(model: Path, text: str) -> None:
     (model / "passport.json").write_text(text)
     with pytest.raises(TrainingError, match=r"passport\.json of the model is broken"):
         _unpack(model)
 
 
-def test_a_passport_that_names_no_files_vouches_for_none(model: Path) -> None:
+def test_a_record_that_names_no_files_vouches_for_none(model: Path) -> None:
     content = json.loads((model / "passport.json").read_text())
     (model / "passport.json").write_text(json.dumps({**content, "files": {}}))
     with pytest.raises(TrainingError, match=r"model\.json is not the file"):
         _unpack(model)
 
 
-def test_the_weights_are_looked_at_and_not_written(model: Path) -> None:
+def test_the_weights_are_checked_and_not_written(model: Path) -> None:
     _unpack(model)
     assert sorted(file.name for file in (model.parent / "target").iterdir()) == [
         "model.bin",
@@ -64,7 +64,7 @@ def test_the_weights_are_looked_at_and_not_written(model: Path) -> None:
     ]
 
 
-def test_other_forms_are_held_to_the_passport_and_not_written(tmp_path: Path) -> None:
+def test_other_forms_are_checked_and_not_written(tmp_path: Path) -> None:
     model = tmp_path / "model"
     record = write_model(model, int8=1.0)
     for name in ("model.onnx", "model.pt2"):
@@ -83,7 +83,7 @@ def test_other_forms_are_held_to_the_passport_and_not_written(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["model-int8.xml", "model-int8.bin"])
-def test_int8_that_the_passport_does_not_know_is_refused(model: Path, name: str) -> None:
+def test_int8_that_the_record_does_not_name_is_refused(model: Path, name: str) -> None:
     (model / name).write_bytes(b"slipped in")
     with pytest.raises(TrainingError, match=f"{name} is not the file"):
         _unpack(model)
@@ -92,7 +92,7 @@ def test_int8_that_the_passport_does_not_know_is_refused(model: Path, name: str)
 def test_an_archive_without_a_model_is_refused(model: Path) -> None:
     for name in ("model.json", "model.bin"):
         (model / name).unlink()
-    with pytest.raises(TrainingError, match=r"holds no model\.json, model\.bin;"):
+    with pytest.raises(TrainingError, match=r"has no model\.json, model\.bin;"):
         _unpack(model)
 
 
