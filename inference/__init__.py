@@ -1,4 +1,4 @@
-"""The server that holds a trained classifier and answers for pictures, as SageMaker asks a container to."""
+"""The server that holds a trained classifier and answers for pictures, by SageMaker's hosting contract."""
 
 import sys
 

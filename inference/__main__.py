@@ -1,4 +1,4 @@
-"""`python3 -m inference [serve]`: loads the model, answers once for itself, then binds the port."""
+"""`python3 -m inference [serve]`: reads its settings, loads the model, answers once for itself, then binds the port."""
 
 import argparse
 import os
@@ -7,66 +7,130 @@ import socket
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
 
-from inference import app, artifact, logs, machine, network, settings
-from inference import runtime_selection as choice
-from inference.classifier import Classifier
+from inference import app, artifact, telemetry
+from inference.classifier import Classifier, load_runtime, supported_precisions
 from inference.errors import StartError
-from inference.metrics import Metrics
-from inference.runtime_selection import Choice
+from inference.runtime_selection import EXPORTS, PRECISIONS, Selection, cores, select
+from inference.telemetry import Metrics
 
 _DRAIN_SECONDS = 25  # SageMaker kills 30 seconds after SIGTERM
 # Longer than a load balancer keeps an idle connection, so that the server is not the one to close it under a request.
 _KEEP_ALIVE_SECONDS = 75
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What the environment variables decide (docs/contracts/server-api.md)."""
+
+    model_dir: Path
+    host: str
+    port: int  # 0: any free port; the log line `listening` names it
+    max_bytes: int  # of a request's body
+    max_pixels: int  # of a picture, before it is decoded
+    model_package_arn: str  # empty when unknown
+    endpoint: str  # the metrics' dimension; empty when unknown
+    runtime: str
+    precision: str  # auto: the best that artifact and hardware offer
+    threads: int  # 0: one per core
+
+
+def settings_from(environ: Mapping[str, str]) -> Settings:
+    """Return the settings; raise StartError naming the variable whose value is not in its range."""
+    return Settings(
+        model_dir=Path(environ.get("OPT_ML") or "/opt/ml") / "model",
+        # SageMaker calls the container from outside; BIND_ADDRESS keeps a rehearsal on loopback.
+        host=environ.get("BIND_ADDRESS") or "0.0.0.0",
+        port=_number(environ, "SAGEMAKER_BIND_TO_PORT", 8080, 0, 65535),
+        # The payload that an endpoint takes.
+        max_bytes=_number(environ, "MAX_BYTES", 6 * 1024 * 1024, 1, 2**31),
+        # 150 MB as RGB, for each picture that is worked on at a time.
+        max_pixels=_number(environ, "MAX_PIXELS", 50_000_000, 1, 2**31),
+        model_package_arn=environ.get("MODEL_PACKAGE_ARN", ""),
+        endpoint=environ.get("ENDPOINT_NAME", ""),
+        runtime=_one_of(environ, "RUNTIME", tuple(EXPORTS)),
+        precision=_one_of(environ, "PRECISION", PRECISIONS),
+        threads=_number(environ, "THREADS", 0, 0, 1024),
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high):
+        raise StartError(f"{name} must be a whole number from {low} to {high}, not {text!r}.")
+    return int(text)
+
+
+def _one_of(environ: Mapping[str, str], name: str, values: Sequence[str]) -> str:
+    """Return the value of the variable; the first of `values` is the default."""
+    value = environ.get(name) or values[0]
+    if value not in values:
+        raise StartError(f"{name} must be one of {', '.join(values)}, not {value!r}.")
+    return value
+
+
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The exit status: 0 after SIGTERM or SIGINT and the last answer, 1 when the server could not start."""
+    """Return 0 after SIGTERM or SIGINT and the last answer, 1 when the server could not start."""
     parser = argparse.ArgumentParser("python3 -m inference", description="Serves the model in $OPT_ML/model.")
     parser.add_argument("command", nargs="?", choices=["serve"], help="what SageMaker passes; changes nothing")
     parser.parse_args(arguments)
     # PID 1 gets no signal that it has no handler for: without these, a container cannot be stopped while it loads.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
-    logs.start()
+        signal.signal(number, _exit_at_once)
+    telemetry.start()
     try:
-        chosen = settings.from_environ(environment)
-        classifier, made = ready(chosen)
-        listener = _listen(chosen.host, chosen.port)
+        settings = settings_from(environment)
+        classifier, selection = load(settings)
+        listener = _listen(settings.host, settings.port)
     except StartError as error:
         print(f"inference: {error}", file=sys.stderr)
         return 1
-    metrics = Metrics(chosen.endpoint)
+    metrics = Metrics(settings.endpoint)
     stop = metrics.start()
-    _serve(app.build(classifier, chosen, made.workers, metrics), listener)
+    application = app.build(
+        classifier,
+        workers=selection.workers,
+        metrics=metrics,
+        max_bytes=settings.max_bytes,
+        model=settings.model_package_arn,
+    )
+    _serve(application, listener)
     stop()
     return 0
 
 
-def ready(chosen: settings.Settings) -> tuple[Classifier, Choice]:
-    """Ready to answer; raises StartError."""
-    found = artifact.load(chosen.model_dir)
-    made = choice.choose(
-        chosen.runtime,
-        chosen.precision,
-        chosen.threads,
-        offered=found.files,
-        multiplied=network.multiplies(chosen.runtime),
-        cores=machine.cores(),
+def load(settings: Settings) -> tuple[Classifier, Selection]:
+    """Return a classifier that has answered once; raise StartError."""
+    found = artifact.load(settings.model_dir)
+    selection = select(
+        settings.runtime,
+        settings.precision,
+        settings.threads,
+        exports=found.files,
+        supported=supported_precisions(settings.runtime),
+        cores=cores(),
     )
-    logs.event("chosen", runtime=made.runtime, precision=made.precision, threads=made.threads, why=made.why)
+    telemetry.event(
+        "runtime_selected",
+        runtime=selection.runtime,
+        precision=selection.precision,
+        threads=selection.threads,
+        reason=selection.reason,
+    )
     # Our own limit is checked before any pixel is decoded; Pillow's would warn on standard error.
     Image.MAX_IMAGE_PIXELS = None
-    # Of each new kind of broken EXIF data, which callers make as they like.
+    # Pillow warns of each new kind of broken EXIF data, which callers make as they like.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    classifier = Classifier(found, network.load(found, made), chosen.max_pixels)
-    classifier.warm_up(made.workers)
-    return classifier, made
+    classifier = Classifier(found, load_runtime(found, selection), settings.max_pixels)
+    classifier.warm_up(selection.workers)
+    return classifier, selection
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -86,7 +150,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _serve(application: Starlette, listener: socket.socket) -> None:
-    """Until a signal: then uvicorn stops accepting and answers what it has."""
+    """Serve until a signal; then uvicorn stops accepting and answers what it has."""
     config = uvicorn.Config(
         application,
         loop="asyncio",
@@ -103,12 +167,12 @@ def _serve(application: Starlette, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # between here and uvicorn's own handlers nothing may be interrupted
         signal.signal(number, server.handle_exit)
     host, port = listener.getsockname()
-    logs.event("listening", host=host, port=port)
+    telemetry.event("listening", host=host, port=port)
     server.run([listener])
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """At once, since nothing is to be finished yet; the import of a C++ library may turn an exception into its own."""
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
+    """Exit without cleanup, since nothing was begun; a C++ library under import may turn an exception into its own."""
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""The pictures that wait for a worker, first come, first served; and those who are told at once to come back."""
+"""Admission control: a bounded queue of pictures for the worker threads, and a limit on concurrent uploads."""
 
 import asyncio
 import math
@@ -6,53 +6,71 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
 from typing import TypeVar
 
 from inference.errors import Refused
 
 T = TypeVar("T")
 
-_WAITING = 16  # pictures for each worker, some megabytes each
+_WAITING = 16  # queued pictures for each worker, some megabytes each
 _WEIGHT = 0.1  # of the newest picture in the running mean
 
 
-class Line:
-    """For one event loop. `seconds`: within which an answer is of use; whoever would wait longer is refused."""
+class WorkQueue:
+    """A first-in, first-out queue for one event loop; refuses what would wait longer than `seconds`."""
 
-    def __init__(self, workers: int, seconds: float) -> None:
-        self._workers, self._seconds = workers, seconds
-        self._places = workers * (1 + _WAITING)
+    def __init__(self, workers: int, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._workers, self._seconds, self._clock = workers, seconds, clock
+        self._capacity = workers * (1 + _WAITING)
         self._pool = ThreadPoolExecutor(workers, "classify")
         self._lock = threading.Lock()
         self._inside = 0
-        self._service = 0.0  # seconds of one picture, the running mean
+        self._mean_seconds = 0.0  # seconds of one picture, the running mean
 
     def admit(self, pictures: int) -> None:
-        """Raises Refused when so many more do not fit, or would be answered too late."""
-        wait = max(0, self._inside + pictures - self._workers) * self._service / self._workers
-        if self._inside + pictures > self._places or wait > self._seconds:
-            # By then half of those who wait are gone.
+        """Raise Refused (503) when so many more pictures do not fit, or would be answered too late."""
+        wait = max(0, self._inside + pictures - self._workers) * self._mean_seconds / self._workers
+        if self._inside + pictures > self._capacity or wait > self._seconds:
+            # By then half of the queue is done.
             after = {"Retry-After": str(max(1, math.ceil(wait / 2)))}
             raise Refused(503, "busy", "The server has too much to do; try again.", after)
 
-    def join(self, work: Callable[[], T]) -> "asyncio.Future[tuple[T, float]]":
-        """What `work` returns, from a worker, and the seconds of waiting; what is cancelled before is never begun."""
+    def submit(self, work: Callable[[], T]) -> "asyncio.Future[tuple[T, float]]":
+        """Return a future of (what `work` returns, seconds in the queue); work cancelled while queued never starts."""
         with self._lock:
             self._inside += 1
-        job = self._pool.submit(self._run, work, time.perf_counter())
-        job.add_done_callback(self._leave)
+        job = self._pool.submit(self._run, work, self._clock())
+        job.add_done_callback(self._done)
         return asyncio.wrap_future(job)
 
     def _run(self, work: Callable[[], T], joined: float) -> tuple[T, float]:
-        begun = time.perf_counter()
+        begun = self._clock()
         try:
             return work(), begun - joined
         finally:
-            took = time.perf_counter() - begun
+            took = self._clock() - begun
             with self._lock:
-                self._service += (took - self._service) * (_WEIGHT if self._service else 1)
+                self._mean_seconds += (took - self._mean_seconds) * (_WEIGHT if self._mean_seconds else 1)
 
-    def _leave(self, job: "Future[tuple[T, float]]") -> None:
-        """When it is really done: a picture whose caller has gone holds its place while it is computed."""
+    def _done(self, job: "Future[tuple[T, float]]") -> None:
+        """Called when the work has ended: a picture whose caller has gone occupies its worker until then."""
         with self._lock:
             self._inside -= 1
+
+
+class ConcurrencyLimit:
+    """A context manager for at most `limit` at a time, on one event loop; entering beyond it raises Refused (503)."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+
+    def __enter__(self) -> None:
+        if self._free == 0:
+            raise Refused(503, "busy", "The server has too much to do; try again.", {"Retry-After": "1"})
+        self._free -= 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._free += 1

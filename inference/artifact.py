@@ -1,4 +1,4 @@
-"""Reads model.json of the artifact and refuses what cannot be served."""
+"""The model artifact: model.json, checked field by field, and the files of its accepted exports."""
 
 import json
 import math
@@ -18,7 +18,7 @@ _LARGEST = 4096  # pixels a side: an absurd size is a broken file, not a large m
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the network's input; sizes in pixels, mean and std of values in 0..1, in RGB order."""
+    """How a picture becomes the network's input: sizes in pixels, mean and std of values in 0..1, in RGB order."""
 
     resize: int
     crop: int
@@ -29,6 +29,8 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Artifact:
+    """What the server needs of model.json."""
+
     classes: tuple[str, ...]  # in the order of the network's outputs
     preprocessing: Preprocessing
     files: Mapping[str, Path]  # of the exports that training accepted; model.bin lies beside model.xml
@@ -37,7 +39,7 @@ class Artifact:
 
 
 def load(folder: Path) -> Artifact:
-    """Raises StartError when a file is missing or says something impossible."""
+    """Return the artifact; raise StartError when a file is missing or says something impossible."""
     _require(folder / "model.json")
     facts = _read(folder / "model.json")
     if facts.get("format") != _FORMAT:
@@ -57,7 +59,7 @@ def _require(file: Path) -> None:
 
 
 def _files(folder: Path, exports: Any) -> dict[str, Path]:
-    """Of the accepted exports; raises StartError when one is missing."""
+    """Return key -> file of the accepted exports; raise StartError when one is missing."""
     known = exports.items() if isinstance(exports, dict) else ()
     accepted = {key: facts for key, facts in known if isinstance(facts, dict) and facts.get("accepted") is True}
     names = {key: str(facts.get("file", "")) for key, facts in accepted.items()}
@@ -129,7 +131,7 @@ def _temperature(value: Any) -> float:
 
 
 def _threshold(abstain: Any) -> float | None:
-    """Of no `abstain` none: the model then answers for every picture."""
+    """Return the threshold, or None without `abstain`: the model then answers for every picture."""
     if abstain is None:
         return None
     value = abstain.get("threshold") if isinstance(abstain, dict) else None

@@ -1,39 +1,88 @@
-"""From a picture's bytes to probabilities: what one worker thread does for one picture."""
+"""From a picture's bytes to probabilities: decoding, the network on whatever runtime computes it, and its health."""
 
 import io
 import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from importlib import import_module
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inference import images, transform
+from inference import images
 from inference.artifact import Artifact
 from inference.errors import Refused, StartError
-from inference.network import Network, Runtime
-from inference.timings import Timings
+from inference.runtime_selection import Selection
+from inference.telemetry import Timings
+
+_UNHEALTHY_AFTER = 3  # failures in a row
+_STUCK_AFTER = 30.0  # seconds for one picture
 
 
-class Answers(Protocol):
-    """What the routes need of a classifier."""
+class Runtime(Protocol):
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return [classes] for [crop, crop, 3]; called by `Selection.workers` threads. Raise RuntimeError."""
+
+
+def supported_precisions(runtime: str) -> dict[str, str]:
+    """Return precision -> what the hardware has for it in `runtime`; float32 is always there."""
+    return _runtime_module(runtime).supported_precisions()  # type: ignore[no-any-return]
+
+
+def load_runtime(artifact: Artifact, selection: Selection) -> Runtime:
+    """Return the loaded network; raise StartError when the files do not fit."""
+    return _runtime_module(selection.runtime).load(artifact, selection)  # type: ignore[no-any-return]
+
+
+def _runtime_module(runtime: str) -> Any:
+    # Imported here, so that the library of this runtime is loaded and no other.
+    try:
+        return import_module(f"inference.on_{runtime}")
+    except ImportError as error:
+        raise StartError(f"this image has no {runtime} ({error}); build it with RUNTIME={runtime}.") from error
+
+
+class Network:
+    """The loaded network; remembers failures and inferences that do not return."""
+
+    def __init__(self, runtime: Runtime, temperature: float = 1.0) -> None:
+        self._runtime, self._temperature = runtime, temperature
+        self._lock = threading.Lock()
+        self._started: dict[int, float] = {}  # thread -> start of its inference, seconds
+        self._failures = 0
 
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def healthy(self) -> bool:
+        """Return False after repeated failures, and while an inference does not return."""
+        with self._lock:
+            oldest = min(self._started.values(), default=None)
+        stuck = oldest is not None and time.monotonic() - oldest > _STUCK_AFTER
+        return self._failures < _UNHEALTHY_AFTER and not stuck
 
-    @property
-    def threshold(self) -> float | None: ...
-
-    @property
-    def healthy(self) -> bool: ...
-
-    def classify(self, body: bytes, timings: Timings) -> list[float]: ...
+    def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return probabilities [classes] for [crop, crop, 3]; raise RuntimeError when the network fails."""
+        thread, failed = threading.get_ident(), True
+        with self._lock:
+            self._started[thread] = time.monotonic()
+        try:
+            logits = np.asarray(self._runtime.logits(pixels), np.float64)
+            if not np.isfinite(logits).all():
+                raise RuntimeError("the network's output holds numbers that are not finite")
+            failed = False
+        finally:
+            with self._lock:
+                del self._started[thread]
+                self._failures = self._failures + 1 if failed else 0
+        odds = np.exp((logits - logits.max()) / self._temperature)  # in this order no temperature overflows the best
+        return np.asarray(odds / odds.sum())
 
 
 class Classifier:
+    """What the routes call: one picture's bytes in, one probability per class out."""
+
     def __init__(self, artifact: Artifact, runtime: Runtime, max_pixels: int) -> None:
         self.classes, self.threshold = artifact.classes, artifact.threshold
         self._preprocessing = artifact.preprocessing
@@ -42,16 +91,17 @@ class Classifier:
 
     @property
     def healthy(self) -> bool:
+        """Return whether the network is."""
         return self._network.healthy
 
     def classify(self, body: bytes, timings: Timings) -> list[float]:
-        """One probability per class, in class order; notes its time. Raises Refused for what cannot be classified."""
-        begun = time.perf_counter()
+        """Return one probability per class, in class order, and note the times; raise Refused for no usable picture."""
+        started = time.perf_counter()
         try:
             pixels = self._pixels(body)
         finally:
             decoded = time.perf_counter()
-            timings.decode_ms = 1000 * (decoded - begun)
+            timings.decode_ms = 1000 * (decoded - started)
         probabilities = self._network.infer(pixels).tolist()
         timings.model_ms = 1000 * (time.perf_counter() - decoded)
         return probabilities  # type: ignore[no-any-return]
@@ -60,15 +110,15 @@ class Classifier:
         try:
             picture = images.decode(body, self._max_pixels)
             # A picture of one line passes every limit and grows to gigabytes when that line becomes 256 pixels wide.
-            if math.prod(transform.resized(*picture.size, self._preprocessing.resize)) > self._max_pixels:
+            if math.prod(images.resized(*picture.size, self._preprocessing.resize)) > self._max_pixels:
                 raise Refused(413, "too_large", "The picture is too long for its width; send a part of it.")
-            return transform.to_pixels(picture, self._preprocessing)
+            return images.to_pixels(picture, self._preprocessing)
         except MemoryError as error:
             message = "The picture needs more memory than there is; send a smaller one."
             raise Refused(413, "too_large", message) from error
 
     def warm_up(self, threads: int) -> None:
-        """Answers once on each of so many threads, so that the first callers wait no longer; raises StartError.
+        """Answer once on each of so many threads, so that the first callers wait no longer; raise StartError.
 
         Once alone before: OpenVINO's binding initializes itself on first use, and two threads that do so at once
         wait for each other for ever, one with Python's lock and one with C++'s.

@@ -1,4 +1,4 @@
-"""The two ways in which this program says no."""
+"""The server's exceptions: it cannot start, or a request is refused."""
 
 from collections.abc import Mapping
 

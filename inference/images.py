@@ -1,25 +1,29 @@
-"""Bytes to an upright RGB picture, or a refusal that says why."""
+"""From a picture's bytes to the network's input: decoding, or a refusal that says why, and the evaluation transform.
+
+The transform yields the same numbers as training/transform.py and torchvision (tests/test_parity.py).
+"""
 
 import io
+import math
 import time
 
 import numpy as np
-
-# The plug-ins register themselves when imported; Pillow would otherwise load WebP's on the first request only.
+from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from inference.artifact import Preprocessing
 from inference.errors import Refused
 
-KINDS = (
+FORMATS = (
     JpegImagePlugin.JpegImageFile.format,
     PngImagePlugin.PngImageFile.format,
     WebPImagePlugin.WebPImageFile.format,
     GifImagePlugin.GifImageFile.format,
 )
 
-# Pictures that a caller may well send, told from garbage by how they begin. Pillow could read some of them; each
-# further parser is one more that hostile bytes may reach.
-_OTHER_KINDS = (
+# Formats that a caller may well send, recognized by how they begin. Pillow could read some of them; each further
+# parser is one more that hostile bytes may reach.
+_OTHER_FORMATS = (
     (0, b"BM", "BMP"),
     (0, b"II*\0", "TIFF"),
     (0, b"MM\0*", "TIFF"),
@@ -43,18 +47,18 @@ _DECODE_SECONDS = 5.0  # of this thread's own computing, on which a busy machine
 
 
 def decode(body: bytes, max_pixels: int) -> Image.Image:
-    """An upright RGB picture; of an animation the first frame.
+    """Return an upright RGB picture; of an animation the first frame.
 
-    As in training, alpha is dropped, not blended, and of 16 bits the upper 8 count. Raises Refused: 400 when the bytes
-    are no whole picture, 413 beyond `max_pixels`, 415 for kinds that are not taken.
+    As in training, alpha is dropped, not blended, and of 16 bits the upper 8 count. Raise Refused: 400 when the bytes
+    are no whole picture, 413 beyond `max_pixels`, 415 for formats that are not read.
     """
     if not body:
         raise Refused(400, "not_an_image", "The body is empty; send the bytes of a picture.")
-    _refuse_other_kinds(body)
+    _refuse_other_formats(body)
     if body.startswith(b"\xff\xd8") and body.count(_PASS) > _PASSES:
         raise _too_slow()
     try:
-        picture = Image.open(_Timed(body), formats=KINDS)
+        picture = Image.open(_TimeLimitedBytes(body), formats=FORMATS)
         if picture.width * picture.height <= max_pixels:
             return to_rgb(picture)
     except Image.DecompressionBombError:
@@ -80,8 +84,8 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
-class _Timed(io.BytesIO):
-    """Refuses to be read on when decoding has taken too long: decoders ask for a part at a time."""
+class _TimeLimitedBytes(io.BytesIO):
+    """Refuses to be read once decoding has taken too long; decoders read a part at a time."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(body)
@@ -98,7 +102,50 @@ def _too_slow() -> Refused:
     return Refused(413, "too_large", message)
 
 
-def _refuse_other_kinds(body: bytes) -> None:
-    for offset, start, kind in _OTHER_KINDS:
+def _refuse_other_formats(body: bytes) -> None:
+    for offset, start, kind in _OTHER_FORMATS:
         if body.startswith(start, offset):
             raise Refused(415, "unsupported_image", f"{kind} is not supported; send JPEG, PNG, WebP or GIF.")
+
+
+def resized(width: int, height: int, shorter: int) -> tuple[int, int]:
+    """Return (width, height) in pixels with the shorter side `shorter`; the longer is truncated, as in torchvision."""
+    if width <= height:
+        return shorter, int(shorter * height / width)
+    return int(shorter * width / height), shorter
+
+
+def to_pixels(picture: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return an RGB picture as uint8 [crop, crop, 3]."""
+    width, height = resized(*picture.size, preprocessing.resize)
+    # round() takes halves to the even number, as in torchvision's center_crop.
+    left, top = round((width - preprocessing.crop) / 2), round((height - preprocessing.crop) / 2)
+    right, bottom = left + preprocessing.crop, top + preprocessing.crop
+    if preprocessing.interpolation is Image.Resampling.BILINEAR:  # steeper filters would differ by more
+        return _resized_crop(picture, preprocessing.crop, left, top, picture.width / width, picture.height / height)
+    return np.asarray(picture.resize((width, height), preprocessing.interpolation).crop((left, top, right, bottom)))
+
+
+def _resized_crop(
+    picture: Image.Image, crop: int, left: int, top: int, across: float, down: float
+) -> NDArray[np.uint8]:
+    """Return the crop, resizing only what is kept: half the work. `across`, `down`: old pixels in a new one.
+
+    First across, then down, as Pillow resizes whole pictures; of a part it may choose the other order, which rounds
+    otherwise. It holds the edges in 32-bit floats, so one value in two thousand differs by one of 255.
+    """
+    reach = max(down, 1.0)  # of the filter, in old pixels
+    first = max(0, math.floor(top * down - reach))
+    last = min(picture.height, math.ceil((top + crop) * down + reach))
+    rows = picture.crop((0, first, picture.width, last))
+    # A sum of floats may lie a hair outside of the picture.
+    right, bottom = min((left + crop) * across, rows.width), min((top + crop) * down - first, rows.height)
+    narrow = rows.resize((crop, rows.height), Image.Resampling.BILINEAR, (left * across, 0, right, rows.height))
+    return np.asarray(narrow.resize((crop, crop), Image.Resampling.BILINEAR, (0, top * down - first, crop, bottom)))
+
+
+def normalized(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Return uint8 [crop, crop, 3] as float32 [1, 3, crop, crop], for runtimes that do not normalize themselves."""
+    shares = np.asarray(pixels, np.float32) / np.float32(255)
+    values = (shares - np.asarray(preprocessing.mean, np.float32)) / np.asarray(preprocessing.std, np.float32)
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[np.newaxis])

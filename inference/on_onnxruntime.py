@@ -4,11 +4,11 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from inference import transform
+from inference import images
 from inference.artifact import Artifact
 from inference.errors import StartError
-from inference.machine import multiplies as multiplies
-from inference.runtime_selection import Choice
+from inference.runtime_selection import Selection
+from inference.runtime_selection import supported_precisions as supported_precisions
 
 
 class OnnxRuntime:
@@ -16,14 +16,14 @@ class OnnxRuntime:
         self._session, self._preprocessing = session, artifact.preprocessing
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[crop, crop, 3] to [classes]; raises RuntimeError."""
-        answer = self._session.run(None, {"image": transform.normalized(pixels, self._preprocessing)})
+        """Return [classes] for [crop, crop, 3]; raise RuntimeError."""
+        answer = self._session.run(None, {"image": images.normalized(pixels, self._preprocessing)})
         return np.asarray(answer[0][0], np.float32)
 
 
-def load(artifact: Artifact, choice: Choice) -> OnnxRuntime:
-    """Raises StartError when the file cannot be read or does not fit model.json."""
-    file = artifact.files[choice.export]
+def load(artifact: Artifact, selection: Selection) -> OnnxRuntime:
+    """Return the network; raise StartError when the file cannot be read or does not fit model.json."""
+    file = artifact.files[selection.export]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the threads that ask compute
     try:
@@ -44,7 +44,7 @@ def _check(session: onnxruntime.InferenceSession, artifact: Artifact) -> None:
 
 
 def _fits(ports: list[onnxruntime.NodeArg], shape: list[int]) -> bool:
-    """Sizes that are open have a name instead of a number."""
+    """Return whether the one port has that shape; open sizes have a name instead of a number."""
     if len(ports) != 1 or len(ports[0].shape) != len(shape):
         return False
     return all(not isinstance(found, int) or found == size for found, size in zip(ports[0].shape, shape, strict=True))

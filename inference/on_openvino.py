@@ -1,7 +1,7 @@
 """OpenVINO: the default on processors of Intel and AMD.
 
-As many pictures at once as there are cores, each computed by one of OpenVINO's own threads on one core: nothing waits
-at a barrier between layers. Who asks waits without Python's lock, so the next picture is decoded meanwhile.
+As many pictures at once as there are cores, each computed by one of OpenVINO's own threads on one core: no thread
+waits at a barrier between layers. The caller waits without Python's lock, so the next picture is decoded meanwhile.
 """
 
 from collections import deque
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from inference.artifact import Artifact, Preprocessing
 from inference.errors import StartError
-from inference.machine import multiplies as multiplies
-from inference.runtime_selection import Choice
+from inference.runtime_selection import Selection
+from inference.runtime_selection import supported_precisions as supported_precisions
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8's whole numbers stand in the network itself
 
@@ -25,7 +25,7 @@ class OpenVino:
         self._free: deque[Any] = deque()  # requests, each with memory of its own for the layers between
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[crop, crop, 3] to [classes]; raises RuntimeError."""
+        """Return [classes] for [crop, crop, 3]; raise RuntimeError."""
         try:
             request = self._free.pop()
         except IndexError:
@@ -38,13 +38,13 @@ class OpenVino:
             self._free.append(request)
 
 
-def load(artifact: Artifact, choice: Choice) -> OpenVino:
-    """Raises StartError when OpenVINO cannot read the files or they do not fit model.json."""
-    file = artifact.files[choice.export]
+def load(artifact: Artifact, selection: Selection) -> OpenVino:
+    """Return the network; raise StartError when OpenVINO cannot read the files or they do not fit model.json."""
+    file = artifact.files[selection.export]
     config = {
-        "INFERENCE_PRECISION_HINT": _HINTS[choice.precision],
-        "NUM_STREAMS": str(choice.threads),
-        "INFERENCE_NUM_THREADS": str(choice.threads),
+        "INFERENCE_PRECISION_HINT": _HINTS[selection.precision],
+        "NUM_STREAMS": str(selection.threads),
+        "INFERENCE_NUM_THREADS": str(selection.threads),
         # Other threads decode on the same cores: the kernel moves them all better than a fixed table.
         "ENABLE_CPU_PINNING": "NO",
     }
@@ -58,15 +58,15 @@ def load(artifact: Artifact, choice: Choice) -> OpenVino:
         raise StartError(f"{file} cannot be loaded by OpenVINO: {reason}.") from error
 
 
-def _from_pixels(model: Any, how: Preprocessing) -> Any:
-    """The same network with the picture's bytes [1, crop, crop, 3] as input; the first layers normalize them."""
-    model.reshape([1, 3, how.crop, how.crop])
+def _from_pixels(model: Any, preprocessing: Preprocessing) -> Any:
+    """Return the network with the picture's bytes [1, crop, crop, 3] as input; its first layers normalize them."""
+    model.reshape([1, 3, preprocessing.crop, preprocessing.crop])
     steps = openvino.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
-    steps.input().preprocess().convert_element_type(openvino.Type.f32).mean([255 * value for value in how.mean]).scale(
-        [255 * value for value in how.std]
-    )
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).mean(
+        [255 * value for value in preprocessing.mean]
+    ).scale([255 * value for value in preprocessing.std])
     return steps.build()
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference import transform
+from inference import images
 from inference.artifact import Artifact
 from inference.errors import StartError
-from inference.runtime_selection import Choice
+from inference.runtime_selection import Selection
 
 
-def multiplies() -> dict[str, str]:
-    """From each precision to what the hardware has for it."""
+def supported_precisions() -> dict[str, str]:
+    """Return precision -> what the hardware has for it."""
     if not torch.cuda.is_available():
         return {"float32": "any processor"}
     name = torch.cuda.get_device_name()
@@ -19,21 +19,21 @@ def multiplies() -> dict[str, str]:
 
 
 class Torch:
-    def __init__(self, module: torch.nn.Module, artifact: Artifact, choice: Choice, device: str) -> None:
+    def __init__(self, module: torch.nn.Module, artifact: Artifact, selection: Selection, device: str) -> None:
         self._module, self._preprocessing, self._device = module, artifact.preprocessing, device
-        self._reduced = choice.precision == "bfloat16"
+        self._reduced = selection.precision == "bfloat16"
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[crop, crop, 3] to [classes]; raises RuntimeError."""
-        image = torch.from_numpy(transform.normalized(pixels, self._preprocessing)).to(self._device)
+        """Return [classes] for [crop, crop, 3]; raise RuntimeError."""
+        image = torch.from_numpy(images.normalized(pixels, self._preprocessing)).to(self._device)
         with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._reduced):
             answer: NDArray[np.float32] = self._module(image)[0].float().cpu().numpy()
         return answer
 
 
-def load(artifact: Artifact, choice: Choice) -> Torch:
-    """Raises StartError when the file cannot be read or does not fit model.json."""
-    file = artifact.files[choice.export]
+def load(artifact: Artifact, selection: Selection) -> Torch:
+    """Return the network; raise StartError when the file cannot be read or does not fit model.json."""
+    file = artifact.files[selection.export]
     torch.set_num_threads(1)  # the threads that ask compute
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -46,4 +46,4 @@ def load(artifact: Artifact, choice: Choice) -> Torch:
     if shape != [1, len(artifact.classes)]:
         names = len(artifact.classes)
         raise StartError(f"model.json names {names} classes, but the output of model.pt2 has the shape {shape}.")
-    return Torch(module, artifact, choice, device)
+    return Torch(module, artifact, selection, device)

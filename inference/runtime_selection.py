@@ -1,13 +1,16 @@
-"""Which of the artifact's networks is computed how, and why; decided once, at the start."""
+"""The selection, once at start, of the export, precision and threads that fit the artifact and this machine."""
 
+import math
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from inference.errors import StartError
 
-# Of model.json's exports: which one a runtime computes in a precision.
+# Runtime -> precision (fastest first) -> key in model.json's exports.
 EXPORTS = {
-    "openvino": {"int8": "int8", "bfloat16": "float32", "float32": "float32"},  # best first
+    "openvino": {"int8": "int8", "bfloat16": "float32", "float32": "float32"},
     "onnxruntime": {"float32": "onnx"},
     "torch": {"bfloat16": "pt2", "float32": "pt2"},
 }
@@ -15,56 +18,87 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
-class Choice:
-    """`export`: the key in the artifact's files; `threads`: pictures computed at a time, one a core."""
+class Selection:
+    """`export`: the key in the artifact's files; `threads`: pictures computed at a time, one per core."""
 
     runtime: str
     precision: str
     export: str
     threads: int
-    why: str
+    reason: str
 
     @property
     def workers(self) -> int:
-        """Pictures that are worked on at a time: one is decoded while the network is busy with the others."""
+        """Return the worker threads: one more than `threads`, which decodes while the others compute."""
         return self.threads + 1
 
 
-def choose(
-    runtime: str, asked: str, threads: int, *, offered: Collection[str], multiplied: Mapping[str, str], cores: int
-) -> Choice:
-    """`offered`: the artifact's exports; `multiplied`: from precision to what the hardware has for it.
+def select(
+    runtime: str, requested: str, threads: int, *, exports: Collection[str], supported: Mapping[str, str], cores: int
+) -> Selection:
+    """Return what to compute with; raise StartError when the requested precision is unavailable.
 
-    No `threads` are `cores`. Raises StartError when what was asked for is not to be had.
+    `exports`: the artifact's; `supported`: precision -> what the hardware has for it; `threads` 0: `cores`.
     """
-    exports = EXPORTS[runtime]
-    if not set(exports.values()) & set(offered):
-        wanted = " or ".join(sorted(set(exports.values())))
+    needed = EXPORTS[runtime]
+    if not set(needed.values()) & set(exports):
+        names = " or ".join(sorted(set(needed.values())))
         raise StartError(
-            f"RUNTIME={runtime} needs the export {wanted}, which this artifact lacks; train with runtime={runtime}."
+            f"RUNTIME={runtime} needs the export {names}, which this artifact lacks; train with runtime={runtime}."
         )
-    reasons = {precision: _against(runtime, precision, offered, multiplied) for precision in PRECISIONS[1:]}
-    if asked == "auto":
-        precision = next((name for name in exports if not reasons[name]), "")
+    obstacles = {precision: _obstacle(runtime, precision, exports, supported) for precision in PRECISIONS[1:]}
+    if requested == "auto":
+        precision = next((name for name in needed if not obstacles[name]), "")
         if not precision:
-            against = "; ".join(str(reasons[name]) for name in exports)
-            raise StartError(f"RUNTIME={runtime} can compute none of its precisions: {against}.")
-        passed_over = [reasons[name] for name in list(exports)[: list(exports).index(precision)]]
-        why = "; ".join([f"{precision}: {multiplied[precision]}", *map(str, passed_over)])
-    elif reasons[asked]:
-        raise StartError(f"PRECISION={asked} is not to be had: {reasons[asked]}; set PRECISION=auto.")
+            reasons = "; ".join(str(obstacles[name]) for name in needed)
+            raise StartError(f"RUNTIME={runtime} can compute none of its precisions: {reasons}.")
+        faster = [obstacles[name] for name in list(needed)[: list(needed).index(precision)]]
+        reason = "; ".join([f"{precision}: {supported[precision]}", *map(str, faster)])
+    elif obstacles[requested]:
+        raise StartError(f"PRECISION={requested} is unavailable: {obstacles[requested]}; set PRECISION=auto.")
     else:
-        precision, why = asked, f"PRECISION={asked}"
+        precision, reason = requested, f"PRECISION={requested}"
     used, bound = (threads, f"THREADS={threads}") if threads else (cores, f"{cores} usable cores")
-    return Choice(runtime, precision, exports[precision], used, f"{why}; {bound}")
+    return Selection(runtime, precision, needed[precision], used, f"{reason}; {bound}")
 
 
-def _against(runtime: str, precision: str, offered: Collection[str], multiplied: Mapping[str, str]) -> str | None:
+def _obstacle(runtime: str, precision: str, exports: Collection[str], supported: Mapping[str, str]) -> str | None:
+    """Return why `runtime` cannot compute in `precision`, or None."""
     export = EXPORTS[runtime].get(precision)
     if export is None:
-        return f"{runtime} computes no {precision} here"
-    if export not in offered:
-        return f"the artifact offers no {precision}"
-    if precision not in multiplied:
-        return f"this hardware does not multiply {precision}"
+        return f"{runtime} does not support {precision}"
+    if export not in exports:
+        return f"the artifact has no {precision} export"
+    if precision not in supported:
+        return f"this processor does not support {precision}"
     return None
+
+
+# Instructions for each precision; without them it is slower than float32 (bfloat16: four times).
+_INSTRUCTIONS = {
+    "int8": ("amx_int8", "avx512_vnni", "avx_vnni"),
+    "bfloat16": ("amx_bf16", "avx512_bf16"),
+}
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return the cores that this process may use: its affinity, or fewer under a cgroup quota."""
+    bound = len(os.sched_getaffinity(0))
+    try:
+        allowed, period = quota.read_text().split()
+        return min(bound, math.ceil(int(allowed) / int(period)))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        return bound
+
+
+def supported_precisions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """Return precision -> the processor's instructions for it, without those that it lacks; float32 is always there."""
+    try:
+        text = cpuinfo.read_text("utf-8", "replace")
+    except OSError:
+        text = ""
+    flags = next((line.partition(":")[2].split() for line in text.splitlines() if line.startswith("flags")), [])
+    found = {
+        precision: next((name for name in names if name in flags), None) for precision, names in _INSTRUCTIONS.items()
+    }
+    return {"float32": "any processor"} | {precision: name for precision, name in found.items() if name}

@@ -1,4 +1,4 @@
-"""`python3 slim.py [FOLDER]`: takes from an image's installed packages what this server never runs, and says how much.
+"""`python3 slim.py [FOLDER]`: remove from an image's installed packages what this server never runs, and say how much.
 
 Half of OpenVINO is for other devices and for models of other frameworks; a third of numpy is its tests and what
 compiles against it. By hand and not by rebuilding: the libraries stay those that their makers built.
@@ -44,14 +44,14 @@ KEPT = ("openvino/libs/libopenvino_ir_frontend.so*",)
 
 
 def unused(site: Path) -> Iterator[Path]:
-    """Files and folders; none lies in another."""
+    """Yield the files and folders to remove; none lies in another."""
     kept = {path for pattern in KEPT for path in site.glob(pattern)}
     found = {path for pattern in UNUSED for path in site.glob(pattern)} - kept
     return (path for path in sorted(found) if path.name != "__pycache__" and not found & set(path.parents))
 
 
 def size(path: Path) -> int:
-    """Bytes, of a folder all of its files'."""
+    """Return the bytes of a file, or of all files of a folder."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from inference import artifact, images
-from inference import transform as serving
+from inference import images as serving
 from tests.inference.tiny import Server, listening, start
 from training import calibration
 from training import transform as training

@@ -16,15 +16,15 @@ from benchmarks.lib.photographs import files
 
 def main(photos: Path, core: int, seconds: float) -> None:
     os.sched_setaffinity(0, {core})  # before OpenVINO looks for cores
-    from inference import images, settings, transform
-    from inference.__main__ import ready
-    from inference.timings import Timings
+    from inference import images
+    from inference.__main__ import load, settings_from
+    from inference.telemetry import Timings
 
-    server = ready(settings.from_environ(os.environ))[0]
+    server = load(settings_from(os.environ))[0]
     bodies = [file.read_bytes() for file in files(photos)]
     for body in bodies[:5]:
         server.classify(body, Timings())
-    decoding, resizing = _timed(images, "decode"), _timed(transform, "to_pixels")
+    decoding, resizing = _timed(images, "decode"), _timed(images, "to_pixels")
     rounds, begun = 0, time.perf_counter()
     while not rounds or time.perf_counter() - begun < seconds:
         for body in bodies:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference import artifact, machine, network
+from inference import artifact, classifier
 from inference.errors import StartError
-from inference.runtime_selection import Choice
+from inference.runtime_selection import Selection, supported_precisions
 from tests.inference.tiny import FACTS, Server, listening, picture, start, write_model
 
 pytestmark = pytest.mark.torch
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(folder: Path, runtime: str, precision: str = "float32", threads: int = 2) -> Any:
     found = artifact.load(folder)
-    return network.load(found, Choice(runtime, precision, EXPORTS[runtime][0], threads, ""))
+    return classifier.load_runtime(found, Selection(runtime, precision, EXPORTS[runtime][0], threads, ""))
 
 
 @pytest.mark.parametrize("runtime", EXPORTS)
@@ -91,8 +91,8 @@ def test_threads_at_once_get_their_own_answers(folder: Path, runtime: str) -> No
 def test_openvino_computes_a_picture_a_core_in_the_precision_that_was_chosen(
     folder: Path, precision: str, hint: str
 ) -> None:
-    if precision not in machine.multiplies():
-        pytest.skip(f"this processor does not multiply {precision}")
+    if precision not in supported_precisions():
+        pytest.skip(f"this processor does not support {precision}")
     compiled = load(folder, "openvino", precision, threads=2)._compiled
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == hint
     assert compiled.get_property("NUM_STREAMS") == 2
@@ -118,16 +118,16 @@ def test_a_file_that_is_none_is_named(folder: Path, tmp_path: Path, runtime: str
     found = artifact.load(folder)
     name, file = EXPORTS[runtime]
     (tmp_path / file).write_bytes(b"nothing of the kind")
-    choice = Choice(runtime, "float32", name, 1, "")
+    selection = Selection(runtime, "float32", name, 1, "")
     with pytest.raises(StartError, match=f"{file} cannot be loaded by "):
-        network.load(replace(found, files={name: tmp_path / file}), choice)
+        classifier.load_runtime(replace(found, files={name: tmp_path / file}), selection)
 
 
 @pytest.mark.parametrize("runtime", EXPORTS)
 def test_more_classes_than_outputs_are_refused(folder: Path, runtime: str) -> None:
     found = replace(artifact.load(folder), classes=("a", "b", "c", "d"))
     with pytest.raises(StartError, match=r"model.json names 4 classes, but the output of model\.\w+ has the shape "):
-        network.load(found, Choice(runtime, "float32", EXPORTS[runtime][0], 1, ""))
+        classifier.load_runtime(found, Selection(runtime, "float32", EXPORTS[runtime][0], 1, ""))
 
 
 @pytest.mark.parametrize(("runtime", "name"), [("openvino", "model.xml"), ("onnxruntime", "model.onnx")])
@@ -135,7 +135,7 @@ def test_a_network_that_takes_other_pictures_is_refused(folder: Path, runtime: s
     found = artifact.load(folder)
     other = replace(found, preprocessing=replace(found.preprocessing, crop=30))
     with pytest.raises(StartError, match=f"{name} must have one input, image, of shape "):
-        network.load(other, Choice(runtime, "float32", EXPORTS[runtime][0], 1, ""))
+        classifier.load_runtime(other, Selection(runtime, "float32", EXPORTS[runtime][0], 1, ""))
 
 
 @pytest.fixture
@@ -149,4 +149,4 @@ def without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_runtime_that_the_image_lacks_is_said(without_onnxruntime: None) -> None:
     with pytest.raises(StartError, match=r"this image has no onnxruntime .*; build it with RUNTIME=onnxruntime"):
-        network.multiplies("onnxruntime")
+        classifier.supported_precisions("onnxruntime")

@@ -32,7 +32,7 @@ def fails_to_start(folder: Path, **more: str) -> str:
     finally:
         process.kill()
     assert process.returncode == 1
-    assert [json.loads(line)["event"] for line in out.splitlines()] in ([], ["chosen"])
+    assert [json.loads(line)["event"] for line in out.splitlines()] in ([], ["runtime_selected"])
     assert err.startswith("inference: ")
     assert err.count("\n") == 1
     return err

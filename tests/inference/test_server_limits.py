@@ -1,24 +1,18 @@
-"""Bounded room and bounded time: the real application over loopback around a classifier that waits when it is told."""
+"""Bounded queues and bounded time: the real application over loopback around a classifier that waits on demand."""
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import uvicorn
 
-from inference import admission as line
-from inference import app
-from inference.metrics import Metrics
-from inference.settings import Settings
-from inference.timings import Timings
+from inference import admission, app
+from inference.admission import WorkQueue
+from inference.telemetry import Metrics, Timings
 from tests.inference.tiny import Answer, answer_on, ask, until, upload
-
-_SETTINGS = Settings(Path(), "127.0.0.1", 0, 1000, 1000, "", "", "openvino", "auto", 0)
 
 
 class Patient:
@@ -34,15 +28,15 @@ class Patient:
 
     def classify(self, body: bytes, timings: Timings) -> list[float]:
         self.begun.append(body)
-        assert self.go.wait(30)
+        assert self.go.wait(60)
         return [0.25, 0.75]
 
 
 @contextmanager
 def served(classifier: Patient, workers: int = 2) -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
-    built = app.build(classifier, _SETTINGS, workers, Metrics(""))
-    server = uvicorn.Server(uvicorn.Config(built, log_config=None, lifespan="off"))
+    built = app.build(classifier, workers=workers, metrics=Metrics(""), max_bytes=1000)
+    server = uvicorn.Server(uvicorn.Config(built, log_config=None, lifespan="off", timeout_keep_alive=75))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
@@ -69,7 +63,7 @@ def first(answers: list[Future[Answer]], count: int) -> list[Answer]:
 def test_beyond_the_queue_callers_are_told_to_come_back_and_the_others_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(line, "_WAITING", 2)
+    monkeypatch.setattr(admission, "_WAITING", 2)
     classifier = Patient()
     with served(classifier) as port, ThreadPoolExecutor(9) as callers:
         answers = [callers.submit(ask, port, "POST", "/invocations", b"x") for _ in range(9)]
@@ -82,7 +76,7 @@ def test_beyond_the_queue_callers_are_told_to_come_back_and_the_others_are_answe
 
 
 def test_a_place_in_the_queue_is_free_again_after_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "_WAITING", 0)
+    monkeypatch.setattr(admission, "_WAITING", 0)
     classifier = Patient()
     classifier.go.set()
     with served(classifier, workers=1) as port:
@@ -106,7 +100,7 @@ def test_a_body_that_does_not_arrive_in_time_is_408_and_the_connection_ends(
     with upload(patient[1], b"abc", 1) as connection:
         answer = answer_on(connection)
         assert (answer.status, answer.code) == (408, "request_timeout")
-        connection.settimeout(2)  # well before an idle connection is closed
+        connection.settimeout(60)  # before an idle connection is closed
         assert connection.recv(1) == b""
 
 
@@ -116,27 +110,45 @@ def test_an_answer_that_takes_too_long_is_504(monkeypatch: pytest.MonkeyPatch, p
     assert (answer.status, answer.code) == (504, "deadline_exceeded")
 
 
-def test_what_nobody_waits_for_any_more_is_never_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_WORK_SECONDS", 0.5)
+@pytest.fixture
+def queues(monkeypatch: pytest.MonkeyPatch) -> list[WorkQueue]:
+    """The queues of the applications that the test builds."""
+    built: list[WorkQueue] = []
+
+    def recorded(workers: int, seconds: float) -> WorkQueue:
+        built.append(WorkQueue(workers, seconds))
+        return built[-1]
+
+    monkeypatch.setattr(app, "WorkQueue", recorded)
+    return built
+
+
+def test_what_nobody_waits_for_any_more_is_never_begun(
+    monkeypatch: pytest.MonkeyPatch, queues: list[WorkQueue]
+) -> None:
     classifier = Patient()
     with served(classifier, workers=1) as port, ThreadPoolExecutor(2) as callers:
-        stuck = callers.submit(ask, port, "POST", "/invocations", b"first")
+        first = callers.submit(ask, port, "POST", "/invocations", b"first")
         until(lambda: classifier.begun == [b"first"])
         with upload(port, b"gone", 4):
-            pass
-        assert ask(port, "POST", "/invocations", b"late").status == stuck.result().status == 504
+            until(lambda: queues[0]._inside == 2)
+        monkeypatch.setattr(app, "_WORK_SECONDS", 0.2)  # of requests from now on
+        assert ask(port, "POST", "/invocations", b"late").status == 504
+        monkeypatch.setattr(app, "_WORK_SECONDS", 60.0)
+        until(lambda: queues[0]._inside == 1)
         classifier.go.set()
+        assert first.result().status == 200
         assert ask(port, "POST", "/invocations", b"last").status == 200
     assert classifier.begun == [b"first", b"last"]
 
 
-def test_callers_are_served_in_the_order_in_which_they_came() -> None:
+def test_callers_are_served_in_the_order_in_which_they_came(queues: list[WorkQueue]) -> None:
     classifier = Patient()
     with served(classifier, workers=1) as port, ThreadPoolExecutor(8) as callers:
         answers = []
         for place in range(8):
             answers.append(callers.submit(ask, port, "POST", "/invocations", bytes([place])))
-            time.sleep(0.03)
+            until(lambda queued=place + 1: queues[0]._inside == queued)  # type: ignore[misc]
         classifier.go.set()
         assert [answer.result().status for answer in answers] == [200] * 8
     assert classifier.begun == [bytes([place]) for place in range(8)]

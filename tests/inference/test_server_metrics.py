@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from inference import metrics
-from inference.metrics import Metrics, spread
-from inference.timings import Timings
+from inference import telemetry
+from inference.telemetry import Metrics, Timings, sample
 from tests.inference.tiny import Server, picture, until
 
 
@@ -34,7 +33,7 @@ def test_a_server_counts_and_times_its_requests_and_writes_them_at_its_end(launc
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     lines: list[dict[str, object]] = []
-    monkeypatch.setattr("inference.logs.event", lambda name, **facts: lines.append(facts))
+    monkeypatch.setattr("inference.telemetry.event", lambda name, **facts: lines.append(facts))
     return lines
 
 
@@ -55,7 +54,7 @@ def test_each_line_holds_what_came_since_the_one_before(written: list[dict[str, 
 def test_a_line_comes_once_a_period_and_one_at_the_end(
     monkeypatch: pytest.MonkeyPatch, written: list[dict[str, object]]
 ) -> None:
-    monkeypatch.setattr(metrics, "_EVERY", 0.05)
+    monkeypatch.setattr(telemetry, "_EVERY", 0.05)
     found = Metrics("")
     stop = found.start()
     found.count(200)
@@ -67,8 +66,8 @@ def test_a_line_comes_once_a_period_and_one_at_the_end(
 
 
 def test_a_line_takes_a_hundred_values_least_and_greatest_among_them() -> None:
-    assert spread([3.0, 1.0, 2.00049]) == [1, 2, 3]
-    found = spread([float(value) for value in range(100_000, 0, -1)])
+    assert sample([3.0, 1.0, 2.00049]) == [1, 2, 3]
+    found = sample([float(value) for value in range(100_000, 0, -1)])
     assert (len(found), found[0], found[-1]) == (100, 1, 100_000)
     assert found == sorted(found)
-    assert len(spread([1.0] * 101)) == 100
+    assert len(sample([1.0] * 101)) == 100

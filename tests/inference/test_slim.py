@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inference import slim
-from tests.inference.test_inference_settings import FOLDER, pins
+from tests.inference.test_settings import FOLDER, pins
 from tests.inference.tiny import Server, environment, listening, picture
 
 LIMIT = 180e6  # bytes, compiled files included

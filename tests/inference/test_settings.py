@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from inference import runtime_selection as choice
-from inference import settings
+from inference import __main__ as program
+from inference.__main__ import settings_from
 from inference.errors import StartError
+from inference.runtime_selection import EXPORTS
 
-FOLDER = Path(settings.__file__).parent
+FOLDER = Path(program.__file__).parent
 
 
 RUNTIMES = ("openvino", "onnxruntime", "torch")
@@ -31,7 +32,7 @@ def normal(name: str) -> str:
 
 
 def test_an_empty_environment_is_sagemakers() -> None:
-    found = settings.from_environ({})
+    found = settings_from({})
     assert (found.model_dir, found.host, found.port) == (Path("/opt/ml/model"), "0.0.0.0", 8080)
     assert (found.max_bytes, found.max_pixels, found.model_package_arn) == (6_291_456, 50_000_000, "")
     assert (found.endpoint, found.runtime, found.precision, found.threads) == ("", "openvino", "auto", 0)
@@ -40,7 +41,7 @@ def test_an_empty_environment_is_sagemakers() -> None:
 def test_an_empty_value_counts_as_none() -> None:
     names = ["OPT_ML", "SAGEMAKER_BIND_TO_PORT", "MAX_BYTES", "MAX_PIXELS", "BIND_ADDRESS"]
     names += ["RUNTIME", "PRECISION", "THREADS", "ENDPOINT_NAME"]
-    assert settings.from_environ(dict.fromkeys(names, "")) == settings.from_environ({})
+    assert settings_from(dict.fromkeys(names, "")) == settings_from({})
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_an_empty_value_counts_as_none() -> None:
 )
 def test_a_value_that_is_no_number_in_range_is_named(name: str, value: str) -> None:
     with pytest.raises(StartError, match=f"^{name} must be a whole number from "):
-        settings.from_environ({name: value})
+        settings_from({name: value})
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -81,7 +82,7 @@ def test_the_build_argument_picks_the_requirements_and_is_what_the_server_reads(
     assert "ARG RUNTIME=openvino\nENV RUNTIME=${RUNTIME}\n" in text
     files = "-r inference/requirements-common.txt -r inference/requirements-${RUNTIME}.txt"
     assert f"{files} && \\\n    python3 inference/slim.py\n" in text
-    assert tuple(choice.EXPORTS) == RUNTIMES
+    assert tuple(EXPORTS) == RUNTIMES
 
 
 def test_the_image_starts_the_server_as_its_first_process() -> None:
@@ -93,4 +94,4 @@ def test_the_image_starts_the_server_as_its_first_process() -> None:
 @pytest.mark.parametrize(("name", "value"), [("RUNTIME", "tensorflow"), ("PRECISION", "bf16"), ("PRECISION", "INT8")])
 def test_a_word_that_is_none_of_those_known_is_named_with_them(name: str, value: str) -> None:
     with pytest.raises(StartError, match=f"^{name} must be one of .*, not '{value}'"):
-        settings.from_environ({name: value})
+        settings_from({name: value})
