@@ -51,7 +51,9 @@ def test_a_picture_enters_at_most_eight_files(opt_ml: Path) -> None:
     messages = [{"type": "http.request", "body": picture(), "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        return messages.pop() if messages else await asyncio.Event().wait()
+        if not messages:
+            await asyncio.Event().wait()  # the caller stays connected
+        return messages.pop()
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -63,7 +65,7 @@ def test_a_picture_enters_at_most_eight_files(opt_ml: Path) -> None:
         asyncio.run(served(scope, receive, send))
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     assert sent[0]["status"] == 200
     assert {"app.py", "classifier.py", "images.py"} <= entered
     assert len(entered) <= 8, entered
