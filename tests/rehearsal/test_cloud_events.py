@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from kennel.rehearsal.cloud.events import read_path
+from kennel.rehearsal.cloud.response import ApiError
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
 from tests.rehearsal.cloud_world import World, eventually, refusal
 
@@ -245,3 +247,26 @@ def test_put_events_reaches_the_same_rules(world: World) -> None:
     assert world.cloud.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
     eventually(lambda: world.pipelines)
     assert world.pipelines[0].parameters["Data"] == "datasets/by-hand.manifest"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        {"source": [{"regex": "aws.*"}]},
+        {"detail": {"object": {"key": [{"prefix": "a"}, {"regex": "b"}]}}},
+        {"$or": [{"source": ["a"]}, {"source": [{"regex": "b"}]}]},
+    ],
+)
+def test_a_comparison_that_is_not_rehearsed_is_refused_with_the_rule(world: World, pattern: dict[str, Any]) -> None:
+    put_rule = world.cloud.client("events").put_rule
+    code, text = refusal(put_rule, Name="refused", EventPattern=json.dumps(pattern))
+    assert (code, "the comparison 'regex' is not rehearsed" in text) == ("InvalidEventPatternException", True)
+
+
+def test_a_path_reads_a_field_of_the_event() -> None:
+    assert read_path("$.detail.object.key", {"detail": {"object": {"key": "a"}}}) == "a"
+
+
+def test_a_path_to_a_field_that_is_not_there_is_named() -> None:
+    with pytest.raises(ApiError, match=r"\$\.detail\.bucket"):
+        read_path("$.detail.bucket", {"detail": {}})

@@ -10,26 +10,26 @@ from botocore.config import Config  # type: ignore[import-untyped]
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ADMIN = {"AWS_ACCESS_KEY_ID": "AKIAKENNELREHEARSAL0", "AWS_SECRET_ACCESS_KEY": "rehearsal"}
 
-_making = threading.Lock()  # a session makes one client at a time
+_creating = threading.Lock()  # a session creates one client at a time
 
 
-class _Place:
+class _Server:
     url = ""
 
 
-def point_to(url: str) -> None:
-    """Make all clients from now on for the embedded AWS at `url`."""
-    _Place.url = url
+def use_server(url: str) -> None:
+    """Create all clients from now on for the embedded AWS at `url`."""
+    _Server.url = url
     admin.cache_clear()
 
 
-def make_client(service: str, environment: dict[str, str]) -> Any:
-    """A client with the AWS_* variables of `environment`, no retries and patience for slow endpoints."""
+def create_client(service: str, environment: dict[str, str]) -> Any:
+    """Return a client with the AWS_* variables of `environment`, without retries and patient with slow endpoints."""
     config = Config(retries={"total_max_attempts": 1}, read_timeout=900, max_pool_connections=32)
-    with _making:
+    with _creating:
         return _session().client(
             service,
-            endpoint_url=_Place.url,
+            endpoint_url=_Server.url,
             config=config,
             aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
@@ -39,10 +39,17 @@ def make_client(service: str, environment: dict[str, str]) -> Any:
 
 @cache
 def _session() -> Any:
-    """One for all clients: each session reads botocore's data files anew."""
+    """Return the one session of all clients: each session reads botocore's data files anew."""
     return boto3.session.Session(region_name=REGION)
 
 
 @cache
 def admin(service: str) -> Any:
-    return make_client(service, ADMIN)
+    """Return a client that may do everything."""
+    return create_client(service, ADMIN)
+
+
+def send_to_queue(arn: str, body: str) -> None:
+    """Send a message to an SQS queue, as a service does with a dead letter."""
+    url = admin("sqs").get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
+    admin("sqs").send_message(QueueUrl=url, MessageBody=body)

@@ -1,6 +1,4 @@
-"""The default event bus: events find the synthesized rules, and the rules' targets are called for real."""
-
-from __future__ import annotations
+"""The default event bus: events are matched with the synthesized rules, whose targets are called for real."""
 
 import json
 import logging
@@ -12,8 +10,7 @@ from typing import Any
 
 from moto.events.models import events_backends
 
-from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
-from kennel.rehearsal.cloud.patterns import matches
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, send_to_queue
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
 
@@ -22,8 +19,12 @@ _log = logging.getLogger(__name__)
 _REASONS = {"Put": "PutObject", "Copy": "CopyObject", "Post": "POST Object"}
 
 
-class Bus:
-    """`client(service, role_arn)` calls the embedded AWS; `invoke(arn, payload, source)` runs a function in the end."""
+class EventBus:
+    """Take events from services and PutEvents, and call the targets of the rules that match.
+
+    `client(service, role_arn)` makes a client of the embedded AWS; `invoke(arn, payload, source)` runs a function
+    asynchronously; `overrides` are laid over the pipeline parameters that a rule gives.
+    """
 
     def __init__(
         self,
@@ -31,8 +32,8 @@ class Bus:
         invoke: Callable[[str, bytes, str], None],
         overrides: dict[str, str],
     ) -> None:
-        self.client, self.invoke, self.overrides = client, invoke, overrides
-        self.undelivered: list[str] = []  # an event for a rule whose target refused it, with the reason
+        self._client, self._invoke, self._overrides = client, invoke, overrides
+        self.undelivered: list[str] = []  # "rule -> target: reason" of each event that a target refused
 
     def publish(self, source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> str:
         """Send an event as an AWS service does and return its id; targets run in threads of their own."""
@@ -48,22 +49,24 @@ class Bus:
             "detail": detail,
         }
         for rule in list(events_backends[ACCOUNT][REGION].event_buses["default"].rules.values()):
-            if rule.state == "ENABLED" and rule.event_pattern.get_pattern() and _wanted(rule, event):
+            pattern: Any = rule.event_pattern
+            if rule.state == "ENABLED" and pattern.get_pattern() and pattern.matches_event(event):
                 for target in rule.targets:
                     threading.Thread(target=self._deliver, args=(rule, target, event), daemon=True).start()
         return str(event["id"])
 
     def put_events(self, call: Call) -> Answer:
-        entries = []
-        for one in call.parameters["Entries"]:
-            detail = json.loads(one.get("Detail", "{}"))
-            entries.append(
-                {"EventId": self.publish(one["Source"], one["DetailType"], detail, one.get("Resources", []))}
+        """Answer PutEvents."""
+        ids = [
+            self.publish(
+                one["Source"], one["DetailType"], json.loads(one.get("Detail", "{}")), one.get("Resources", [])
             )
-        return json_answer({"FailedEntryCount": 0, "Entries": entries})
+            for one in call.parameters["Entries"]
+        ]
+        return json_answer({"FailedEntryCount": 0, "Entries": [{"EventId": one} for one in ids]})
 
     def object_created(self, _account: str, bucket: Any, event_name: str, key: Any) -> None:
-        """Called by moto's S3 for a bucket with EventBridge on, in place of its own attempt."""
+        """Publish a new object's event; moto's S3 calls this for a bucket with EventBridge on."""
         kind = event_name.removeprefix("s3:ObjectCreated:")
         # Of an upload in parts moto says both Put and CompleteMultipartUpload; it is one object, known by its tag.
         if kind not in _REASONS:
@@ -80,52 +83,39 @@ class Bus:
             if ":pipeline/" in target["Arn"]:
                 self._start_pipeline(rule, target, event)
             elif ":lambda:" in target["Arn"]:
-                self.invoke(target["Arn"], json.dumps(_input(target, event)).encode(), rule.arn)
+                self._invoke(target["Arn"], json.dumps(_input(target, event)).encode(), rule.arn)
             else:
                 raise ApiError("Unsupported", f"targets like {target['Arn']} are not rehearsed")
         except Exception as error:
             self.undelivered.append(f"{rule.name} -> {target['Arn']}: {error}")
             _log.warning("rule %s could not reach %s: %s", rule.name, target["Arn"], error)
-            self._bury(target, event)
+            if queue := target.get("DeadLetterConfig", {}).get("Arn"):
+                send_to_queue(queue, json.dumps(event))
 
     def _start_pipeline(self, rule: Any, target: dict[str, Any], event: Event) -> None:
         given = target.get("SageMakerPipelineParameters", {}).get("PipelineParameterList", [])
-        values = {one["Name"]: _resolve(one["Value"], event) for one in given} | self.overrides
-        said = ", ".join(f"{name}={value}" for name, value in self.overrides.items())
-        self.client("sagemaker", target["RoleArn"]).start_pipeline_execution(
+        values = {one["Name"]: _resolve(one["Value"], event) for one in given} | self._overrides
+        overridden = ", ".join(f"{name}={value}" for name, value in self._overrides.items())
+        self._client("sagemaker", target["RoleArn"]).start_pipeline_execution(
             PipelineName=target["Arn"].rpartition("/")[2],
             PipelineExecutionDescription=f"Started by rule {rule.name}"
-            + (f"; the rehearsal set {said}" if said else ""),
+            + (f"; the rehearsal set {overridden}" if overridden else ""),
             PipelineParameters=[{"Name": name, "Value": value} for name, value in values.items()],
         )
-
-    def _bury(self, target: dict[str, Any], event: Event) -> None:
-        if queue := target.get("DeadLetterConfig", {}).get("Arn"):
-            sqs = self.client("sqs", None)
-            url = sqs.get_queue_url(QueueName=queue.rpartition(":")[2])["QueueUrl"]
-            sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))
-
-
-def _wanted(rule: Any, event: Event) -> bool:
-    try:
-        return matches(rule.event_pattern.get_pattern(), event)
-    except (ValueError, TypeError, KeyError) as error:
-        _log.warning("the pattern of rule %s is not valid: %s", rule.name, error)
-        return False
 
 
 def _input(target: dict[str, Any], event: Event) -> Any:
     if "Input" in target:
         return json.loads(target["Input"])
-    return look_up(target["InputPath"], event) if "InputPath" in target else event
+    return read_path(target["InputPath"], event) if "InputPath" in target else event
 
 
 def _resolve(value: str, event: Event) -> str:
-    return str(look_up(value, event)) if value.startswith("$.") else value
+    return str(read_path(value, event)) if value.startswith("$.") else value
 
 
-def look_up(path: str, event: Event) -> Any:
-    """A dotted JSONPath such as $.detail.object.key; raises ApiError when the event has no such field."""
+def read_path(path: str, event: Event) -> Any:
+    """Return what a dotted JSONPath such as $.detail.object.key finds; raise ApiError where the event lacks it."""
     found: Any = event
     for name in path.removeprefix("$").strip(".").split("."):
         if name and not (isinstance(found, dict) and name in found):

@@ -1,6 +1,4 @@
-"""Lambda's Invoke: versions and aliases resolved, the code unpacked once, the call handed to the data plane."""
-
-from __future__ import annotations
+"""Lambda's Invoke: resolves versions and aliases, unpacks the code once and hands the call to the data plane."""
 
 import base64
 import io
@@ -18,7 +16,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from moto.awslambda.models import lambda_backends
 
-from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, send_to_queue
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError
 from kennel.rehearsal.interfaces import DataPlane, FunctionAnswer, FunctionCall, TooManyRequests
@@ -28,15 +26,19 @@ _SYNC_BYTES, _EVENT_BYTES = 6 * 2**20, 2**20
 
 
 class Functions:
-    """`client` makes admin clients (dead letters, logs); code is unpacked below `work`."""
+    """Answers Invoke and runs functions for events.
+
+    `client(service, role_arn)` makes the clients that write the functions' logs; code is unpacked below `work`.
+    """
 
     def __init__(self, data_plane: DataPlane, work: Path, client: Callable[[str, str | None], Any]) -> None:
         self.data_plane, self.work, self.client = data_plane, work, client
         self._unpacking = threading.Lock()
         self._logs: queue.SimpleQueue[tuple[Any, str]] = queue.SimpleQueue()
-        threading.Thread(target=self._keep_logs, daemon=True, name="function logs").start()
+        threading.Thread(target=self._write_logs, daemon=True, name="function logs").start()
 
     def invoke(self, call: Call) -> Answer:
+        """Answer Invoke: RequestResponse, Event and DryRun; raise ApiError as Lambda does."""
         kind = call.header("X-Amz-Invocation-Type", "RequestResponse")
         function = self._find(call.parameters["FunctionName"], call.parameters.get("Qualifier"))
         limit = _EVENT_BYTES if kind == "Event" else _SYNC_BYTES
@@ -47,7 +49,7 @@ class Functions:
         if kind == "DryRun":
             return Answer(b"", 204, headers)
         if kind == "Event":
-            threading.Thread(target=self.run_in_the_end, args=(function, call.body or b"{}"), daemon=True).start()
+            threading.Thread(target=self.run_asynchronously, args=(function, call.body or b"{}"), daemon=True).start()
             return Answer(b"", 202, headers)
         answer = self._run(function, call.body or b"{}")
         if answer.error:
@@ -57,14 +59,14 @@ class Functions:
         return Answer(answer.payload, 200, {**headers, "Content-Type": "application/json"})
 
     def invoke_from(self, arn: str, payload: bytes, source: str) -> None:
-        """As a service does, asynchronously: `source` (a rule's ARN) needs the function's permission."""
+        """Run a function for a rule, asynchronously; raise ApiError where no permission names the rule `source`."""
         function = self._find(arn, None)
         if not any(_permits(one, source) for one in function.policy.statements):
             raise ApiError("AccessDeniedException", f"no lambda permission lets {source} invoke {arn}")
-        self.run_in_the_end(function, payload)
+        self.run_asynchronously(function, payload)
 
-    def run_in_the_end(self, function: Any, payload: bytes) -> None:
-        """An asynchronous invocation: tried again as EventInvokeConfig says (without Lambda's minutes of pause)."""
+    def run_asynchronously(self, function: Any, payload: bytes) -> None:
+        """Run and, after an error, run again as EventInvokeConfig says, without Lambda's minutes of pause."""
         retries = 2
         for config in getattr(function, "event_invoke_config", []):
             retries = config.config.get("MaximumRetryAttempts", retries)
@@ -79,7 +81,8 @@ class Functions:
                 return
             reason = answer.payload[:500].decode(errors="replace")
         _log.warning("%s failed %d times: %s", function.function_name, retries + 1, reason)
-        self._bury(function, payload)
+        if target := getattr(function, "more_configuration", {}).get("DeadLetterConfig", {}).get("TargetArn"):
+            send_to_queue(target, payload.decode())
 
     def _run(self, function: Any, payload: bytes) -> FunctionAnswer:
         call = FunctionCall(
@@ -100,13 +103,13 @@ class Functions:
         self._logs.put((function, answer.log))
         return answer
 
-    def _keep_logs(self) -> None:
-        """One after the other: a thread for each call would be thousands where moto is slower than the callers."""
+    def _write_logs(self) -> None:
+        """Write one log after the other: with a thread for each call, callers faster than moto would make thousands."""
         while True:
-            self._log(*self._logs.get())
+            self._write_log(*self._logs.get())
 
-    def _log(self, function: Any, text: str) -> None:
-        """To CloudWatch, as the function's role. As with Lambda, a role that may not loses the log; `denied` has it."""
+    def _write_log(self, function: Any, text: str) -> None:
+        """Write to CloudWatch Logs as the function's role; as with Lambda, the log of a role that may not is lost."""
         config = getattr(function, "more_configuration", {}).get("LoggingConfig", {})
         group = config.get("LogGroup", f"/aws/lambda/{function.function_name}")
         stream = f"{time.strftime('%Y/%m/%d')}/[{function.version}]{uuid.uuid4().hex}"
@@ -118,7 +121,7 @@ class Functions:
             if events:
                 logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
         except (BotoCoreError, ClientError) as error:
-            _log.info("the log of %s was not kept: %s", function.function_name, error)
+            _log.info("the log of %s was not written: %s", function.function_name, error)
 
     def _code(self, function: Any) -> Path:
         folder: Path = self.work / function.code_digest.replace("/", "_")
@@ -128,12 +131,6 @@ class Functions:
                 zipfile.ZipFile(io.BytesIO(function.code_bytes)).extractall(partial)
                 partial.rename(folder)
         return folder
-
-    def _bury(self, function: Any, payload: bytes) -> None:
-        if target := getattr(function, "more_configuration", {}).get("DeadLetterConfig", {}).get("TargetArn"):
-            sqs = self.client("sqs", None)
-            url = sqs.get_queue_url(QueueName=target.rpartition(":")[2])["QueueUrl"]
-            sqs.send_message(QueueUrl=url, MessageBody=payload.decode())
 
     def _find(self, name: str, qualifier: str | None) -> Any:
         try:

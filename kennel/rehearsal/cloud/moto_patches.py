@@ -1,7 +1,5 @@
 """Every place where moto itself is changed, each with its reason. Applied once; one process has one Cloud."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -11,6 +9,8 @@ import moto.s3.notifications
 from moto.awslambda.models import LambdaFunction
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
+from moto.events.exceptions import InvalidEventPatternException
+from moto.events.models import EventPatternParser
 from moto.iam.access_control import PermissionResult
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.s3.models import FakeBucket
@@ -29,12 +29,13 @@ def apply() -> None:
     _check_parameters()
     _leave_bucket_policies_to_us()
     _take_numbers_in_conditions()
+    _refuse_unknown_comparisons()
     _show_all_configuration_of_functions()
 
 
-def hear_objects(hear: Callable[..., None]) -> None:
-    """moto sends S3's events only to some kinds of targets, and knows no wildcard; our bus takes them all."""
-    _change(moto.s3.notifications, "_send_event_bridge_message", hear)
+def send_object_events_to(receive: Callable[..., None]) -> None:
+    """moto sends S3's events to functions only, and in a form of its own; events.py sends them to all targets."""
+    _change(moto.s3.notifications, "_send_event_bridge_message", receive)
 
 
 def _change(owner: Any, name: str, value: Any) -> None:
@@ -103,7 +104,7 @@ def _check_parameters() -> None:
 
 
 def _leave_bucket_policies_to_us() -> None:
-    """moto's evaluation ignores Condition, so a TLS-only Deny would refuse all; cloud/iam.py evaluates it instead.
+    """moto's evaluation ignores Condition, so a TLS-only Deny would refuse all; iam/authorizer.py evaluates it instead.
 
     And moto refuses access logs before the log bucket's policy is there, which S3 does not, nor does CDK's order.
     """
@@ -122,8 +123,27 @@ def _take_numbers_in_conditions() -> None:
     _change(IAMPolicyDocumentValidator, "_validate_condition_syntax", staticmethod(without_numbers))
 
 
+_COMPARISONS = {"anything-but", "cidr", "equals-ignore-case", "exists", "numeric", "prefix", "suffix", "wildcard"}
+
+
+def _refuse_unknown_comparisons() -> None:
+    """moto takes every event to match a comparison that it does not know; PutRule refuses such a pattern here."""
+    validate = EventPatternParser._validate_event_pattern
+
+    def validate_with_comparisons(parser: EventPatternParser, pattern: dict[str, Any]) -> None:
+        validate(parser, pattern)
+        for name, values in pattern.items():
+            for value in values if isinstance(values, list) else []:
+                if name == "$or":
+                    parser._validate_event_pattern(value)
+                elif isinstance(value, dict) and set(value) - _COMPARISONS:
+                    raise InvalidEventPatternException(reason=f"the comparison {next(iter(value))!r} is not rehearsed")
+
+    _change(EventPatternParser, "_validate_event_pattern", validate_with_comparisons)
+
+
 def _show_all_configuration_of_functions() -> None:
-    """moto's functions have no place for LoggingConfig and DeadLetterConfig: types/functions.py puts them beside."""
+    """moto's functions have no place for LoggingConfig and DeadLetterConfig: types/functions.py adds them."""
     configuration = LambdaFunction.get_configuration
 
     def get_configuration(function: LambdaFunction, on_create: bool = False) -> dict[str, Any]:

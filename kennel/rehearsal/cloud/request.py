@@ -1,6 +1,4 @@
-"""One AWS API call as it arrives over HTTP: which service, which operation, which parameters, by whom."""
-
-from __future__ import annotations
+"""Reads an AWS API call from an HTTP request: service, operation, parameters and access key."""
 
 import io
 import json
@@ -24,7 +22,7 @@ _SCOPE = re.compile(r"Credential=([^/,]+)/[0-9]{8}/([^/]+)/([^/]+)/aws4_request"
 
 @dataclass(frozen=True)
 class Call:
-    """`parameters` are the API's members; for S3 only Bucket, Key and the query. `access_key` "" : unsigned."""
+    """One API call; `parameters` are its members, for S3 only Bucket, Key and the query. No `access_key`: unsigned."""
 
     service: str
     operation: str
@@ -35,12 +33,16 @@ class Call:
     environ: Environ
 
     def header(self, name: str, default: str = "") -> str:
+        """Return an HTTP header of the request."""
         key = name.upper().replace("-", "_")
         return str(self.environ.get(key if key == "CONTENT_TYPE" else f"HTTP_{key}", default))
 
 
 def parse(environ: Environ) -> Call | None:
-    """Read one request; the body stays readable for moto. None: unsigned and unknown, moto's own pages for example."""
+    """Return the call of a request, or None for what is no signed call of AWS, such as moto's own pages.
+
+    The body stays readable for moto.
+    """
     access_key, region, scope = _credentials(environ)
     service = _service(scope, environ["PATH_INFO"])
     body = b"" if service == "s3" else _body(environ)

@@ -1,6 +1,4 @@
-"""What the control plane answers by itself, in the protocol of the service that was asked."""
-
-from __future__ import annotations
+"""The answers and errors of the embedded AWS itself, in the protocol of the service that was called."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +8,8 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from moto.core.utils import get_service_model
+
+from kennel.rehearsal.cloud.request import Call
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -23,9 +23,13 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def send(self, start: Start) -> Iterable[bytes]:
+        """Begin a WSGI response and return its body."""
         headers = {"Content-Type": "application/x-amz-json-1.1", **self.headers, "Content-Length": str(len(self.body))}
         start(f"{self.status} ", list(headers.items()))
         return [self.body]
+
+
+Handler = Callable[[Call], Answer]
 
 
 class ApiError(Exception):
@@ -37,10 +41,12 @@ class ApiError(Exception):
 
 
 def json_answer(result: Mapping[str, Any], status: int = 200, **headers: str) -> Answer:
+    """Return `result` as JSON, with times as numbers of seconds."""
     return Answer(json.dumps(result, default=_timestamp).encode(), status, headers)
 
 
 def error_answer(service: str, error: ApiError) -> Answer:
+    """Return `error` in the protocol of `service`."""
     protocol = get_service_model(service).protocol
     if protocol == "rest-xml":
         body = f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"
@@ -59,4 +65,4 @@ def error_answer(service: str, error: ApiError) -> Answer:
 def _timestamp(value: object) -> float:
     if isinstance(value, datetime):
         return value.timestamp()
-    raise TypeError(f"{value!r} has no place in an answer")
+    raise TypeError(f"{value!r} cannot be written as JSON")

@@ -1,13 +1,11 @@
-"""The embedded AWS: moto's server in this process behind our gateway, on loopback."""
-
-from __future__ import annotations
+"""The embedded AWS: moto's server in this process behind a gateway that authorizes each call, on loopback."""
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from moto.core.models import botocore_stubber  # noqa: F401  (importing moto's core first settles its own import cycles)
 from moto.moto_api._internal.models import moto_api_backend
@@ -15,21 +13,18 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from kennel.errors import KennelError
-from kennel.rehearsal.cloud import moto_patches as patches
-from kennel.rehearsal.cloud.clients import ACCOUNT, ADMIN, REGION, admin, make_client, point_to
-from kennel.rehearsal.cloud.events import Bus
-from kennel.rehearsal.cloud.gateway import Gateway, Handler
+from kennel.rehearsal.cloud import moto_patches
+from kennel.rehearsal.cloud.clients import ADMIN, REGION, admin, create_client, use_server
+from kennel.rehearsal.cloud.events import EventBus
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.lambda_functions import Functions
+from kennel.rehearsal.cloud.request import Call, Environ, parse
+from kennel.rehearsal.cloud.response import Answer, ApiError, Handler, Start, error_answer
 from kennel.rehearsal.cloud.sagemaker.control_plane import SageMaker
 from kennel.rehearsal.interfaces import DataPlane
 
 _SESSION_S = 43_200
-
-
-class _QuietHandler(MotoRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:
-        logging.getLogger(__name__).debug(message, *args)
+_log = logging.getLogger(__name__)
 
 
 class Cloud:
@@ -43,29 +38,30 @@ class Cloud:
         self.pipeline_overrides: dict[str, str] = {}
         self.authorizer = Authorizer()
         self.functions = Functions(data_plane, work / "functions", self.client)
-        self.bus = Bus(self.client, self.functions.invoke_from, self.pipeline_overrides)
+        self.bus = EventBus(self.client, self.functions.invoke_from, self.pipeline_overrides)
         self.sagemaker = SageMaker(data_plane, self.bus.publish)
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
         self._sessions: dict[str, dict[str, str]] = {}
         self._clients: dict[tuple[str, str | None], Any] = {}
-        self._making = threading.RLock()
+        self._creating = threading.RLock()
 
     @property
     def url(self) -> str:
-        """By name: moto takes the first label of an IP address in a template's URL for a bucket."""
+        """The server's URL, by name: moto takes the first label of an IP address in a template's URL for a bucket."""
         if self._server is None:
             raise RuntimeError("the embedded AWS is not started")
         return f"http://localhost:{self._server.server_port}"
 
     @property
     def denied(self) -> list[str]:
-        """What was refused to a role so far: 'role may not action on resource'."""
+        """What was refused to a role so far, each as 'role may not action on resource'."""
         return self.authorizer.denied
 
     def start(self) -> None:
-        patches.apply()
-        patches.hear_objects(self.bus.object_created)
+        """Serve on `port`, empty: moto's state of this process is reset."""
+        moto_patches.apply()
+        moto_patches.send_object_events_to(self.bus.object_created)
         moto_api_backend.reset()
         (self.work / "functions").mkdir(parents=True, exist_ok=True)
         gateway = Gateway(DomainDispatcherApplication(create_backend_app), self.authorizer.permit, self._handlers())
@@ -76,7 +72,7 @@ class Cloud:
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
-        point_to(self.url)
+        use_server(self.url)
 
     def stop(self) -> None:
         """End the server; safe to call twice."""
@@ -86,7 +82,7 @@ class Cloud:
             self._thread.join()
             self._server = None
 
-    def __enter__(self) -> Cloud:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -96,39 +92,71 @@ class Cloud:
         self.stop()
 
     def client(self, service: str, role_arn: str | None = None) -> Any:
-        """A boto3 client as admin, or with credentials of that role; the same one for the same question."""
+        """Return a boto3 client as admin, or with credentials of that role; the same one for the same arguments."""
         if role_arn is None:
             return admin(service)
-        with self._making:
+        with self._creating:
             if (service, role_arn) not in self._clients:
-                self._clients[service, role_arn] = make_client(service, self.environment(role_arn))
+                self._clients[service, role_arn] = create_client(service, self.environment(role_arn))
             return self._clients[service, role_arn]
 
     def environment(self, role_arn: str | None = None) -> dict[str, str]:
-        """The AWS_* variables by which any client of AWS reaches this one, as admin or as that role."""
+        """Return the AWS_* variables by which any client of AWS reaches this one, as admin or as that role."""
         place = {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
         return {**place, **(ADMIN if role_arn is None else self._assume(role_arn))}
 
     def _assume(self, role_arn: str) -> dict[str, str]:
-        with self._making:
+        with self._creating:
             if role_arn not in self._sessions:
-                answer = admin("sts").assume_role(
+                found = admin("sts").assume_role(
                     RoleArn=role_arn, RoleSessionName="rehearsal", DurationSeconds=_SESSION_S
-                )
-                got = answer["Credentials"]
+                )["Credentials"]
                 self._sessions[role_arn] = {
-                    "AWS_ACCESS_KEY_ID": got["AccessKeyId"],
-                    "AWS_SECRET_ACCESS_KEY": got["SecretAccessKey"],
-                    "AWS_SESSION_TOKEN": got["SessionToken"],
+                    "AWS_ACCESS_KEY_ID": found["AccessKeyId"],
+                    "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
+                    "AWS_SESSION_TOKEN": found["SessionToken"],
                 }
             return self._sessions[role_arn]
 
     def _handlers(self) -> dict[tuple[str, str], Handler]:
-        own: dict[tuple[str, str], Callable[..., Any]] = {
+        own: dict[tuple[str, str], Handler] = {
             ("lambda", "Invoke"): self.functions.invoke,
             ("events", "PutEvents"): self.bus.put_events,
         }
         return {**own, **self.sagemaker.handlers()}
 
 
-__all__ = ["ACCOUNT", "Cloud"]
+class Gateway:
+    """A WSGI application before moto's: it permits or refuses each call, and answers some operations itself.
+
+    `handlers` answer by (service, operation); `permit` raises ApiError; every other call goes to `moto`.
+    """
+
+    def __init__(self, moto: Any, permit: Callable[[Call], None], handlers: Mapping[tuple[str, str], Handler]) -> None:
+        self._moto, self._permit, self._handlers = moto, permit, handlers
+
+    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        call = parse(environ)
+        answer = self._answer(call) if call else None
+        if answer:
+            return answer.send(start)
+        answered: Iterable[bytes] = self._moto(environ, start)
+        return answered
+
+    def _answer(self, call: Call) -> Answer | None:
+        """Return the refusal or the answer of a handler; None leaves the call to moto."""
+        try:
+            self._permit(call)
+            handler = self._handlers.get((call.service, call.operation))
+            return handler(call) if handler else None
+        except ApiError as error:
+            return error_answer(call.service, error)
+        except Exception as error:
+            _log.exception("%s:%s failed inside the embedded AWS", call.service, call.operation)
+            fault = ApiError("InternalFailure", f"embedded AWS: {type(error).__name__}: {error}", 500)
+            return error_answer(call.service, fault)
+
+
+class _QuietHandler(MotoRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        _log.debug(message, *args)

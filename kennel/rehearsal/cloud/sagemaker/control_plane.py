@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kennel.rehearsal.cloud.gateway import Handler
+from kennel.rehearsal.cloud.response import Handler
 from kennel.rehearsal.cloud.sagemaker.endpoints import Configs, Endpoints, Models
 from kennel.rehearsal.cloud.sagemaker.jobs import Jobs
 from kennel.rehearsal.cloud.sagemaker.packages import Packages, Publish
