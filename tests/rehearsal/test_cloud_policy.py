@@ -35,20 +35,10 @@ def test_a_deny_wins_over_every_allow() -> None:
     assert allowed(documents, "s3:GetObject", "arn:aws:s3:::data/runs/a", {})
 
 
-def test_not_action_and_not_resource_turn_the_list_around() -> None:
-    assert not allowed(
-        [{"Statement": {"Effect": "Allow", "NotAction": "s3:*", "Resource": "*"}}], "s3:GetObject", KEY, {}
-    )
-    assert allowed([{"Statement": {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}}], "s3:GetObject", KEY, {})
-    document = {"Statement": {"Effect": "Allow", "Action": "*", "NotResource": "arn:aws:s3:::data/*"}}
-    assert not allowed([document], "s3:GetObject", KEY, {})
-
-
-HELD = [
+HOLDING = [
     ({"StringEquals": {"k": ["a", "b"]}}, {"k": "b"}),
+    ({"StringEquals": {"K": "a"}}, {"k": "a"}),  # keys have no case
     ({"StringLike": {"k": "s3.*"}}, {"k": "s3.us-east-1"}),
-    ({"StringNotEquals": {"k": "a"}}, {}),
-    ({"StringNotLike": {"k": ["a*", "b*"]}}, {"k": "c"}),
     ({"ArnLike": {"k": "arn:aws:kms:*:*:key/*"}}, {"k": "arn:aws:kms:us-east-1:1:key/9"}),
     ({"ArnEquals": {"k": "arn:aws:kms:::key/9"}}, {"k": "arn:aws:kms:::key/9"}),
     ({"Bool": {"k": "true"}}, {"k": "True"}),
@@ -56,38 +46,40 @@ HELD = [
     ({"Null": {"k": "true"}}, {}),
     ({"Null": {"k": "false"}}, {"k": "x"}),
     ({"NumericLessThanEquals": {"k": 86400}}, {"k": "86400"}),
-    ({"StringEqualsIfExists": {"k": "a"}}, {}),
     ({"ForAllValues:StringEquals": {"k": ["a", "b"]}}, {"k": ["a", "a"]}),
     ({"ForAllValues:StringEquals": {"k": ["a", "b"]}}, {}),  # why it is paired with Null
-    ({"ForAnyValue:StringLike": {"k": "a*"}}, {"k": ["b", "ab"]}),
-    ({"StringEquals": {"K": "a"}}, {"k": "a"}),  # keys have no case
-    ({"IpAddress": {"k": "10.0.0.0/8"}}, {"k": "10.1.2.3"}),
 ]
-BROKEN = [
+FAILING = [
     ({"StringEquals": {"k": ["a", "b"]}}, {"k": "c"}),
     ({"StringEquals": {"k": "a"}}, {}),
     ({"StringEquals": {"k": "a", "other": "b"}}, {"k": "a"}),
-    ({"StringNotLike": {"k": ["a*", "b*"]}}, {"k": "bc"}),
+    ({"StringLike": {"k": "s3.*"}}, {"k": "sqs.us-east-1"}),
     ({"Bool": {"k": "true"}}, {}),
     ({"Null": {"k": "false"}}, {}),
     ({"NumericLessThanEquals": {"k": 86400}}, {"k": "86401"}),
-    ({"NumericGreaterThan": {"k": 3}}, {"k": "3"}),
     ({"ForAllValues:StringEquals": {"k": ["a", "b"]}}, {"k": ["a", "c"]}),
-    ({"ForAnyValue:StringLike": {"k": "a*"}}, {"k": ["b", "c"]}),
-    ({"ForAnyValue:StringLike": {"k": "a*"}}, {}),
 ]
 
 
-@pytest.mark.parametrize(("condition", "context"), HELD)
+@pytest.mark.parametrize(("condition", "context"), HOLDING)
 def test_a_condition_that_holds_lets_the_statement_count(condition: Any, context: Any) -> None:
     assert allowed([statement(Condition=condition)], "s3:GetObject", KEY, context)
 
 
-@pytest.mark.parametrize(("condition", "context"), BROKEN)
+@pytest.mark.parametrize(("condition", "context"), FAILING)
 def test_a_condition_that_fails_leaves_the_statement_out(condition: Any, context: Any) -> None:
     assert not allowed([statement(Condition=condition)], "s3:GetObject", KEY, context)
 
 
-def test_an_operator_that_iam_lacks_is_an_error() -> None:
-    with pytest.raises((ValueError, KeyError), match="Roughly"):
-        allowed([statement(Condition={"Roughly": {"k": "a"}})], "s3:GetObject", KEY, {"k": "a"})
+@pytest.mark.parametrize(
+    "operator", ["Roughly", "StringNotEquals", "StringEqualsIfExists", "ForAnyValue:StringEquals", "IpAddress"]
+)
+def test_an_operator_that_no_template_uses_is_refused_instead_of_evaluated(operator: str) -> None:
+    with pytest.raises(NotImplementedError, match=f"{operator}.*is not rehearsed"):
+        allowed([statement(Condition={operator: {"k": "a"}})], "s3:GetObject", KEY, {"k": "a"})
+
+
+@pytest.mark.parametrize("element", ["NotAction", "NotResource", "NotPrincipal"])
+def test_an_element_that_no_template_uses_is_refused(element: str) -> None:
+    with pytest.raises(NotImplementedError, match=f"{element} in a policy is not rehearsed"):
+        allowed([statement(**{element: "a"})], "iam:GetRole", None, {})
