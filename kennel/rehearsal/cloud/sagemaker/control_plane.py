@@ -1,63 +1,57 @@
-"""SageMaker's control plane, put together: which operation is whose."""
+"""SageMaker's control plane: which operation is answered by which store, and the tags of all resources."""
 
-from __future__ import annotations
-
-from kennel.rehearsal.cloud.response import Handler
+from kennel.rehearsal.cloud.request import Call
+from kennel.rehearsal.cloud.response import Answer, ApiError, Handler, json_answer
 from kennel.rehearsal.cloud.sagemaker.endpoints import Configs, Endpoints, Models
-from kennel.rehearsal.cloud.sagemaker.jobs import Jobs
 from kennel.rehearsal.cloud.sagemaker.packages import Packages, Publish
-from kennel.rehearsal.cloud.sagemaker.pipelines import Executions, Pipelines
-from kennel.rehearsal.cloud.sagemaker.resources import Kind
-from kennel.rehearsal.cloud.sagemaker.tags import Tags
+from kennel.rehearsal.cloud.sagemaker.pipelines import Executions, Jobs, Pipelines
+from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore
 from kennel.rehearsal.interfaces import DataPlane
 
 
 class SageMaker:
-    """What of SageMaker the app uses; every other operation is left to moto."""
+    """The operations that the app uses; moto answers every other one."""
 
     def __init__(self, data_plane: DataPlane, publish: Publish) -> None:
-        self.groups = Kind("ModelPackageGroup", "model-package-group", {"ModelPackageGroupStatus": "Completed"})
-        self.packages = Packages(self.groups, publish)
-        self.models = Models(self.packages)
-        self.configs = Configs(self.models)
-        self.endpoints = Endpoints(self.models, self.configs, data_plane)
-        self.pipelines = Pipelines()
-        self.executions = Executions(self.pipelines, data_plane)
-        shown = {"LifecycleConfigName": "NotebookInstanceLifecycleConfigName", "SecurityGroupIds": "SecurityGroups"}
-        self.notebooks = Kind(
-            "NotebookInstance", "notebook-instance", {"NotebookInstanceStatus": "InService"}, shown=shown
-        )
-        self.scripts = Kind("NotebookInstanceLifecycleConfig", "notebook-instance-lifecycle-config")
-
-        paths = {
-            "TrainingJob": "training-job",
-            "ProcessingJob": "processing-job",
-            "HyperParameterTuningJob": "hyper-parameter-tuning-job",
-        }
-        self.jobs = [Jobs(noun, path, self.executions) for noun, path in paths.items()]
-
-    @property
-    def kinds(self) -> list[Kind]:
-        first = [self.groups, self.packages, self.models, self.configs, self.endpoints]
-        return [*first, self.pipelines, self.notebooks, self.scripts, *self.jobs]
+        groups = ResourceStore("ModelPackageGroup", "model-package-group", {"ModelPackageGroupStatus": "Completed"})
+        packages = Packages(groups, publish)
+        models = Models(packages)
+        configs = Configs(models)
+        self._endpoints = Endpoints(models, configs, data_plane)
+        pipelines = Pipelines()
+        self._executions = Executions(pipelines, data_plane)
+        self._tuning = Jobs("HyperParameterTuningJob", "hyper-parameter-tuning-job", self._executions)
+        training = Jobs("TrainingJob", "training-job", self._executions)
+        processing = Jobs("ProcessingJob", "processing-job", self._executions)
+        self._stores: list[ResourceStore] = [groups, packages, models, configs, self._endpoints, pipelines]
+        self._stores += [training, processing, self._tuning]
 
     def handlers(self) -> dict[tuple[str, str], Handler]:
-        found: dict[tuple[str, str], Handler] = {}
-        for kind in self.kinds:
-            found |= kind.handlers()
-        tags = Tags(self.kinds)
-        named: dict[str, Handler] = {
-            "ListTags": tags.listing,
-            "AddTags": tags.add,
-            "StartPipelineExecution": self.executions.start,
-            "StopPipelineExecution": self.executions.stop,
-            "DescribePipelineExecution": self.executions.describe,
-            "ListPipelineExecutions": self.executions.listing,
-            "ListPipelineExecutionSteps": self.executions.steps,
-            "ListPipelineParametersForExecution": self.executions.parameters,
-            "DescribePipelineDefinitionForExecution": self.executions.definition,
-            "ListTrainingJobsForHyperParameterTuningJob": self.jobs[-1].trials,
+        """Return the handlers by service and operation."""
+        found = {name: handler for store in self._stores for name, handler in store.handlers().items()}
+        found |= self._executions.handlers()
+        found |= {
+            "ListTags": self.list_tags,
+            "AddTags": self.add_tags,
+            "ListTrainingJobsForHyperParameterTuningJob": self._tuning.trials,
         }
-        found |= {("sagemaker", name): handler for name, handler in named.items()}
-        found["sagemaker-runtime", "InvokeEndpoint"] = self.endpoints.invoke
-        return found
+        by_service = {("sagemaker", name): handler for name, handler in found.items()}
+        return {**by_service, ("sagemaker-runtime", "InvokeEndpoint"): self._endpoints.invoke}
+
+    def list_tags(self, call: Call) -> Answer:
+        """Answer ListTags."""
+        return json_answer({"Tags": self._by_arn(call.parameters["ResourceArn"]).get("Tags", [])})
+
+    def add_tags(self, call: Call) -> Answer:
+        """Answer AddTags."""
+        record = self._by_arn(call.parameters["ResourceArn"])
+        merged = {tag["Key"]: tag for tag in [*record.get("Tags", []), *call.parameters["Tags"]]}
+        record["Tags"] = list(merged.values())
+        return json_answer({"Tags": record["Tags"]})
+
+    def _by_arn(self, arn: str) -> Record:
+        for store in self._stores:
+            for record in store.records.values():
+                if record.get(f"{store.noun}Arn") == arn:
+                    return record
+        raise ApiError("ValidationException", f"Could not find resource {arn}.")

@@ -1,6 +1,4 @@
-"""Endpoints: what is to be served is worked out of Model and EndpointConfig, and a data plane serves it."""
-
-from __future__ import annotations
+"""Models, endpoint configurations and endpoints; the data plane serves what a model and its configuration say."""
 
 import logging
 import threading
@@ -12,28 +10,30 @@ from kennel.rehearsal.cloud.clients import ACCOUNT
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
 from kennel.rehearsal.cloud.sagemaker.packages import Packages
-from kennel.rehearsal.cloud.sagemaker.resources import Kind, Record, check
+from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, check
 from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointCall
 
 _log = logging.getLogger(__name__)
 
 
-class Models(Kind):
-    """A model from a package that nobody approved is refused, as SageMaker does."""
+class Models(ResourceStore):
+    """All models; one from a package that nobody approved is refused, as SageMaker does."""
 
     def __init__(self, packages: Packages) -> None:
         super().__init__("Model", "model")
         self.packages = packages
 
     def add(self, parameters: Record) -> Record:
-        if package := first_container(parameters).get("ModelPackageName"):
+        if package := _first_container(parameters).get("ModelPackageName"):
             found = self.packages.get(package)
             if found["ModelApprovalStatus"] != "Approved":
                 raise ApiError("ValidationException", f"Model package {package} is {found['ModelApprovalStatus']}.")
         return super().add(parameters)
 
 
-class Configs(Kind):
+class Configs(ResourceStore):
+    """All endpoint configurations; one with a model that does not exist is refused."""
+
     def __init__(self, models: Models) -> None:
         super().__init__("EndpointConfig", "endpoint-config")
         self.models = models
@@ -44,12 +44,15 @@ class Configs(Kind):
         return super().add(parameters)
 
 
-class Endpoints(Kind):
+class Endpoints(ResourceStore):
+    """All endpoints, each deployed and updated in a thread of its own."""
+
     def __init__(self, models: Models, configs: Configs, data_plane: DataPlane) -> None:
-        super().__init__("Endpoint", "endpoint", shown={"DeploymentConfig": "LastDeploymentConfig"})
+        super().__init__("Endpoint", "endpoint", described_as={"DeploymentConfig": "LastDeploymentConfig"})
         self.models, self.configs, self.data_plane = models, configs, data_plane
 
     def create(self, call: Call) -> Answer:
+        """Answer CreateEndpoint and begin to deploy."""
         self.configs.get(call.parameters["EndpointConfigName"])
         record = self.add(call.parameters)
         record["EndpointStatus"] = "Creating"
@@ -57,7 +60,7 @@ class Endpoints(Kind):
         return json_answer({"EndpointArn": record["EndpointArn"]})
 
     def update(self, call: Call) -> Answer:
-        """The new config replaces the old one when it serves; when it cannot, the old one stays."""
+        """Answer UpdateEndpoint: the new configuration replaces the old one once it serves, else the old one stays."""
         check("UpdateEndpoint", call.parameters)
         record = self.get(call.parameters["EndpointName"])
         if record["EndpointStatus"] in ("Creating", "Updating"):
@@ -70,11 +73,13 @@ class Endpoints(Kind):
         return json_answer({"EndpointArn": record["EndpointArn"]})
 
     def delete(self, call: Call) -> Answer:
+        """Answer DeleteEndpoint once its servers have ended."""
         record = self.get(call.parameters["EndpointName"])
         self.data_plane.delete_endpoint(record["EndpointName"])
         return super().delete(call)
 
     def invoke(self, call: Call) -> Answer:
+        """Answer InvokeEndpoint; raise ApiError (ModelError) for a status over 299 of the container."""
         name = unquote(call.parameters["EndpointName"])
         if name not in self.records or "ProductionVariants" not in self.records[name]:
             raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
@@ -128,8 +133,8 @@ class Endpoints(Kind):
         return deployment, {"VariantName": variant["VariantName"], **shown}
 
     def _container(self, model: Record) -> dict[str, Any]:
-        """The package's container, overlaid by what the model says itself."""
-        own = first_container(model)
+        """Return the package's container, overlaid by what the model says itself."""
+        own = _first_container(model)
         if "ModelPackageName" not in own:
             return own
         package = self.models.packages.get(own["ModelPackageName"])["InferenceSpecification"]["Containers"][0]
@@ -137,7 +142,7 @@ class Endpoints(Kind):
         return {**package, **own, "Environment": merged}
 
 
-def first_container(model: Record) -> dict[str, Any]:
+def _first_container(model: Record) -> dict[str, Any]:
     containers = [*([model["PrimaryContainer"]] if "PrimaryContainer" in model else []), *model.get("Containers", [])]
     if not containers:
         raise ApiError("ValidationException", "A model needs a PrimaryContainer or Containers.")

@@ -1,6 +1,4 @@
-"""Model packages: versions of a group, and the event that an approval sets off."""
-
-from __future__ import annotations
+"""Model packages: the versions of a group, and the events that their approval sends."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -8,22 +6,31 @@ from typing import Any
 
 from kennel.rehearsal.cloud.request import Call
 from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
-from kennel.rehearsal.cloud.sagemaker.resources import Kind, Record, arn, check, page
+from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, arn, check, page
 
 Publish = Callable[[str, str, dict[str, Any], list[str]], object]
+_IN_EVENTS = (
+    "ModelPackageGroupName",
+    "ModelPackageName",
+    "ModelPackageArn",
+    "ModelPackageVersion",
+    "ModelPackageStatus",
+    "ModelApprovalStatus",
+    "InferenceSpecification",
+    "CustomerMetadataProperties",
+)
 
 
-class Packages(Kind):
-    def __init__(self, groups: Kind, publish: Publish) -> None:
+class Packages(ResourceStore):
+    def __init__(self, groups: ResourceStore, publish: Publish) -> None:
         super().__init__("ModelPackage", "model-package")
-        self.groups, self.publish = groups, publish
+        self.groups, self._publish = groups, publish
 
     def get(self, name: str) -> Record:
-        """By ARN."""
-        try:
-            return self.records[name]
-        except KeyError:
-            raise ApiError("ValidationException", f"ModelPackage {name} does not exist.") from None
+        """Return a package by its ARN; raise ApiError where there is none."""
+        if name not in self.records:
+            raise ApiError("ValidationException", f"ModelPackage {name} does not exist.")
+        return self.records[name]
 
     def create(self, call: Call) -> Answer:
         check("CreateModelPackage", call.parameters)
@@ -43,7 +50,7 @@ class Packages(Kind):
             "CreationTime": now,
             "LastModifiedTime": now,
         }
-        self._tell(self.records[name])
+        self._publish_state(self.records[name])
         return json_answer({"ModelPackageArn": name})
 
     def update(self, call: Call) -> Answer:
@@ -52,26 +59,18 @@ class Packages(Kind):
         before = record["ModelApprovalStatus"]
         record.update(call.parameters, LastModifiedTime=datetime.now(UTC))
         if record["ModelApprovalStatus"] != before:
-            self._tell(record)
+            self._publish_state(record)
         return json_answer({"ModelPackageArn": record["ModelPackageArn"]})
 
     def listing(self, call: Call) -> Answer:
-        asked = call.parameters
-        wanted = {key: asked[key] for key in ("ModelPackageGroupName", "ModelApprovalStatus") if key in asked}
-        if "ModelPackageGroupName" in wanted:
-            wanted["ModelPackageGroupName"] = self.groups.get(wanted["ModelPackageGroupName"])["ModelPackageGroupName"]
-        return page(call, [one for one in self.records.values() if wanted.items() <= one.items()])
+        given = call.parameters
+        filters = {key: given[key] for key in ("ModelPackageGroupName", "ModelApprovalStatus") if key in given}
+        if "ModelPackageGroupName" in filters:
+            filters["ModelPackageGroupName"] = self.groups.get(filters["ModelPackageGroupName"])[
+                "ModelPackageGroupName"
+            ]
+        return page(call, [one for one in self.records.values() if filters.items() <= one.items()])
 
-    def _tell(self, record: Record) -> None:
-        members = [
-            "ModelPackageGroupName",
-            "ModelPackageName",
-            "ModelPackageArn",
-            "ModelPackageVersion",
-            "ModelPackageStatus",
-            "ModelApprovalStatus",
-            "InferenceSpecification",
-            "CustomerMetadataProperties",
-        ]
-        detail = {name: record[name] for name in members if name in record}
-        self.publish("aws.sagemaker", "SageMaker Model Package State Change", detail, [str(record["ModelPackageArn"])])
+    def _publish_state(self, record: Record) -> None:
+        detail = {name: record[name] for name in _IN_EVENTS if name in record}
+        self._publish("aws.sagemaker", "SageMaker Model Package State Change", detail, [str(record["ModelPackageArn"])])

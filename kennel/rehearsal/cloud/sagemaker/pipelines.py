@@ -1,6 +1,4 @@
-"""Pipelines and their executions, which a data plane runs for real while the API shows each step."""
-
-from __future__ import annotations
+"""Pipelines, their executions and the jobs of their steps; the data plane runs them and the API shows each step."""
 
 import json
 import logging
@@ -11,14 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
-from kennel.rehearsal.cloud.sagemaker.resources import Kind, Record, page
+from kennel.rehearsal.cloud.response import Answer, ApiError, Handler, json_answer
+from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, page
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 
+_JOB_STATUS = {"Succeeded": "Completed", "Failed": "Failed", "Stopped": "Stopped"}
 _log = logging.getLogger(__name__)
 
 
-class Pipelines(Kind):
+class Pipelines(ResourceStore):
+    """All pipelines; a definition without Version or Steps is refused."""
+
     def __init__(self) -> None:
         missing = "Pipeline '{arn}' does not exist."
         super().__init__("Pipeline", "pipeline", {"PipelineStatus": "Active"}, missing, "ResourceNotFound")
@@ -31,47 +32,68 @@ class Pipelines(Kind):
 
 
 class Executions:
+    """All executions of pipelines, each run by the data plane in a thread of its own."""
+
     def __init__(self, pipelines: Pipelines, data_plane: DataPlane) -> None:
-        self.pipelines, self.data_plane = pipelines, data_plane
-        self.held: dict[str, tuple[PipelineExecution, Record]] = {}
+        self._pipelines, self._data_plane = pipelines, data_plane
+        self._records: dict[str, tuple[PipelineExecution, Record]] = {}
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by operation."""
+        return {
+            "StartPipelineExecution": self.start,
+            "StopPipelineExecution": self.stop,
+            "DescribePipelineExecution": self.describe,
+            "ListPipelineExecutions": self.listing,
+            "ListPipelineExecutionSteps": self.steps,
+            "ListPipelineParametersForExecution": self.parameters,
+            "DescribePipelineDefinitionForExecution": self.definition,
+        }
 
     def start(self, call: Call) -> Answer:
-        asked = call.parameters
-        pipeline = self.pipelines.get(asked["PipelineName"])
+        """Answer StartPipelineExecution; raise ApiError for parameters that the definition does not take."""
+        given = call.parameters
+        pipeline = self._pipelines.get(given["PipelineName"])
         definition = json.loads(pipeline["PipelineDefinition"])
-        parameters = _parameters(definition, asked.get("PipelineParameters", []))
+        parameters = _parameters(definition, given.get("PipelineParameters", []))
         arn = f"{pipeline['PipelineArn']}/execution/{uuid.uuid4().hex[:12]}"
         execution = PipelineExecution(arn, pipeline["PipelineName"], pipeline["RoleArn"], definition, parameters)
         now = datetime.now(UTC)
-        about = {key: value for key, value in asked.items() if key.startswith("PipelineExecution")}
+        about = {key: value for key, value in given.items() if key.startswith("PipelineExecution")}
         about |= {"PipelineArn": pipeline["PipelineArn"], "PipelineExecutionArn": arn, "StartTime": now}
-        self.held[arn] = (execution, {**about, "CreationTime": now, "LastModifiedTime": now})
+        self._records[arn] = (execution, {**about, "CreationTime": now, "LastModifiedTime": now})
         threading.Thread(target=self._run, args=(execution,), daemon=True).start()
         return json_answer({"PipelineExecutionArn": arn})
 
     def describe(self, call: Call) -> Answer:
-        return json_answer(self._shown(call.parameters["PipelineExecutionArn"]))
+        """Answer DescribePipelineExecution."""
+        return json_answer(self._description(call.parameters["PipelineExecutionArn"]))
 
     def listing(self, call: Call) -> Answer:
-        name = self.pipelines.get(call.parameters["PipelineName"])["PipelineName"]
-        return page(call, [self._shown(arn) for arn, (run, _) in self.held.items() if run.pipeline_name == name])
+        """Answer ListPipelineExecutions."""
+        name = self._pipelines.get(call.parameters["PipelineName"])["PipelineName"]
+        return page(
+            call, [self._description(arn) for arn, (run, _) in self._records.items() if run.pipeline_name == name]
+        )
 
     def steps(self, call: Call) -> Answer:
-        steps = list(self._get(call.parameters["PipelineExecutionArn"])[0].steps)
-        return page(call, steps)
+        """Answer ListPipelineExecutionSteps."""
+        return page(call, list(self._get(call.parameters["PipelineExecutionArn"])[0].steps))
 
     def parameters(self, call: Call) -> Answer:
-        held = self._get(call.parameters["PipelineExecutionArn"])[0].parameters
-        return json_answer({"PipelineParameters": [{"Name": name, "Value": held[name]} for name in held]})
+        """Answer ListPipelineParametersForExecution."""
+        values = self._get(call.parameters["PipelineExecutionArn"])[0].parameters
+        return json_answer({"PipelineParameters": [{"Name": name, "Value": values[name]} for name in values]})
 
     def definition(self, call: Call) -> Answer:
+        """Answer DescribePipelineDefinitionForExecution."""
         execution, about = self._get(call.parameters["PipelineExecutionArn"])
         return json_answer(
             {"PipelineDefinition": json.dumps(execution.definition), "CreationTime": about["CreationTime"]}
         )
 
     def stop(self, call: Call) -> Answer:
-        """The data plane looks at `status`: what runs gets SIGTERM, and no further step begins."""
+        """Answer StopPipelineExecution: the data plane sees the status, ends what runs and begins no further step."""
         execution = self._get(call.parameters["PipelineExecutionArn"])[0]
         if execution.status != "Executing":
             raise ApiError("ConflictException", f"Pipeline execution {execution.arn} is {execution.status}.")
@@ -79,21 +101,21 @@ class Executions:
         return json_answer({"PipelineExecutionArn": execution.arn})
 
     def step_of(self, arn: str) -> Record:
-        """The step whose metadata names the job `arn` (in small letters), or nothing."""
-        for execution, _ in list(self.held.values()):
+        """Return the step whose metadata names the job `arn` (in lower case), or nothing."""
+        for execution, _ in list(self._records.values()):
             for step in list(execution.steps):
                 if any(about.get("Arn", "").lower() == arn for about in step.get("Metadata", {}).values()):
                     return step
         return {}
 
     def facts_of(self, arn: str) -> Record:
-        """What the data plane has told of the job `arn`: times, final metrics, trials."""
-        told = (execution.jobs.get(arn.lower()) for execution, _ in list(self.held.values()))
-        return next((dict(facts) for facts in told if facts), {})
+        """Return what the data plane has reported of the job `arn`: times, final metrics, trials."""
+        reported = (execution.jobs.get(arn.lower()) for execution, _ in list(self._records.values()))
+        return next((dict(facts) for facts in reported if facts), {})
 
     def _run(self, execution: PipelineExecution) -> None:
         try:
-            self.data_plane.run_pipeline(execution)
+            self._data_plane.run_pipeline(execution)
         except Exception as error:
             _log.info("pipeline %s failed", execution.pipeline_name, exc_info=True)
             execution.failure_reason = execution.failure_reason or str(error)
@@ -101,14 +123,14 @@ class Executions:
         else:
             ends = {"Executing": "Succeeded", "Stopping": "Stopped"}
             execution.status = ends.get(execution.status, execution.status)
-        self.held[execution.arn][1]["LastModifiedTime"] = datetime.now(UTC)
+        self._records[execution.arn][1]["LastModifiedTime"] = datetime.now(UTC)
 
     def _get(self, arn: str) -> tuple[PipelineExecution, Record]:
-        if arn not in self.held:
+        if arn not in self._records:
             raise ApiError("ResourceNotFound", f"Pipeline execution with ARN {arn} does not exist.")
-        return self.held[arn]
+        return self._records[arn]
 
-    def _shown(self, arn: str) -> Record:
+    def _description(self, arn: str) -> Record:
         execution, about = self._get(arn)
         reason = {"FailureReason": execution.failure_reason} if execution.failure_reason else {}
         if reason:
@@ -116,8 +138,49 @@ class Executions:
         return {**about, "PipelineExecutionStatus": execution.status, **reason}
 
 
+class Jobs(ResourceStore):
+    """All jobs of one kind; Describe returns the status of the pipeline step that began the job."""
+
+    def __init__(self, noun: str, path: str, executions: Executions) -> None:
+        super().__init__(noun, path)
+        self._executions = executions
+
+    def add(self, parameters: Record) -> Record:
+        _check_spot(parameters.get("TrainingJobDefinition", parameters))
+        return super().add(parameters)
+
+    def describe(self, call: Call) -> Answer:
+        record = self.get(self.name_in(call))
+        step = self._executions.step_of(record[f"{self.noun}Arn"])
+        reason = {"FailureReason": step["FailureReason"]} if "FailureReason" in step else {}
+        status = _JOB_STATUS.get(step.get("StepStatus", ""), "InProgress")
+        facts = self._executions.facts_of(record[f"{self.noun}Arn"])
+        return json_answer({**record, **facts, f"{self.noun}Status": status, **reason})
+
+    def trials(self, call: Call) -> Answer:
+        """Answer ListTrainingJobsForHyperParameterTuningJob."""
+        facts = self._executions.facts_of(self.get(self.name_in(call))[f"{self.noun}Arn"])
+        return page(call, list(facts.get("TrainingJobSummaries", [])))
+
+
+def _check_spot(request: Record) -> None:
+    """Raise ApiError where a request breaks CreateTrainingJob's rule on MaxWaitTimeInSeconds."""
+    condition = request.get("StoppingCondition", {})
+    wait = condition.get("MaxWaitTimeInSeconds")
+    if request.get("EnableManagedSpotTraining"):
+        if wait is None or wait < condition.get("MaxRuntimeInSeconds", 86_400):
+            raise ApiError(
+                "ValidationException",
+                "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds",
+            )
+    elif wait is not None:
+        raise ApiError(
+            "ValidationException", "MaxWaitTimeInSeconds above 0 is not allowed if EnableManagedSpotTraining is false"
+        )
+
+
 def _parameters(definition: Mapping[str, Any], given: list[dict[str, str]]) -> dict[str, str]:
-    """The definition's defaults, overlaid by what was given; raises ApiError for an unknown or a missing one."""
+    """Return the definition's defaults, overlaid by those given; raise ApiError for an unknown or a missing one."""
     declared = {one["Name"]: one.get("DefaultValue") for one in definition.get("Parameters", [])}
     values = {**declared, **{one["Name"]: one["Value"] for one in given}}
     if unknown := sorted(set(values) - set(declared)):

@@ -1,13 +1,11 @@
-"""SageMaker's named resources, held exactly as they were asked for.
+"""Stores SageMaker's named resources with all members of their Create request.
 
-moto keeps a third of the members of a Model, EndpointConfig or Endpoint and knows the instance types of 2021; here
-botocore's own service model says what is valid, and Describe answers everything that Create was given.
+moto stores a third of the members of a Model, EndpointConfig or Endpoint and knows the instance types of 2021; here
+botocore's own service model says what is valid, and Describe returns everything that Create was given.
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -18,13 +16,13 @@ from moto.core.utils import get_service_model
 
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
+from kennel.rehearsal.cloud.response import Answer, ApiError, Handler, json_answer
 
 Record = dict[str, Any]
 
 
 def arn(kind: str, name: str) -> str:
-    """SageMaker writes names in lower case into its ARNs."""
+    """Return a resource's ARN, in which SageMaker writes names in lower case."""
     return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{name.lower()}"
 
 
@@ -57,21 +55,21 @@ def _leaves(shape: Shape, value: Any, path: str = "") -> Iterator[tuple[str, Sha
 
 @cache
 def _list_member(operation: str) -> str:
-    """The output member that holds the list: Models, PipelineSummaries, ..."""
+    """Return the output member that holds the list: Models, PipelineSummaries, ..."""
     members = get_service_model("sagemaker").operation_model(operation).output_shape.members
     return next(str(name) for name, shape in members.items() if isinstance(shape, ListShape))
 
 
 @dataclass
-class Kind:
-    """One kind of resource, e.g. EndpointConfig; its name is the member EndpointConfigName."""
+class ResourceStore:
+    """All resources of one noun, such as EndpointConfig, whose name is the member EndpointConfigName."""
 
     noun: str
     path: str  # in the ARN
-    status: dict[str, str] = field(default_factory=dict)
+    status: dict[str, str] = field(default_factory=dict)  # what each resource has besides the request's members
     missing: str = 'Could not find {path} "{arn}".'
     code: str = "ValidationException"
-    shown: dict[str, str] = field(default_factory=dict)  # a member of Create: how Describe calls it
+    described_as: dict[str, str] = field(default_factory=dict)  # a member of Create: its name in Describe
     records: dict[str, Record] = field(default_factory=dict)
 
     @property
@@ -79,7 +77,7 @@ class Kind:
         return f"{self.noun}Name"
 
     def get(self, name: str) -> Record:
-        """By name or ARN; raises ApiError as the service does."""
+        """Return a resource by name or ARN; raise ApiError as the service does."""
         name = name.rpartition("/")[2] if name.startswith("arn:") else name
         for record in (self.records.get(name), *self.records.values()):
             if record and record[self.member].lower() == name.lower():
@@ -87,10 +85,12 @@ class Kind:
         raise ApiError(self.code, self.missing.format(path=self.path, arn=arn(self.path, name), name=name))
 
     def create(self, call: Call) -> Answer:
+        """Answer Create."""
         record = self.add(call.parameters)
         return json_answer({f"{self.noun}Arn": record[f"{self.noun}Arn"]})
 
     def add(self, parameters: Record) -> Record:
+        """Store and return a new resource; raise ApiError for what is not valid or exists already."""
         check(f"Create{self.noun}", parameters)
         name = str(parameters[self.member])
         if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}", name):
@@ -103,38 +103,43 @@ class Kind:
         return self.records[name]
 
     def describe(self, call: Call) -> Answer:
-        record = self.get(self._asked(call))
-        return json_answer({self.shown.get(key, key): value for key, value in record.items() if key != "Tags"})
+        """Answer Describe."""
+        record = self.get(self.name_in(call))
+        return json_answer({self.described_as.get(key, key): value for key, value in record.items() if key != "Tags"})
 
     def delete(self, call: Call) -> Answer:
-        del self.records[self.get(self._asked(call))[self.member]]
+        """Answer Delete."""
+        del self.records[self.get(self.name_in(call))[self.member]]
         return json_answer({})
 
     def update(self, call: Call) -> Answer:
-        record = self.get(self._asked(call))
+        """Answer Update."""
+        record = self.get(self.name_in(call))
         check(f"Update{self.noun}", call.parameters)
         record.update(call.parameters, LastModifiedTime=datetime.now(UTC))
         return json_answer({f"{self.noun}Arn": record[f"{self.noun}Arn"]})
 
     def listing(self, call: Call) -> Answer:
+        """Answer List."""
         part = call.parameters.get("NameContains", "")
         return page(call, [record for name, record in self.records.items() if part in name])
 
-    def _asked(self, call: Call) -> str:
+    def name_in(self, call: Call) -> str:
+        """Return the name that a request gives."""
         return str(call.parameters[self.member])
 
-    def handlers(self) -> dict[tuple[str, str], Callable[[Call], Answer]]:
-        plural = f"{self.noun}s"
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by operation, of those operations that SageMaker has."""
         verbs = {"Create": self.create, "Describe": self.describe, "Delete": self.delete, "Update": self.update}
+        found: dict[str, Handler] = {f"{verb}{self.noun}": handler for verb, handler in verbs.items()}
         known = get_service_model("sagemaker").operation_names
-        found = {f"{verb}{self.noun}": handler for verb, handler in verbs.items() if f"{verb}{self.noun}" in known}
-        return {("sagemaker", name): handler for name, handler in {**found, f"List{plural}": self.listing}.items()}
+        return {name: one for name, one in found.items() if name in known} | {f"List{self.noun}s": self.listing}
 
 
 def page(call: Call, records: list[Record]) -> Answer:
-    """One page of a List operation: SortOrder (newest first unless asked otherwise), MaxResults and NextToken."""
-    asked = call.parameters
-    ordered = records if asked.get("SortOrder") == "Ascending" else records[::-1]
-    first, size = int(asked.get("NextToken", 0)), int(asked.get("MaxResults", 100))
+    """Answer a List operation by SortOrder (newest first where it is not given), MaxResults and NextToken."""
+    given = call.parameters
+    ordered = records if given.get("SortOrder") == "Ascending" else records[::-1]
+    first, size = int(given.get("NextToken", 0)), int(given.get("MaxResults", 100))
     more = {"NextToken": str(first + size)} if first + size < len(ordered) else {}
     return json_answer({_list_member(call.operation): ordered[first : first + size], **more})
