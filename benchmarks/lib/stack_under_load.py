@@ -16,7 +16,8 @@ from botocore.config import Config  # type: ignore[import-untyped]
 
 from benchmarks.lib.fault_proxy import FaultProxy, Mix
 from benchmarks.lib.toy_model import write_artifact
-from kennel.rehearsal.cloud import Cloud, deploy
+from kennel.rehearsal.cloud.deployment import deploy
+from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.follow import Waiting
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from kennel.rehearsal.cloud import Cloud
+from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import image_engine, pick_engine
 from kennel.rehearsal.follow import Follower
 from kennel.rehearsal.interfaces import DataPlane

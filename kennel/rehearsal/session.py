@@ -9,7 +9,8 @@ from typing import Any
 from kennel.errors import KennelError
 from kennel.invoke import Refused, classify, payload
 from kennel.rehearsal import pictures
-from kennel.rehearsal.cloud import Cloud, Deployed, coverage, deploy
+from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy
+from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.follow import Waiting, execution_of, finished
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.pictures import Picture
@@ -74,7 +75,7 @@ class Session:
                 package=self.package["ModelPackageArn"],
             )
             step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
-            self.record.coverage = coverage(self.cloud, self.assembly, self.options.stage)
+            self.record.coverage = coverage_of(self.assembly, self.options.stage)
         self._say_what_is_not_held()
 
     def classify(self) -> None:

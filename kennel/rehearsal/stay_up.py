@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kennel.console import Display
 from kennel.page import Target, serve_until_stopped
-from kennel.rehearsal.cloud import Cloud, Deployed
+from kennel.rehearsal.cloud.deployment import Deployed
+from kennel.rehearsal.cloud.server import Cloud
 
 
 def keep_up(cloud: Cloud, deployed: Deployed, display: Display) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kennel.rehearsal.cloud import Cloud
+from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers.local import ProcessEngine
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 from kennel.rehearsal.jobs.execution import PipelineRunner

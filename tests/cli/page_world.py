@@ -17,7 +17,7 @@ import requests
 
 from kennel.page import Target, served
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
-from tests.rehearsal.cloud_world import World
+from tests.rehearsal.cloud.world import World
 
 GOOD: dict[str, Any] = {
     "probabilities": [0.9, 0.07, 0.03],

@@ -11,7 +11,7 @@ import pytest
 from kennel.rehearsal.cloud.events import read_path
 from kennel.rehearsal.cloud.response import ApiError
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
-from tests.rehearsal.cloud_world import World, eventually, refusal
+from tests.rehearsal.cloud.world import World, eventually, refusal
 
 REGION = "us-east-1:123456789012"
 
@@ -36,6 +36,7 @@ def world(empty_world: World) -> World:
     asked = {"PipelineParameterList": [{"Name": "Data", "Value": "$.detail.object.key"}]}
     target = {"Id": "1", "Arn": pipeline, "RoleArn": starter, "SageMakerPipelineParameters": asked}
     events.put_targets(Rule="uploaded", Targets=[target])
+    function(empty_world, "plain")
     return empty_world
 
 
@@ -123,9 +124,10 @@ def function(world: World, name: str, **members: Any) -> str:
 
 
 def test_an_alias_runs_its_version_with_the_code_unpacked(world: World) -> None:
-    arn = function(world, "plain")
     world.function = lambda call: FunctionAnswer(call.payload, None, "said\n")
-    answer = world.cloud.client("lambda").invoke(FunctionName=f"{arn}:live", Payload=b'{"x": 1}', LogType="Tail")
+    answer = world.cloud.client("lambda").invoke(
+        FunctionName=f"arn:aws:lambda:{REGION}:function:plain:live", Payload=b'{"x": 1}', LogType="Tail"
+    )
     assert answer["Payload"].read() == b'{"x": 1}'
     assert (answer["StatusCode"], answer["ExecutedVersion"], "FunctionError" in answer) == (200, "1", False)
     assert base64.b64decode(answer["LogResult"]) == b"said\n"
@@ -136,15 +138,13 @@ def test_an_alias_runs_its_version_with_the_code_unpacked(world: World) -> None:
 
 
 def test_a_name_without_a_qualifier_runs_the_latest(world: World) -> None:
-    function(world, "latest")
-    answer = world.cloud.client("lambda").invoke(FunctionName="latest", Payload=b"{}")
+    answer = world.cloud.client("lambda").invoke(FunctionName="plain", Payload=b"{}")
     assert (answer["ExecutedVersion"], world.calls[0].version) == ("$LATEST", "$LATEST")
 
 
 def test_an_exception_of_the_function_is_an_answer_with_function_error(world: World) -> None:
-    function(world, "raises")
     world.function = lambda call: FunctionAnswer(b'{"errorMessage": "no"}', "Unhandled", "")
-    answer = world.cloud.client("lambda").invoke(FunctionName="raises", Payload=b"{}")
+    answer = world.cloud.client("lambda").invoke(FunctionName="plain", Payload=b"{}")
     assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
     assert json.loads(answer["Payload"].read()) == {"errorMessage": "no"}
 
@@ -164,9 +164,9 @@ def test_what_lambda_refuses_is_refused(world: World, name: str, payload: bytes,
     assert world.calls == []
 
 
-def test_an_asynchronous_failure_is_tried_again_and_then_buried(world: World) -> None:
+def test_an_asynchronous_failure_is_tried_again_and_then_a_dead_letter(world: World) -> None:
     sqs = world.cloud.client("sqs")
-    url = sqs.create_queue(QueueName="buried")["QueueUrl"]
+    url = sqs.create_queue(QueueName="letters")["QueueUrl"]
     template = {
         "Resources": {
             "F": {
@@ -177,7 +177,7 @@ def test_an_asynchronous_failure_is_tried_again_and_then_buried(world: World) ->
                     "Handler": "index.handler",
                     "Role": world.role("unlucky-role"),
                     "Code": {"ZipFile": "pass"},
-                    "DeadLetterConfig": {"TargetArn": f"arn:aws:sqs:{REGION}:buried"},
+                    "DeadLetterConfig": {"TargetArn": f"arn:aws:sqs:{REGION}:letters"},
                 },
             },
             "Retry": {

@@ -1,6 +1,4 @@
-"""An embedded AWS with data planes that only remember, for the tests of the control plane."""
-
-from __future__ import annotations
+"""An embedded AWS with a data plane that only records what it is called with, for the tests of the control plane."""
 
 import json
 import time
@@ -10,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from kennel.rehearsal.cloud import Cloud
+from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.interfaces import (
     DataPlane,
     Deployment,
@@ -28,7 +26,7 @@ ANYBODY = {
 
 
 class World:
-    """What the data planes were asked, and how they answer."""
+    """The calls of the data plane, and how it answers them."""
 
     def __init__(self, work: Path) -> None:
         self.pipelines: list[PipelineExecution] = []
@@ -110,7 +108,8 @@ class World:
         ][::-1]
 
 
-def eventually(true: Callable[[], Any], seconds: float = 10) -> Any:
+def eventually(true: Callable[[], Any], seconds: float = 60) -> Any:
+    """Return what `true` returns once that is true; the limit only ends a test that hangs."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline, "it did not happen"

@@ -7,7 +7,7 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 import pytest
 
-from tests.rehearsal.cloud_world import REGION_ARN, World, refusal
+from tests.rehearsal.cloud.world import REGION_ARN, World, refusal
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
-"""One embedded AWS a module: each module's own `world` puts into it what its tests need."""
+"""One embedded AWS for each module, into which the module's own fixture `world` puts what its tests need."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.rehearsal.cloud_world import World
+from tests.rehearsal.cloud.world import World
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from kennel.errors import KennelError
-from kennel.rehearsal.cloud import Deployed, coverage, deploy
-from kennel.rehearsal.cloud.assembly import stacks_of
 from kennel.rehearsal.cloud.cloudformation.coverage import missing_from
+from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy, stacks_of
 from kennel.rehearsal.synthesis import synthesize
-from tests.rehearsal.cloud_world import World, eventually
+from tests.rehearsal.cloud.world import World, eventually
 
 TAG = {"Key": "team", "Value": "vision"}
 ROOMS = ("Data", "Images", "Pipeline", "Hosting", "Classify", "Release", "Operations")
@@ -128,7 +127,7 @@ def test_the_release_as_the_promote_function_asks_for_it_works_with_its_own_role
     assert sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
     assert world.deployments[0].environment["MODEL_PACKAGE_ARN"] == package
     assert world.cloud.denied == []
-    rows = {row.logical_id: row for row in coverage(world.cloud, assembly, done.stage)}
+    rows = {row.logical_id: row for row in coverage_of(assembly, done.stage)}
     assert rows["Endpoint"].status == "enacted"
     assert [row for row in rows.values() if row.note.startswith("not created yet")] == []
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kennel.rehearsal.interfaces import EndpointAnswer, EndpointCall, PipelineExecution
-from tests.rehearsal.cloud_world import World, eventually, refusal
+from tests.rehearsal.cloud.world import World, eventually, refusal
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 

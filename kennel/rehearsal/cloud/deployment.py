@@ -1,0 +1,187 @@
+"""Deploys the stacks of one stage of a cloud assembly (cdk.out), as `cdk bootstrap` and `cdk deploy` do."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from kennel.errors import KennelError
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
+from kennel.rehearsal.cloud.cloudformation.coverage import coverage_of_stack
+from kennel.rehearsal.cloud.server import Cloud
+from kennel.rehearsal.interfaces import CoverageRow
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file, or a folder to be zipped, and the key it gets in the bootstrap bucket."""
+
+    source: Path
+    zipped: bool
+    bucket: str
+    key: str
+
+
+@dataclass(frozen=True)
+class StackFile:
+    """A stack as the assembly describes it."""
+
+    name: str
+    template: Path
+    parameters: dict[str, str]
+    assets: tuple[Asset, ...]
+
+    def read(self) -> dict[str, Any]:
+        """Return the template."""
+        content: dict[str, Any] = json.loads(self.template.read_text())
+        return content
+
+
+def stacks_of(assembly: Path, stage: str) -> list[StackFile]:
+    """Return the stacks of `stage`, each after those that it depends on.
+
+    Raises KennelError when `assembly` is no cloud assembly, has no such stage, or lacks an asset.
+    """
+    top = _manifest(assembly)
+    stages = {
+        about["properties"].get("displayName", name.removeprefix("assembly-")): about["properties"]["directoryName"]
+        for name, about in top.items()
+        if about["type"] == "cdk:cloud-assembly"
+    }
+    if stage not in stages:
+        known = ", ".join(sorted(stages)) or "none"
+        raise KennelError(f"{assembly} has no stage {stage!r}; the stages there are: {known}.")
+    folder = assembly / stages[stage]
+    artifacts = _manifest(folder)
+    stacks = {name: about for name, about in artifacts.items() if about["type"] == "aws:cloudformation:stack"}
+    graph = {name: [one for one in about.get("dependencies", []) if one in stacks] for name, about in stacks.items()}
+    return [_stack(folder, name, stacks[name], artifacts) for name in TopologicalSorter(graph).static_order()]
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())["artifacts"]
+    except (OSError, ValueError, KeyError) as error:
+        raise KennelError(f"{folder} is no cloud assembly ({error}): synthesize it with `python app.py`.") from error
+    return found
+
+
+def _stack(folder: Path, name: str, about: dict[str, Any], artifacts: dict[str, Any]) -> StackFile:
+    properties = about["properties"]
+    manifests = [
+        folder / artifacts[one]["properties"]["file"]
+        for one in about.get("dependencies", [])
+        if artifacts[one]["type"] == "cdk:asset-manifest"
+    ]
+    assets = tuple(asset for path in manifests for asset in _assets(path))
+    return StackFile(
+        properties.get("stackName", about.get("displayName", name)),
+        folder / properties["templateFile"],
+        properties.get("parameters", {}),
+        assets,
+    )
+
+
+def _assets(manifest: Path) -> list[Asset]:
+    files = json.loads(manifest.read_text()).get("files", {})
+    found = []
+    for about in files.values():
+        place = next(iter(about["destinations"].values()))
+        source = (manifest.parent / about["source"]["path"]).resolve()
+        zipped = about["source"]["packaging"] == "zip"
+        if not source.exists():
+            raise KennelError(f"{manifest} names the asset {source}, which is not there: synthesize again.")
+        found.append(Asset(source, zipped, place["bucketName"], place["objectKey"]))
+    return found
+
+
+@dataclass
+class Deployed:
+    """The result of a deployment: the outputs of each stack, and how far each resource is enacted."""
+
+    stage: str
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    coverage: list[CoverageRow] = field(default_factory=list)
+
+
+def deploy(cloud: Cloud, assembly_dir: Path, stage: str, progress: Callable[..., None] = lambda *_: None) -> Deployed:
+    """Deploy `stage`; raise KennelError with the resource that failed and its reason."""
+    stacks = stacks_of(assembly_dir, stage)
+    _bootstrap(cloud)
+    done: set[str] = set()
+    deployed = Deployed(stage)
+    for stack in stacks:
+        for asset in stack.assets:
+            if asset.key not in done:
+                _publish(cloud, asset)
+                done.add(asset.key)
+        deployed.outputs[stack.name] = _deploy(cloud, stack)
+        progress(f"{stack.name}: {len(stack.read()['Resources'])} resources")
+    deployed.coverage = coverage_of(assembly_dir, stage)
+    return deployed
+
+
+def coverage_of(assembly_dir: Path, stage: str) -> list[CoverageRow]:
+    """Return how far each resource of the deployed stage is enacted now; a release creates the endpoint's."""
+    return [row for stack in stacks_of(assembly_dir, stage) for row in coverage_of_stack(stack.name, stack.read())]
+
+
+def _bootstrap(cloud: Cloud) -> None:
+    """Create what `cdk bootstrap` would, as far as templates refer to it."""
+    cloud.client("s3").create_bucket(Bucket=_without_placeholders(f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"))
+    cloud.client("ssm").put_parameter(
+        Name="/cdk-bootstrap/hnb659fds/version", Value="30", Type="String", Overwrite=True
+    )
+
+
+def _without_placeholders(text: str) -> str:
+    """Fill in the placeholders of a cloud assembly that knows neither account nor region."""
+    for name, value in (("AccountId", ACCOUNT), ("Region", REGION), ("Partition", "aws")):
+        text = text.replace(f"${{AWS::{name}}}", value)
+    return text
+
+
+def _publish(cloud: Cloud, asset: Asset) -> None:
+    body = _zipped(asset.source) if asset.zipped else asset.source.read_bytes()
+    cloud.client("s3").put_object(Bucket=_without_placeholders(asset.bucket), Key=asset.key, Body=body)
+
+
+def _zipped(folder: Path) -> bytes:
+    """Return a folder as a zip file, with one time for all members so that the same folder gives the same bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+            info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _EPOCH)
+            info.external_attr = (path.stat().st_mode & 0o777) << 16
+            archive.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def _deploy(cloud: Cloud, stack: StackFile) -> dict[str, str]:
+    cloudformation = cloud.client("cloudformation")
+    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in stack.parameters.items()]
+    cloudformation.create_stack(
+        StackName=stack.name,
+        TemplateBody=stack.template.read_text(),
+        Parameters=parameters,
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+    )
+    about = cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0]
+    if about["StackStatus"] != "CREATE_COMPLETE":
+        raise KennelError(_failure(cloudformation, stack.name, about))
+    return {one["OutputKey"]: one["OutputValue"] for one in about.get("Outputs", [])}
+
+
+def _failure(cloudformation: Any, name: str, about: dict[str, Any]) -> str:
+    for event in reversed(cloudformation.describe_stack_events(StackName=name)["StackEvents"]):
+        if event["ResourceStatus"] == "CREATE_FAILED":
+            what = f"{event['ResourceType']} {event['LogicalResourceId']}"
+            return f"{name} could not be deployed: {what}: {event.get('ResourceStatusReason', 'no reason given')}"
+    return f"{name} is {about['StackStatus']}: {about.get('StackStatusReason', 'no reason given')}"
