@@ -58,11 +58,17 @@ class Paths:
         return content
 
     def require_writable(self) -> None:
-        """Raise TrainingError now if what a run writes could not be written when it has something to write."""
+        """Raise TrainingError at the start of a run if it could not write its results at the end."""
         for folder in (self.model, self.checkpoints):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise TrainingError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-            if not os.access(folder, os.W_OK):
-                raise TrainingError(f"The folder {folder} cannot be written; mount it for writing.")
+            writable(folder)
+
+
+def writable(folder: Path) -> Path:
+    """Return `folder`, made if it is missing; raise TrainingError if it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK):
+        raise TrainingError(f"The folder {folder} cannot be written; mount it for writing.")
+    return folder

@@ -1,7 +1,13 @@
-"""A prepared split: `index.json` and uncompressed tar shards in which every image is one read at a known place."""
+"""A prepared split: uncompressed tar shards and index.json, which says where in them each image is.
 
+Prepare writes splits, training and Evaluate read them; docs/contracts/prepared-data.md has the format.
+"""
+
+import io
 import json
 import os
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +16,12 @@ from typing import Any
 from training.errors import TrainingError
 
 FORMAT = 1
+SHARD_BYTES = 64 * 2**20  # few enough objects for S3, small enough to be fetched side by side
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image; offset and size in bytes address its data inside the shard."""
+    """One image of the index; `offset` and `size` are those of its data in the shard, in bytes."""
 
     shard: str
     offset: int
@@ -25,8 +32,19 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class NewSample:
+    """An image that is still to be written into a shard; `read` returns its `size` encoded bytes."""
+
+    label: str
+    name: str
+    sha256: str
+    size: int
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
 class Split:
-    """Images of one split. Picklable: each process opens the shards for itself."""
+    """The images of one split. It can be pickled: each process opens the shards for itself."""
 
     folder: Path
     split: str
@@ -38,7 +56,7 @@ class Split:
         return len(self.samples)
 
     def read(self, index: int) -> bytes:
-        """Return the encoded image; raises TrainingError if the shard is shorter than the index says."""
+        """Return the encoded image; raise TrainingError if the shard is shorter than the index says."""
         sample = self.samples[index]
         data = os.pread(self._descriptor(sample.shard), sample.size, sample.offset)
         if len(data) != sample.size:
@@ -46,6 +64,7 @@ class Split:
         return data
 
     def write_index(self) -> None:
+        """Write index.json into the split's folder."""
         content = {
             "format": FORMAT,
             "split": self.split,
@@ -69,7 +88,10 @@ class Split:
 
 
 def load_split(folder: Path) -> Split:
-    """Read a split that Prepare wrote; raises TrainingError if it is missing, empty or of another format."""
+    """Return the split that Prepare wrote into `folder`.
+
+    Raise TrainingError if it is missing, broken, empty or of another format.
+    """
     file = folder / "index.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -78,7 +100,7 @@ def load_split(folder: Path) -> Split:
         samples = tuple(Sample(**sample) for sample in content["samples"])
         split = Split(folder, content["split"], tuple(content["classes"]), samples, content.get("fingerprint", ""))
     except FileNotFoundError:
-        raise TrainingError(f"{file} is missing: the folder is no split that Prepare wrote.") from None
+        raise TrainingError(f"{file} is missing: the folder is not a split that Prepare wrote.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"{file} is broken ({error!r}); run Prepare again.") from None
     if not samples:
@@ -87,3 +109,41 @@ def load_split(folder: Path) -> Split:
         if Path(shard).name != shard or not (folder / shard).is_file():
             raise TrainingError(f"The shard {shard} is missing beside {file}.")
     return split
+
+
+def write_split(
+    folder: Path, split: str, images: Iterable[NewSample], classes: Sequence[str], fingerprint: str
+) -> None:
+    """Write `images` to `folder` in the order of class and name; the encoded bytes are copied as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.json").unlink(missing_ok=True)  # an older one would point into the middle of new shards
+    labels = {name: label for label, name in enumerate(classes)}
+    samples: list[Sample] = []
+    for number, shard in enumerate(_shards(sorted(images, key=lambda image: (image.label, image.name)))):
+        samples += _write_shard(folder / f"shard-{number:05}.tar", shard, labels)
+    Split(folder, split, tuple(classes), tuple(samples), fingerprint).write_index()
+
+
+def _shards(images: Sequence[NewSample]) -> Iterator[list[NewSample]]:
+    """Yield the images in runs of at most SHARD_BYTES, or one larger image alone."""
+    shard: list[NewSample] = []
+    size = 0
+    for image in images:
+        if shard and size + image.size > SHARD_BYTES:
+            yield shard
+            shard, size = [], 0
+        shard.append(image)
+        size += image.size
+    if shard:
+        yield shard
+
+
+def _write_shard(path: Path, images: Sequence[NewSample], labels: Mapping[str, int]) -> Iterator[Sample]:
+    with tarfile.open(path, "w:", format=tarfile.PAX_FORMAT) as archive:
+        for image in images:
+            data = image.read()
+            member = tarfile.TarInfo(image.name)
+            member.size = len(data)  # times, owner and mode keep their defaults: the same data gives the same bytes
+            archive.addfile(member, io.BytesIO(data))
+            start = archive.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            yield Sample(path.name, start, len(data), labels[image.label], image.name, image.sha256)

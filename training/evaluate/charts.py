@@ -170,10 +170,9 @@ def _confusion(answers: Answers, names: Sequence[str], recalls: Sequence[float])
     axes.imshow(shares, cmap=clear_to_accent, vmin=0, vmax=1, interpolation="none")
     axes.set_xticks(range(count), shown, rotation=90)
     axes.set_yticks(range(count), shown)
-    axes.set_xticks(np.arange(-0.5, count), minor=True)
-    axes.set_yticks(np.arange(-0.5, count), minor=True)
-    axes.tick_params(which="minor", length=0)
-    axes.grid(which="minor", linewidth=0.5)
+    edges = np.arange(-0.5, count)
+    axes.hlines(edges, -0.5, count - 0.5, colors=_LINE, linewidth=0.5)
+    axes.vlines(edges, -0.5, count - 0.5, colors=_LINE, linewidth=0.5)
     axes.set(xlabel="predicted class", ylabel="true class")
     for row, column in np.argwhere(matrix) if count <= FEW else ():
         colour = "white" if shares[row, column] > 0.5 else _INK

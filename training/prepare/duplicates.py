@@ -1,4 +1,4 @@
-"""Finds what two splits or two classes should not share: the same bytes, or nearly the same picture."""
+"""Finds images that are in two splits or in two classes: with the same bytes, or showing nearly the same."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,20 +13,20 @@ from training.prepare.verify import Verified
 
 HASH_BITS = 4  # of 64 bits that may differ
 GREY_LEVELS = 2.5  # of 255, mean difference of the thumbnails
-DETAIL = 4.0  # grey levels of deviation; flatter pictures all look alike to a hash
+DETAIL = 4.0  # grey levels, standard deviation; flatter images all have similar hashes
 _CELLS = 4_000_000  # pairs of hashes that are compared at a time: 32 MB
-_PROPOSED = 200  # of an image: simple patterns look alike to a hash by the thousands
+_PROPOSED = 200  # candidates for one image: of simple patterns thousands have similar hashes
 _NAMED = 12
 
-Pair = tuple[Verified, str, Verified, str]  # an image and its split, a better protected one and its split
+Pair = tuple[Verified, str, Verified, str]  # an image and its split, the other image and its more protected split
 
 
 @dataclass(frozen=True)
-class Sorted:
-    """Images that each show once what they are, and those that do not.
+class Unique:
+    """Images without copies in their split, and those that were taken out.
 
-    `copies` are images with the one that is kept in their place; a group of `contradictory` has the same bytes under
-    several classes, so that at least one label is wrong, and none of it is kept.
+    `copies` are (image, the one with the same bytes that is kept). The images of a group of `contradictory` have the
+    same bytes in several classes: at least one label is wrong, so none of them is kept.
     """
 
     kept: list[Verified]
@@ -35,16 +35,16 @@ class Sorted:
 
     @property
     def left_out(self) -> list[tuple[str, str]]:
-        """Names and reasons."""
+        """Return names and reasons."""
         entries = [(image.name, f"has the same bytes as {kept.name}, which is kept") for image, kept in self.copies]
         for group in self.contradictory:
             labels = ", ".join(sorted({image.found.label for image in group}))
-            entries += [(image.name, f"is there with the same bytes in several classes ({labels})") for image in group]
+            entries += [(image.name, f"has the same bytes in several classes ({labels})") for image in group]
         return entries
 
 
-def sort_out(images: Sequence[Verified]) -> Sorted:
-    """Keep one of the images with the same bytes in a split, and none if they are in several classes."""
+def unique(images: Sequence[Verified]) -> Unique:
+    """Return one of the images with the same bytes in a split, and none if they are in several classes."""
     groups: dict[str, list[Verified]] = defaultdict(list)
     for image in images:
         groups[image.sha256].append(image)
@@ -54,7 +54,7 @@ def sort_out(images: Sequence[Verified]) -> Sorted:
         first.setdefault((image.sha256, image.found.split), image)
     twins = [(image, first[image.sha256, image.found.split]) for image in images]
     wrong = {group[0].sha256 for group in contradictory}
-    return Sorted(
+    return Unique(
         kept=[image for image, twin in twins if image is twin and image.sha256 not in wrong],
         copies=[(image, twin) for image, twin in twins if image is not twin and image.sha256 not in wrong],
         contradictory=contradictory,
@@ -62,19 +62,19 @@ def sort_out(images: Sequence[Verified]) -> Sorted:
 
 
 def refuse_same_names(images: Sequence[Verified]) -> None:
-    """Raise TrainingError for different pictures of one name: unpacking would keep only one of them."""
+    """Raise TrainingError for different images of one name: a prepared split could contain only one of them."""
     seen: dict[str, Verified] = {}
     for image in images:
         other = seen.setdefault(image.name, image)
         if other.sha256 != image.sha256:
             shards = " and ".join(sorted({other.found.source.file.name, image.found.source.file.name}))
             raise TrainingError(
-                f"{image.name} is there twice with different bytes ({shards}); give each picture a name of its own."
+                f"{image.name} is there twice with different bytes ({shards}); give each image a name of its own."
             )
 
 
 def identical(splits: Splits) -> list[Pair]:
-    """Return each image whose very bytes are in a better protected split too (train < valid < test)."""
+    """Return each image whose bytes are in a more protected split too (train < valid < test)."""
     pairs = []
     for rank, name in enumerate(NAMES):
         protected = {image.sha256: (image, other) for other in NAMES[rank + 1 :] for image in splits[other]}
@@ -89,7 +89,7 @@ def without(splits: Splits, pairs: Sequence[Pair]) -> Splits:
 
 
 def failure(pairs: Sequence[Pair]) -> TrainingError:
-    """Say how many and what to do first: of the names as many follow as a job's message holds."""
+    """Return the error: how many and what to do come first, then as many names as fit into a job's message."""
     named = "; ".join(f"{image.name} ({split}) = {other.name} ({its})" for image, split, other, its in pairs[:_NAMED])
     count = f"{len(pairs):,} images are" if len(pairs) > 1 else "An image is"
     return TrainingError(
@@ -100,7 +100,7 @@ def failure(pairs: Sequence[Pair]) -> TrainingError:
 
 
 def near(splits: Splits) -> list[Pair]:
-    """Return images that show nearly the same picture as one in a better protected split, but not the same bytes.
+    """Return images that show nearly the same as one in a more protected split, but have other bytes.
 
     A 64-bit difference hash proposes and a 16 x 16 thumbnail decides. Every pair across splits is compared: 2,000
     against 8,000 images take about a tenth of a second, so no index is worth its code.

@@ -1,27 +1,31 @@
-"""The Prepare job: from uploaded images to packed splits and a report of what was found."""
+"""The Prepare job: from an uploaded data set to packed splits, with prepare.json about what was found in it."""
 
 import hashlib
-import os
+import json
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-from training.errors import TrainingError
-from training.paths import Paths
-from training.prepare import duplicates, report, weights
-from training.prepare.pack import pack
-from training.prepare.report import Findings
-from training.prepare.source import list_images
+from training.paths import Paths, writable
+from training.prepare import duplicates, weights
+from training.prepare.dataset import list_images
+from training.prepare.duplicates import Pair, Unique
 from training.prepare.splits import Splits, assign, check_classes, doubts, few
 from training.prepare.verify import Verified, verify
+from training.split import NewSample, write_split
+
+SHOWN = 1000  # entries of a list in prepare.json; the counts are always complete
+_LOGGED = 20  # images left out that the log names
 
 
 @dataclass(frozen=True)
 class Options:
-    """`duplicates`: fail, remove or report; `mode`: auto, head or whole."""
+    """The arguments of the job. `duplicates`: fail, remove or report; `mode`: auto, head or whole."""
 
     valid_share: float = 0.1
     test_share: float = 0.1
@@ -30,77 +34,125 @@ class Options:
     mode: str = "auto"
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What there is to say of a data set beside its splits."""
+
+    left_out: Sequence[tuple[str, str]]  # names and reasons, but for copies
+    ignored: int  # files that are not images
+    unique: Unique
+    leaks: Sequence[Pair]  # images with the same bytes in two splits
+    warnings: Sequence[str]
+    fingerprint: str  # of all whole images
+
+
 def prepare(paths: Paths, options: Options) -> None:
     """Read `processing/input/dataset`, write data, weights and report below `processing/output`.
 
-    Raises TrainingError with one sentence for the uploader when no classifier can be trained on the data, or when
-    images are in two splits and nobody said what to do with them; the report is then written all the same.
+    Raise TrainingError with one sentence for the uploader if no classifier can be trained on the data, or if images are
+    in two splits and the options do not say what to do with them; prepare.json is then written all the same.
     """
     _quiet_pillow()
     folder = paths.processing_input("dataset")
-    data, weights_to, report_to = (_writable(paths.processing_output(name)) for name in ("data", "weights", "report"))
+    data, weights_to, report_to = (writable(paths.processing_output(name)) for name in ("data", "weights", "report"))
     record = weights.read_dataset_record(folder)
     passed_on = weights.pass_on(folder, weights_to, record)
     mode = weights.choose_mode(options.mode, passed_on)
-    splits, classes, found, content_hash = _look_through(folder, options)
-    fingerprint = str(record.get("fingerprint") or content_hash)
+    splits, classes, found = _examine(folder, options)
     content = {
         "format": 1,
-        "fingerprint": fingerprint,
+        "fingerprint": str(record.get("fingerprint") or found.fingerprint),
         "seed": options.seed,
         "mode": mode,
         "classes": classes,
         "weights": passed_on,
-        **report.describe(splits, found),
+        **_describe(splits, found, options.duplicates),
     }
-    report.write(report_to, content)
-    print(report.summary(content), flush=True)
-    if found.fails:
-        print(report.leaks(content), flush=True)
+    (report_to / "prepare.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    print(_summary(content), flush=True)
+    if found.leaks and options.duplicates == "fail":
+        for one in content["identical"]["pairs"]:
+            print(f"in two splits: {one['name']} ({one['split']}) = {one['as']} ({one['in']})", flush=True)
         raise duplicates.failure(found.leaks)
     for name, images in splits.items():
-        pack(data / name, name, images, classes, fingerprint)
+        write_split(data / name, name, map(_sample, images), classes, content["fingerprint"])
 
 
-def _look_through(folder: Path, options: Options) -> tuple[Splits, list[str], Findings, str]:
-    """Return the images by split, the classes, what is to be said of them, and the fingerprint of all whole images."""
+def _quiet_pillow() -> None:
+    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    # An image with broken EXIF data is taken as it is; thousands of warnings would hide everything else.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+def _examine(folder: Path, options: Options) -> tuple[Splits, list[str], Findings]:
+    """Return the images by split, the classes, and what else was found."""
     listing = list_images(folder)
     whole, broken = verify(listing.images)
     duplicates.refuse_same_names(whole)
-    sorted_out = duplicates.sort_out(whole)
-    splits = assign(sorted_out.kept, valid_share=options.valid_share, test_share=options.test_share, seed=options.seed)
+    unique = duplicates.unique(whole)
+    splits = assign(unique.kept, valid_share=options.valid_share, test_share=options.test_share, seed=options.seed)
     leaks = duplicates.identical(splits)
     if options.duplicates == "remove":
         splits = duplicates.without(splits, leaks)
     classes = check_classes(splits)
     left_out = [*listing.left_out, *((one.name, one.reason) for one in broken)]
     doubtful = [*doubts(splits, classes, listing.labels), *_animations(whole)]
-    found = Findings(left_out, listing.ignored, sorted_out, leaks, options.duplicates, doubtful)
-    return splits, classes, found, _fingerprint(whole)
-
-
-def _quiet_pillow() -> None:
-    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-    # A picture with broken EXIF data is taken as it lies; thousands of warnings would hide everything else.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
-
-def _writable(folder: Path) -> Path:
-    """Make `folder`; raises TrainingError now rather than when hours of decoding are to be written down."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-    if not os.access(folder, os.W_OK):
-        raise TrainingError(f"The folder {folder} cannot be written; mount it for writing.")
-    return folder
+    return splits, classes, Findings(left_out, listing.ignored, unique, leaks, doubtful, _fingerprint(whole))
 
 
 def _animations(images: Sequence[Verified]) -> list[str]:
     names = [image.name for image in images if image.animated]
-    return [f"{len(names)} images hold several pictures, of which the first counts: {few(names)}"] if names else []
+    return [f"{len(names)} files contain several images, of which the first is used: {few(names)}"] if names else []
 
 
 def _fingerprint(images: Sequence[Verified]) -> str:
     lines = "".join(sorted(f"{image.name} {image.sha256}\n" for image in images))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def _sample(image: Verified) -> NewSample:
+    source = image.found.source
+    return NewSample(image.found.label, image.found.name, image.sha256, source.size, source.read)
+
+
+def _describe(splits: Splits, found: Findings, option: str) -> dict[str, Any]:
+    """Return the part of prepare.json that is about the images."""
+    removed, failed = option == "remove", option == "fail" and bool(found.leaks)
+    gone = [(image.name, f"has the same bytes as {other.name} in {its}") for image, _, other, its in found.leaks]
+    left_out = sorted({*found.left_out, *found.unique.left_out, *(gone if removed else ())})
+    contradictory = [[image.name for image in group] for group in found.unique.contradictory]
+    return {
+        "splits": {name: _counts(images) for name, images in splits.items()},
+        "left_out": {"count": len(left_out), "files": [{"name": n, "reason": r} for n, r in left_out[:SHOWN]]},
+        "ignored_files": found.ignored,
+        # A job that fails for them lists all: somebody has to delete each.
+        "identical": _pairs(found.leaks, None if failed else SHOWN) | {"removed": removed},
+        "near_identical": _pairs(duplicates.near(splits), SHOWN) | {"removed": False},
+        "copies": {"count": len(found.unique.copies)},
+        "contradictory": {"count": len(contradictory), "groups": contradictory[:SHOWN]},
+        "warnings": list(found.warnings),
+    }
+
+
+def _pairs(pairs: Sequence[Pair], shown: int | None) -> dict[str, Any]:
+    listed = [{"name": a.name, "split": s, "as": b.name, "in": t} for a, s, b, t in pairs[:shown]]
+    return {"count": len(pairs), "pairs": listed}
+
+
+def _counts(images: Sequence[Verified]) -> dict[str, Any]:
+    return {"images": len(images), "per_class": dict(sorted(Counter(image.found.label for image in images).items()))}
+
+
+def _summary(report: dict[str, Any]) -> str:
+    """Return the lines for the log; names contain no line breaks."""
+    sizes = ", ".join(f"{split['images']} {name}" for name, split in report["splits"].items())
+    lines = [f"{len(report['classes'])} classes; images: {sizes}; training mode {report['mode']}"]
+    lines += [f"left out: {file['name']} {file['reason']}" for file in report["left_out"]["files"][:_LOGGED]]
+    lines.append(
+        f"{report['left_out']['count']} left out, of which {report['copies']['count']} copies within a split; "
+        f"{report['identical']['count']} identical across splits "
+        f"({'removed' if report['identical']['removed'] else 'kept'}), "
+        f"{report['near_identical']['count']} nearly identical (kept), "
+        f"{report['contradictory']['count']} images in several classes (left out)"
+    )
+    return "\n".join(lines + [f"warning: {text}" for text in report["warnings"]])

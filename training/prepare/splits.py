@@ -1,4 +1,4 @@
-"""Gives every image a split: the tree's own, or a seeded, stratified one where the tree has none."""
+"""Assigns every image to a split: the one that its path names, or a stratified random one if the tree has none."""
 
 import random
 import re
@@ -15,10 +15,11 @@ _NAMED = 5
 
 
 def assign(images: Sequence[Verified], *, valid_share: float, test_share: float, seed: int) -> Splits:
-    """Return the images by split. A missing valid or test is cut from train: the given share of each class.
+    """Return the images by split; a missing valid or test takes its share of each class in train, chosen by `seed`.
 
-    No two of `images` have the same bytes in the same split, so a split that is made here leaks nothing. A class of
-    two images gives none away, a larger one gives at least one. Raises TrainingError if there is nothing to train on.
+    No two of `images` may have the same bytes in the same split: then no split that is made here has an image of
+    another. A class of two images stays in train, a larger one gives at least one image. Raise TrainingError if there
+    is nothing to train on.
     """
     splits: Splits = {name: [] for name in NAMES}
     for image in images:
@@ -41,11 +42,11 @@ def assign(images: Sequence[Verified], *, valid_share: float, test_share: float,
 
 
 def check_classes(splits: Mapping[str, Sequence[Verified]]) -> list[str]:
-    """Return the sorted classes; raises TrainingError unless there are two and each can be learned."""
+    """Return the sorted classes; raise TrainingError unless there are two and each has training images."""
     classes = {name: {image.found.label for image in images} for name, images in splits.items()}
     every = sorted(set().union(*classes.values()))
     if not every:
-        raise TrainingError("The data set holds no readable image in a class folder; expected <class>/<image>.jpg.")
+        raise TrainingError("The data set has no readable image in a class folder; expected <class>/<image>.jpg.")
     if len(every) < 2:
         raise TrainingError(f"The data set has one class only ({every[0]}); a classifier needs at least two.")
     for name in ("test", "valid"):
@@ -62,12 +63,10 @@ def check_classes(splits: Mapping[str, Sequence[Verified]]) -> list[str]:
 
 
 def doubts(splits: Mapping[str, Sequence[Verified]], classes: Sequence[str], folders: Iterable[str]) -> list[str]:
-    """Return warnings: classes that are not learned or not measured, and names that may be a mistake."""
+    """Return warnings: classes without images to learn or to measure, and names that may be a mistake."""
     warnings = []
     if lost := sorted(set(folders) - set(classes)):
-        warnings.append(
-            f"{len(lost)} class folders have no usable image, so the model knows nothing of them: {few(lost)}"
-        )
+        warnings.append(f"{len(lost)} class folders have no usable image, so the model will not know them: {few(lost)}")
     for name in ("valid", "test"):
         if missing := sorted(set(classes) - {image.found.label for image in splits[name]}):
             warnings.append(
@@ -81,6 +80,7 @@ def doubts(splits: Mapping[str, Sequence[Verified]], classes: Sequence[str], fol
 
 
 def few(names: Sequence[str]) -> str:
+    """Return the first names as a text."""
     return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
 
 

@@ -1,4 +1,4 @@
-"""Decodes every image once and takes its fingerprints."""
+"""Decodes every image once, refuses broken ones, and computes the hashes by which copies are found."""
 
 import hashlib
 import io
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from training.prepare.source import Found
+from training.prepare.dataset import Found
 from training.transform import open_rgb
 
 MAX_PIXELS = 50_000_000  # 150 MB decoded; more is a mistake or an attack
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-THUMBNAIL = 16  # pixels a side: enough to tell a re-encoded picture from a merely similar one
+THUMBNAIL = 16  # pixels a side: enough to tell a re-encoded image from a similar one
 
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """A whole image: its SHA-256, its 64-bit difference hash and a grey thumbnail, uint8 [16, 16]."""
+    """An image that can be decoded: its SHA-256, its 64-bit difference hash and a grey thumbnail, uint8 [16, 16]."""
 
     found: Found
     sha256: str
@@ -36,12 +36,15 @@ class Verified:
 
 @dataclass(frozen=True)
 class Broken:
+    """An image that is left out, and why."""
+
     name: str
     reason: str
 
 
 def verify(images: Sequence[Found]) -> tuple[list[Verified], list[Broken]]:
-    """Decode all of `images`; whole and broken ones, each in the given order. Pillow decodes outside the GIL."""
+    """Return the images that can be decoded and those that cannot, each in the given order."""
+    # Pillow decodes outside the GIL.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         results = list(pool.map(_verify, images))
     return [one for one in results if isinstance(one, Verified)], [one for one in results if isinstance(one, Broken)]
@@ -55,13 +58,13 @@ def _verify(found: Found) -> Verified | Broken:
         if not reason:
             with Image.open(io.BytesIO(data), formats=FORMATS) as header:
                 reason = _refusal(header)
-                animated = _holds_several(header)
+                animated = _is_animation(header)
         if not reason:
             return Verified(found, hashlib.sha256(data).hexdigest(), *_fingerprints(open_rgb(data)), animated)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         reason = f"has more than {MAX_PIXELS} pixels"
     except UnidentifiedImageError:
-        reason = "is no image of a kind that can be read"
+        reason = "is not an image of a format that can be read"
     except MemoryError:
         reason = "does not fit into memory when decoded"
     # Pillow's decoders raise nearly anything for hostile bytes: SyntaxError, struct.error, ZeroDivisionError ...
@@ -71,16 +74,16 @@ def _verify(found: Found) -> Verified | Broken:
 
 
 def _refusal(header: Image.Image) -> str:
-    """Say why an image must not even be decoded, or nothing."""
+    """Return why an image must not even be decoded, or an empty string."""
     if header.width * header.height > MAX_PIXELS:
         return f"has more than {MAX_PIXELS} pixels ({header.width} x {header.height})"
     if header.mode in ("I", "F"):
-        return "has 32 bits a pixel, and nothing says which of them is white; convert it to 8 bits"
+        return "has 32 bits per pixel without saying which value is white; convert it to 8 bits per channel"
     return ""
 
 
-def _holds_several(header: Image.Image) -> bool:
-    """Cameras put a second picture behind a JPEG (MPO) that no viewer shows: that is no animation."""
+def _is_animation(header: Image.Image) -> bool:
+    """Return whether there are several frames; cameras append a preview to a JPEG (MPO), which is not one."""
     return header.format != "MPO" and bool(getattr(header, "is_animated", False))
 
 

@@ -1,4 +1,4 @@
-"""Passes pretrained weights on, after a look at their hash."""
+"""Passes pretrained weights on to training, after checking their hash, and chooses the training mode."""
 
 import hashlib
 import json
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
-from training.prepare.files import printable
+from training.prepare.dataset import printable
 
 
 def read_dataset_record(folder: Path) -> dict[str, Any]:
-    """Return the uploaded dataset.json, or nothing where a plain folder was given."""
+    """Return the uploaded dataset.json, or an empty dictionary for a folder without one."""
     file = folder / "dataset.json"
     if not file.is_file():
         return {}
@@ -20,38 +20,39 @@ def read_dataset_record(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise TrainingError(f"dataset.json is broken ({error}); upload the data set again.") from None
     if not isinstance(record, dict):
-        raise TrainingError("dataset.json must hold a JSON object; upload the data set again.")
+        raise TrainingError("dataset.json must be a JSON object; upload the data set again.")
     return record
 
 
 def pass_on(folder: Path, output: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Copy the weights that dataset.json names, or those that lie in weights/ where it names none.
+    """Copy the weights that dataset.json names (if none: the one file in weights/) and return weights.json's content.
 
-    Always writes weights.json, so that the channel is never empty, and returns what it says. Raises TrainingError.
+    weights.json is always written: SageMaker refuses an empty channel. Raise TrainingError for weights that are
+    missing, empty, ambiguous or not the named ones.
     """
     named = record.get("weights")
-    name = _named(named) if named else _lying_there(folder / "weights")
-    said: dict[str, Any] = {"file": None}
+    name = _named(named) if named else _only_file(folder / "weights")
+    content: dict[str, Any] = {"file": None}
     if name:
-        said = {"file": name, "sha256": _sha256(folder / "weights" / name)}
-        if named and said["sha256"] != named.get("sha256"):
+        content = {"file": name, "sha256": _sha256(folder / "weights" / name)}
+        if named and content["sha256"] != named.get("sha256"):
             raise TrainingError(
-                f"weights/{name} has SHA-256 {said['sha256']}, but dataset.json says {named.get('sha256')}."
+                f"weights/{name} has SHA-256 {content['sha256']}, but dataset.json says {named.get('sha256')}."
             )
         shutil.copyfile(folder / "weights" / name, output / name)
-    (output / "weights.json").write_text(json.dumps(said), encoding="utf-8")
-    return said
+    (output / "weights.json").write_text(json.dumps(content), encoding="utf-8")
+    return content
 
 
-def choose_mode(wanted: str, weights: dict[str, Any]) -> str:
-    """Return what training will learn, "head" or "whole"; raises TrainingError for a head on top of nothing."""
-    if wanted == "head" and not weights["file"]:
+def choose_mode(mode: str, weights: dict[str, Any]) -> str:
+    """Return the training mode, "head" or "whole"; raise TrainingError for head without weights."""
+    if mode == "head" and not weights["file"]:
         raise TrainingError(
             "Mode head needs pretrained weights and the data set has none: upload it with --weights, or train in mode "
             "whole."
         )
-    if wanted != "auto":
-        return wanted
+    if mode != "auto":
+        return mode
     return "head" if weights["file"] else "whole"
 
 
@@ -62,11 +63,11 @@ def _named(named: Any) -> str:
     return name
 
 
-def _lying_there(folder: Path) -> str | None:
+def _only_file(folder: Path) -> str | None:
     files = sorted(file for file in folder.glob("*") if file.suffix in (".pth", ".pt"))
     if len(files) > 1:
         names = ", ".join(printable(file.name) for file in files[:5])
-        raise TrainingError(f"The folder weights holds {len(files)} files ({names}); leave the one to start from.")
+        raise TrainingError(f"The folder weights has {len(files)} files ({names}); leave only the one to start from.")
     return files[0].name if files else None
 
 
@@ -74,6 +75,6 @@ def _sha256(path: Path) -> str:
     if path.is_symlink() or not path.is_file():
         raise TrainingError(f"The weights file weights/{path.name} is missing; upload the data set with it again.")
     if path.stat().st_size == 0:
-        raise TrainingError(f"The weights file weights/{path.name} is empty; upload the data set with a whole one.")
+        raise TrainingError(f"The weights file weights/{path.name} is empty; upload the data set with a complete one.")
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.training.datasets import Add, Prepare, Refused, left_out
-from training.prepare import report
+from tests.training.prepare.datasets import Add, Prepare, Refused, left_out
+from training.prepare import run
 
 
 def test_a_missing_folder_is_refused(refused: Refused) -> None:
@@ -37,7 +37,7 @@ def test_a_class_that_is_only_measured_is_refused(split: str, add: Add, png: Any
 
 def test_splits_and_classes_side_by_side_are_refused(two_classes: None, add: Add, png: Any, refused: Refused) -> None:
     add("train/cat/77.png", png(77))
-    assert "train and beside them the class folders cat, dog" in refused()
+    assert "the splits train and beside them the class folders cat, dog" in refused()
 
 
 def test_a_test_split_without_training_images_is_refused(add: Add, png: Any, refused: Refused) -> None:
@@ -104,7 +104,7 @@ def test_a_class_without_images_is_missed_by_name(
         add(f"fox/{content[0]}", content[1])
     report = prepared()
     assert report["classes"] == ["cat", "dog"]
-    assert report["warnings"] == ["1 class folders have no usable image, so the model knows nothing of them: fox"]
+    assert report["warnings"] == ["1 class folders have no usable image, so the model will not know them: fox"]
 
 
 def test_a_class_without_images_is_missed_in_splits_too(dataset: Path, add: Add, png: Any, prepared: Prepare) -> None:
@@ -112,7 +112,7 @@ def test_a_class_without_images_is_missed_in_splits_too(dataset: Path, add: Add,
         add(f"dogs/{'test' if number < 2 else 'train'}/{('cat', 'dog')[number % 2]}/{number}.png", png(number))
     (dataset / "dogs" / "train" / "fox").mkdir()
     assert prepared("--valid-share", "0.4")["warnings"] == [
-        "1 class folders have no usable image, so the model knows nothing of them: fox"
+        "1 class folders have no usable image, so the model will not know them: fox"
     ]
 
 
@@ -133,7 +133,7 @@ def test_where_every_image_is_broken_it_says_so(add: Add, refused: Refused) -> N
 def test_what_is_left_out_is_listed_up_to_a_bound_and_counted_beyond(
     two_classes: None, add: Add, prepared: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "SHOWN", 5)
+    monkeypatch.setattr(run, "SHOWN", 5)
     for number in range(12):
         add(f"cat/broken-{number}.png", b"")
     listed = prepared()["left_out"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.datasets import Add, Prepare, Refused, left_out, sizes, tar
+from tests.training.prepare.datasets import Add, Prepare, Refused, left_out, sizes, tar
 
 
 @pytest.fixture
@@ -49,14 +49,14 @@ def test_hostile_members_are_left_out(shard: Path, dataset: Path, png: Any, prep
 @pytest.mark.parametrize("data", [b"", b"no tar at all" * 100, b"\xff" * 2000])
 def test_a_file_that_is_no_tar_is_refused(data: bytes, two_classes: None, add: Add, refused: Refused) -> None:
     add("images-00000.tar", data)
-    assert "images-00000.tar is no whole tar archive" in refused()
+    assert "images-00000.tar is not a complete tar archive" in refused()
 
 
 @pytest.mark.parametrize("left", [0.02, 0.5, 0.93])
 def test_a_tar_that_is_cut_short_is_refused(left: float, shard: Path, refused: Refused) -> None:
     shard.write_bytes(shard.read_bytes()[: int(_end(shard) * left)])
-    assert "images-00000.tar is no whole tar archive" in (told := refused())
-    assert "upload the data set again" in told
+    assert "images-00000.tar is not a complete tar archive" in (message := refused())
+    assert "upload the data set again" in message
 
 
 @pytest.mark.parametrize("member", [3, 18])
@@ -64,7 +64,7 @@ def test_a_tar_that_is_cut_short_between_two_members_is_refused(member: int, sha
     with tarfile.open(shard) as archive:
         ends = [one.offset for one in archive.getmembers()[1:]]
     shard.write_bytes(shard.read_bytes()[: [*ends, _end(shard)][member - 1]])
-    assert "images-00000.tar is no whole tar archive (its end is missing)" in refused()
+    assert "images-00000.tar is not a complete tar archive (its end is missing)" in refused()
 
 
 def test_a_tar_that_is_damaged_in_the_middle_is_refused(shard: Path, refused: Refused) -> None:
@@ -94,7 +94,7 @@ def test_an_empty_tar_beside_others_is_fine(shard: Path, dataset: Path, prepared
 @pytest.mark.parametrize("name", ["images-00000.tar", "cat/more.ZIP", "cat/more.tar.gz"])
 def test_archives_in_an_archive_are_refused(name: str, shard: Path, dataset: Path, refused: Refused) -> None:
     tar(dataset / "outer.tar", [(name, shard.read_bytes())])
-    assert f"outer.tar holds another archive, {name}" in refused()
+    assert f"outer.tar contains another archive, {name}" in refused()
 
 
 @pytest.mark.parametrize("name", ["images.tar.gz", "dog/photos.zip", "images.TGZ"])
@@ -111,4 +111,4 @@ def test_a_class_without_images_is_missed_in_a_shard_too(
         member = tarfile.TarInfo("fox" if kind == tarfile.DIRTYPE else "fox/readme.txt")
         member.type = kind
         archive.addfile(member)
-    assert prepared()["warnings"] == ["1 class folders have no usable image, so the model knows nothing of them: fox"]
+    assert prepared()["warnings"] == ["1 class folders have no usable image, so the model will not know them: fox"]

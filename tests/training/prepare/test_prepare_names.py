@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.training.datasets import Add, Prepare, Refused, left_out, sizes, tar
+from tests.training.prepare.datasets import Add, Prepare, Refused, left_out, sizes, tar
 from training.paths import Paths
-from training.prepare.files import printable
+from training.prepare.dataset import printable
 from training.split import Split, load_split
 
 STRANGE = [
@@ -98,7 +98,7 @@ def test_one_name_in_two_shards_is_refused_with_the_shards(dataset: Path, png: A
     for number in range(2):
         members = [(f"{'./' * number}{label}/1.png", png(10 * number + len(label))) for label in ("cat", "horse")]
         tar(dataset / f"images-0000{number}.tar", members)
-    assert "(images-00000.tar and images-00001.tar); give each picture a name of its own" in refused()
+    assert "(images-00000.tar and images-00001.tar); give each image a name of its own" in refused()
 
 
 def test_the_same_picture_twice_under_its_name_is_a_copy(
@@ -140,9 +140,9 @@ def test_classes_that_look_the_same_are_refused(
 ) -> None:
     add("chien café/1.png", png(50))
     add(f"{twin}/2.png", png(51))
-    told = refused()
-    assert "Class folders look the same, but are not (" in told
-    assert twin.strip().split()[0] in told
+    message = refused()
+    assert "Class folders look the same, but are not (" in message
+    assert twin.strip().split()[0] in message
 
 
 def test_a_report_with_strange_names_is_json_in_utf8(

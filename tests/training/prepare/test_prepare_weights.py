@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.datasets import Add, Prepare, Refused
+from tests.training.prepare.datasets import Add, Prepare, Refused
 from training.paths import Paths
 from training.split import load_split
 
@@ -83,11 +83,11 @@ def test_wrong_weights_are_refused(weights: Any, told: str, add: Add, refused: R
 def test_several_weights_of_which_none_is_named_are_refused(add: Add, refused: Refused) -> None:
     add("weights/r.pth", b"numbers")
     add("weights/s.pt", b"other numbers")
-    assert "The folder weights holds 2 files (r.pth, s.pt); leave the one to start from." in refused()
+    assert "The folder weights has 2 files (r.pth, s.pt); leave only the one to start from." in refused()
 
 
 @pytest.mark.parametrize("record", [b"{", b"[]", b"\xff"])
 def test_a_broken_record_is_refused(record: bytes, add: Add, refused: Refused) -> None:
     add("dataset.json", record)
-    assert "dataset.json" in (told := refused())
-    assert "upload the data set again" in told
+    assert "dataset.json" in (message := refused())
+    assert "upload the data set again" in message

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.datasets import Add, Prepare, encoded, left_out, sizes
+from tests.training.prepare.datasets import Add, Prepare, encoded, left_out, sizes
 from training.transform import open_rgb
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -118,7 +118,7 @@ def test_of_an_animation_the_first_picture_counts_and_that_is_said(
     assert open_rgb(data).getpixel((0, 0)) == RED
     add(f"cat/{name}", data)
     report = prepared()
-    assert report["warnings"] == [f"1 images hold several pictures, of which the first counts: cat/{name}"]
+    assert report["warnings"] == [f"1 files contain several images, of which the first is used: cat/{name}"]
     assert sum(sizes(report)) == 21
 
 
@@ -126,12 +126,12 @@ def test_of_an_animation_the_first_picture_counts_and_that_is_said(
     ("data", "reason"),
     [
         (b"", "is empty"),
-        (b"not a picture", "is no image of a kind that can be read"),
-        (b"\x89PNG\r\n\x1a\n", "is no image of a kind that can be read"),
-        (b"%PDF-1.7 pretends", "is no image of a kind that can be read"),
-        (encoded(NOISE, "JPEG2000"), "is no image of a kind that can be read"),
-        (encoded(Image.new("I", (9, 9), 70_000), "TIFF"), "has 32 bits a pixel"),
-        (encoded(Image.new("F", (9, 9), 0.5), "TIFF"), "has 32 bits a pixel"),
+        (b"not a picture", "is not an image of a format that can be read"),
+        (b"\x89PNG\r\n\x1a\n", "is not an image of a format that can be read"),
+        (b"%PDF-1.7 pretends", "is not an image of a format that can be read"),
+        (encoded(NOISE, "JPEG2000"), "is not an image of a format that can be read"),
+        (encoded(Image.new("I", (9, 9), 70_000), "TIFF"), "has 32 bits per pixel"),
+        (encoded(Image.new("F", (9, 9), 0.5), "TIFF"), "has 32 bits per pixel"),
         (encoded(NOISE, "PNG", exif=b"Exif\0\0nothing"), "cannot be decoded (SyntaxError: not a TIFF file"),
     ],
     ids=["empty", "text", "head", "pdf", "jpeg2000", "integers", "floats", "exif"],
@@ -179,5 +179,5 @@ def test_kinds_of_pictures_that_are_not_read_are_named_rather_than_passed_over(
         add(name, b"x")
     report = prepared()
     assert left_out(report) == dict.fromkeys(
-        names, "is a picture of a kind that is not read; convert it to JPEG or PNG"
+        names, "is an image of a format that is not read; convert it to JPEG or PNG"
     )

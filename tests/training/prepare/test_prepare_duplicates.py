@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.datasets import SPLITS, Add, Prepare, Refused, encoded, left_out, sizes
+from tests.training.prepare.datasets import SPLITS, Add, Prepare, Refused, encoded, left_out, sizes
 from training.__main__ import main
 from training.paths import Paths
-from training.prepare import duplicates, report
+from training.prepare import duplicates, run
 from training.split import load_split
 
 
@@ -46,11 +46,11 @@ def _hashes(opt_ml: Paths, split: str) -> set[str]:
 
 
 def test_images_in_two_splits_fail_the_job_and_are_named(leaky: None, refused: Refused) -> None:
-    told = refused()
-    assert told.startswith("3 images are byte for byte in two splits, ")
-    assert "Duplicates=remove (--duplicates remove)" in told
+    message = refused()
+    assert message.startswith("3 images are byte for byte in two splits, ")
+    assert "Duplicates=remove (--duplicates remove)" in message
     for pair in PAIRS:
-        assert f"{pair['name']} ({pair['split']}) = {pair['as']} ({pair['in']})" in told
+        assert f"{pair['name']} ({pair['split']}) = {pair['as']} ({pair['in']})" in message
 
 
 def test_a_job_that_fails_for_them_packs_nothing_and_lists_all(leaky: None, refused: Refused, opt_ml: Paths) -> None:
@@ -67,13 +67,13 @@ def test_of_many_the_message_names_a_dozen_and_the_report_and_the_log_all(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(report, "SHOWN", 5)  # bounds the other lists
+    monkeypatch.setattr(run, "SHOWN", 5)  # bounds the other lists
     for number in range(60):
         add(f"{'test' if number % 2 else 'train'}/cat/x{number // 2}.png", png(number // 2 + 100))
     assert main(["prepare"]) == 1
-    told = (opt_ml.output / "message").read_text("utf-8")
-    assert told.startswith("30 images are ")
-    assert told.count(" = ") == 12
+    message = (opt_ml.output / "message").read_text("utf-8")
+    assert message.startswith("30 images are ")
+    assert message.count(" = ") == 12
     assert len(_report(opt_ml)["identical"]["pairs"]) == 30
     assert capsys.readouterr().out.count("\nin two splits: ") == 30
 
@@ -82,9 +82,9 @@ def test_long_names_do_not_hide_what_to_do(three_splits: None, add: Add, png: An
     for split in ("train", "test"):
         add(f"{split}/cat/{'long' * 60}.png", png(99))
         add(f"{split}/cat/{'name' * 60}.png", png(98))
-    told = refused()
-    assert len(told) <= 1001
-    assert "--duplicates remove" in told
+    message = refused()
+    assert len(message) <= 1001
+    assert "--duplicates remove" in message
 
 
 def test_on_demand_the_less_protected_one_of_each_goes(leaky: None, prepared: Prepare, opt_ml: Paths) -> None:
@@ -92,9 +92,9 @@ def test_on_demand_the_less_protected_one_of_each_goes(leaky: None, prepared: Pr
     assert sizes(report) == [10, 10, 10]
     assert report["identical"] == {"count": 3, "pairs": PAIRS, "removed": True}
     assert left_out(report) == {
-        "train/cat/leak.png": "is byte for byte test/cat/60.png of test",
-        "train/dog/leak.png": "is byte for byte valid/dog/41.png of valid",
-        "valid/cat/leak.png": "is byte for byte test/cat/62.png of test",
+        "train/cat/leak.png": "has the same bytes as test/cat/60.png in test",
+        "train/dog/leak.png": "has the same bytes as valid/dog/41.png in valid",
+        "valid/cat/leak.png": "has the same bytes as test/cat/62.png in test",
     }
     assert _hashes(opt_ml, "train").isdisjoint(_hashes(opt_ml, "valid") | _hashes(opt_ml, "test"))
     assert _hashes(opt_ml, "valid").isdisjoint(_hashes(opt_ml, "test"))
@@ -164,7 +164,7 @@ def test_the_same_bytes_in_two_classes_are_left_out_in_both(
         ],
     }
     names = {name for group in report["contradictory"]["groups"] for name in group}
-    assert left_out(report) == dict.fromkeys(names, "is there with the same bytes in several classes (cat, dog)")
+    assert left_out(report) == dict.fromkeys(names, "has the same bytes in several classes (cat, dog)")
     assert report["identical"]["count"] == 0
 
 
@@ -174,7 +174,7 @@ def test_a_class_whose_images_all_contradict_another_is_missed(
     add("fox/1.png", png(1))
     report = prepared()
     assert report["classes"] == ["cat", "dog"]
-    assert report["warnings"][0] == "1 class folders have no usable image, so the model knows nothing of them: fox"
+    assert report["warnings"][0] == "1 class folders have no usable image, so the model will not know them: fox"
 
 
 def _photo(seed: int) -> Image.Image:

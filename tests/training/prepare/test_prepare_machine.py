@@ -1,4 +1,4 @@
-"""Large data sets, full disks, folders that cannot be read or written: real ones, in a process of their own."""
+"""Large data sets, full disks, and folders that cannot be read or written, in a process of their own."""
 
 import io
 import os
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.training.datasets import Add, Refused, tar
+from tests.training.prepare.datasets import Add, Refused, tar
 from training.paths import Paths
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "training", "prepare"]
 
 
@@ -24,7 +24,7 @@ def _run(command: list[str], opt_ml: Paths) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def _told(done: subprocess.CompletedProcess[str], opt_ml: Paths) -> str:
+def _message(done: subprocess.CompletedProcess[str], opt_ml: Paths) -> str:
     """The one sentence with which it failed, on standard error and in the job's message."""
     assert done.returncode == 1
     assert (opt_ml.output / "message").read_text("utf-8") == done.stderr
@@ -46,9 +46,9 @@ def test_a_full_disk_is_said_in_a_sentence(
 ) -> None:
     data = opt_ml.processing_output("data")
     data.mkdir(parents=True)
-    told = _told(_run(mounted(f"mount -t tmpfs -o size=16k none {data}"), opt_ml), opt_ml)
-    assert told.startswith("No space is left for ")
-    assert "give the job a larger volume" in told
+    message = _message(_run(mounted(f"mount -t tmpfs -o size=16k none {data}"), opt_ml), opt_ml)
+    assert message.startswith("No space is left for ")
+    assert "give the job a larger volume" in message
 
 
 def test_a_disk_without_any_room_for_the_report_is_said_in_a_sentence(
@@ -56,15 +56,15 @@ def test_a_disk_without_any_room_for_the_report_is_said_in_a_sentence(
 ) -> None:
     folder = opt_ml.processing_output("report")
     folder.mkdir(parents=True)
-    told = _told(
+    message = _message(
         _run(mounted(f"mount -t tmpfs -o size=4k,nr_inodes=2 none {folder} && : > {folder}/x"), opt_ml), opt_ml
     )
-    assert "No space is left for " in told
+    assert "No space is left for " in message
 
 
 def test_a_file_that_may_not_grow_is_said_in_a_sentence(two_classes: None, opt_ml: Paths) -> None:
     bound = ["sh", "-c", 'ulimit -f 8 && exec "$@"', "sh"]  # blocks of 512 bytes
-    assert "grew beyond what a file may be here; raise the limit" in _told(_run([*bound, *COMMAND], opt_ml), opt_ml)
+    assert "grew beyond what a file may be here; raise the limit" in _message(_run([*bound, *COMMAND], opt_ml), opt_ml)
 
 
 def test_an_output_that_cannot_be_written_is_said_before_anything_is_read(
@@ -73,8 +73,8 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_is_read(
     add("images-00000.tar", b"no tar, which would be an error of its own")
     output = opt_ml.processing_output("data")
     output.mkdir(parents=True)
-    told = _told(_run(mounted(f"mount -t tmpfs -o ro none {output}"), opt_ml), opt_ml)
-    assert told == f"The folder {output} cannot be written; mount it for writing.\n"
+    message = _message(_run(mounted(f"mount -t tmpfs -o ro none {output}"), opt_ml), opt_ml)
+    assert message == f"The folder {output} cannot be written; mount it for writing.\n"
 
 
 def test_an_output_that_is_no_folder_is_said(two_classes: None, opt_ml: Paths, refused: Refused) -> None:
@@ -92,7 +92,7 @@ def test_a_class_folder_that_cannot_be_read_is_refused_rather_than_passed_over(
         pytest.skip("this machine does not let root be powerless")
     done = _run([*(powerless if os.getuid() == 0 else []), *COMMAND], opt_ml)
     (dataset / "cat").chmod(0o755)
-    assert _told(done, opt_ml) == f"{dataset}/cat cannot be read: Permission denied.\n"
+    assert _message(done, opt_ml) == f"{dataset}/cat cannot be read: Permission denied.\n"
 
 
 def test_broken_exif_data_does_not_fill_the_log(two_classes: None, add: Add, opt_ml: Paths) -> None:

@@ -1,6 +1,7 @@
 """Splits, leaks between them, and the packed folders."""
 
 import hashlib
+import json
 import subprocess
 import sys
 import tarfile
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.contracts import validate
+from training import split as splits
 from training.paths import Paths
-from training.prepare import pack
 from training.split import Split, load_split
 
 Add = Callable[[str, bytes], None]
@@ -98,9 +100,10 @@ def test_a_shard_and_plain_files_give_the_same_splits(
 def test_any_sample_is_one_read_at_its_place(
     two_classes: None, prepared: Prepare, opt_ml: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack, "SHARD_BYTES", 2_000)
+    monkeypatch.setattr(splits, "SHARD_BYTES", 2_000)
     prepared()
     split = _load(opt_ml)["train"]
+    validate("index", json.loads((split.folder / "index.json").read_text("utf-8")))
     assert len({sample.shard for sample in split.samples}) > 2
     for index, sample in enumerate(split.samples):
         assert hashlib.sha256(split.read(index)).hexdigest() == sample.sha256
