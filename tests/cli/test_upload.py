@@ -13,6 +13,7 @@ from kennel.upload.folder import look_at
 from kennel.upload.shards import LIMIT, Shard, pack, plan
 from kennel.upload.upload import Upload, upload_dataset
 from tests.cli.trees import tree
+from tests.contracts import validate
 
 NAMES = ("dog/1.png", "dog/2.png", "chat été/1.png")
 
@@ -143,7 +144,9 @@ def test_weights_travel_with_the_data_and_are_part_of_its_key(
     prefix = f"datasets/pets-2/{sent.fingerprint}"
     assert plain.fingerprint != sent.fingerprint
     assert read(s3, bucket, f"{prefix}/weights/resnet18.pth") == b"state"
-    assert json.loads(read(s3, bucket, f"{prefix}/dataset.json"))["weights"]["file"] == "resnet18.pth"
+    description = json.loads(read(s3, bucket, f"{prefix}/dataset.json"))
+    validate("dataset", description)
+    assert description["weights"]["file"] == "resnet18.pth"
     assert "weights/resnet18.pth" in json.loads(read(s3, bucket, sent.manifest_key))
 
 

@@ -10,6 +10,7 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
+from tests.contracts import validate  # noqa: E402
 from tests.training.small import pack, solid, write_split  # noqa: E402
 from training.__main__ import main  # noqa: E402
 from training.distributed.process_group import ProcessGroup  # noqa: E402
@@ -53,6 +54,8 @@ def finished(opt_ml: Paths) -> Callable[..., dict[str, Any]]:
             trained = TrainedModel(_Network(), chosen, torch.tensor(logits), HISTORY, [{"trial": 1}])
             save_model(context, trained, seconds=12.34)
         record: dict[str, Any] = json.loads((opt_ml.model / "model.json").read_text("utf-8"))
+        validate("model", record)
+        validate("passport", json.loads((opt_ml.model / "passport.json").read_text("utf-8")))
         return record
 
     return run
