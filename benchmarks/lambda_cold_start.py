@@ -32,7 +32,7 @@ from benchmarks.lib.lambda_table import (  # noqa: E402
     show,
     summary,
 )
-from benchmarks.lib.photographs import bodies, files  # noqa: E402
+from benchmarks.lib.photographs import files, photographs  # noqa: E402
 from benchmarks.lib.report import Figures  # noqa: E402
 from benchmarks.lib.sandboxes import Function, Warm, answered  # noqa: E402
 
@@ -63,7 +63,7 @@ def measure(folder: Path, port: int, rounds: int) -> Figures:
         COMPILED: Function("classify.handler.handler", compiled),
         SOURCE: Function("classify.handler.handler", source),
     }
-    picture = files(bodies(folder / "photos", None, made=1))[0].read_bytes()
+    picture = files(photographs(folder / "photos", None, made=1))[0].read_bytes()
     event = json.dumps({"image": base64.b64encode(picture).decode()}).encode()
     figures: Figures = {"machine": report.describe_machine(), "rounds": rounds, "picture_bytes": len(picture)}
     figures |= _cold(functions, Function("measured.handler", measured), event, port, rounds)

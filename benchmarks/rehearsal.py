@@ -1,9 +1,8 @@
 """What a rehearsal costs beside training: every step of `kennel rehearse` but Train. `--json FILE` writes the figures.
 
-The digits, one epoch: how long training takes is not asked here. Medians of whole runs, after one that nobody counts.
+The digits, one epoch: how long training takes is left out. Medians of whole runs, after one that nobody counts.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -12,12 +11,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+# As `python -m` has it: so that `benchmarks` is found.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks.lib.report import parser, print_table, print_targets, write_json  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = 20.0  # seconds on two cores, at most
 
 
 def rehearse() -> dict[str, Any]:
-    """Return rehearsal.json of one run; raises RuntimeError with the command's words if it fails."""
+    """Return rehearsal.json of one run; raise RuntimeError with its errors if it fails."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-c", "from kennel.cli import app; app()", "rehearse", "--out", out]
         command += ["--epochs", "1", "--threshold", "0"]
@@ -29,7 +33,7 @@ def rehearse() -> dict[str, Any]:
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step in each round, and `all but Train`."""
+    """Return the seconds of each step in each round, and `all but Train`."""
     taken: dict[str, list[float]] = {}
     for turn in range(rounds + 1):
         found = rehearse()
@@ -43,20 +47,17 @@ def measure(rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="counted runs (default 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    arguments = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--rounds", type=int, default=3, help="counted runs (default 3)")
+    arguments = made.parse_args()
     if arguments.rounds < 1:
-        parser.error(f"--rounds must be at least 1, not {arguments.rounds}")
+        made.error(f"--rounds must be at least 1, not {arguments.rounds}")
     taken = measure(arguments.rounds)
-    print(f"{'step':<24} {'median s':>9} {'min s':>7} {'max s':>7}")
-    for name, times in taken.items():
-        print(f"{name:<24} {statistics.median(times):>9.2f} {min(times):>7.2f} {max(times):>7.2f}")
-    print(f"at most {TARGET:.0f} s are wanted for all but Train, on two cores")
-    if arguments.json:
-        figures = {"seconds": taken, "target": TARGET, "all_but_train": statistics.median(taken["all but Train"])}
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    rows = [(name, statistics.median(times), min(times), max(times)) for name, times in taken.items()]
+    print_table("Rehearsal", ("step", "median s", "min s", "max s"), rows)
+    figures = {"seconds": taken, "target": TARGET, "all_but_train": statistics.median(taken["all but Train"])}
+    print_targets(figures, {"all_but_train": f"at most {TARGET:.0f}, on two cores"})
+    write_json(figures, arguments.json)
 
 
 if __name__ == "__main__":

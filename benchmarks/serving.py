@@ -1,7 +1,8 @@
-"""Servers side by side on this machine: Kennel's, TorchServe's and a FastAPI one. `--json FILE` writes the figures.
+"""Servers side by side on this machine: Kennel's, FastAPI's and LitServe's. `--json FILE` writes the figures.
 
 ResNet-50 at 224 with random weights; load from a process of its own, over kept connections, with whole photographs.
 Every answer is looked at. The bound is what the cores could do if nothing but decoding, resizing and the model cost.
+ratio_best_peer compares Kennel's server at four connections with the best that any peer reached at any number of them.
 """
 
 import argparse
@@ -9,152 +10,211 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 # As `python -m` has it: so that `benchmarks` and the server's own modules are found.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.lib import process_tree, servers_compared  # noqa: E402
-from benchmarks.lib.photographs import bodies, files  # noqa: E402
-from benchmarks.lib.report import describe_machine  # noqa: E402
-from benchmarks.lib.servers import NotServed, Running, Server, running  # noqa: E402
-from benchmarks.lib.servers_compared import Contender  # noqa: E402
-from benchmarks.lib.serving_table import CONNECTIONS, Figures, show, summary  # noqa: E402
+from benchmarks.lib import processes, servers_compared  # noqa: E402
+from benchmarks.lib.photographs import files, photographs  # noqa: E402
+from benchmarks.lib.processes import NotServed, Running, result_of, running, start_module  # noqa: E402
+from benchmarks.lib.report import (  # noqa: E402
+    Figures,
+    describe_machine,
+    parser,
+    print_table,
+    print_targets,
+    write_json,
+)
+from benchmarks.lib.servers_compared import KENNEL, PEERS, PRECISIONS, Compared, best_class  # noqa: E402
+from benchmarks.lib.serving_load import Settings  # noqa: E402
 
-STARTS = 3  # of each server; the last one gets the load
+CONNECTIONS = (1, 4, 16)
+AT = "4"  # connections at which Kennel's server is judged
 WARM = 2.0  # seconds of load before the counted ones
+TARGETS = {
+    "ratio_best_peer_bf16": "at least 3",
+    "ratio_best_peer_int8": "at least 4",
+    "bound_fraction": "at least 0.9",
+    "p99_over_p50": "at most 3",
+    "first_answer_seconds": "at most 1",
+    "installed_mb": "at most 180",
+}
 
 
 def main() -> None:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and files go, as after Ctrl-C
     with tempfile.TemporaryDirectory(prefix="kennel-serving-") as folder:
-        figures = measure(arguments.photos, arguments.seconds, Path(folder))
+        figures = measure(arguments.photos, arguments.made, arguments.seconds, arguments.starts, Path(folder))
     show(figures)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(figures, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="folder of pictures to send (default: made ones)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="counted load of each kind (default 10)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    arguments = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--photos", type=Path, help="folder of pictures to send (default: made ones)")
+    made.add_argument("--made", type=int, default=40, help="pictures to make without --photos (default 40)")
+    made.add_argument("--seconds", type=float, default=10.0, help="counted load of each kind (default 10)")
+    made.add_argument("--starts", type=int, default=3, help="of each server; the last one gets the load (default 3)")
+    arguments = made.parse_args()
     if not 0 < arguments.seconds <= 600:
-        parser.error(f"--seconds must be above 0 and at most 600, not {arguments.seconds:g}")
+        made.error(f"--seconds must be above 0 and at most 600, not {arguments.seconds:g}")
+    if arguments.starts < 1 or arguments.made < 16:
+        made.error("--starts must be at least 1, and --made at least 16")
     return arguments
 
 
-def measure(photos: Path | None, seconds: float, folder: Path) -> Figures:
+def measure(photos: Path | None, made: int, seconds: float, starts: int, folder: Path) -> Figures:
     """Run everything, one after the other, and return all figures."""
-    sent = bodies(folder / "photos", photos)
+    sent = photographs(folder / "photos", photos, made=made)
     models = folder / "models"
     models.mkdir()
-    _say("making the model")
-    _program("benchmarks.lib.serving_model", str(sent), str(models))
-    classes = json.loads((models / "f32" / "model" / "model.json").read_text())["classes"]
+    _announce("making the model")
+    result_of(start_module("benchmarks.lib.serving_model", str(sent), str(models)))
     expected = json.loads((models / "expected.json").read_text())
-    servers = {}
-    for contender in servers_compared.contenders(models, classes, folder):
-        _say(contender.name)
-        found = _measured(contender, sent, len(classes), seconds, folder / "run")
-        if "why" not in found and contender.precision:
-            found["bound"] = _bound(models, contender.precision, sent, seconds)
-        for load in found.get("loads", {}).values():
-            best = load.pop("best")
-            load["agreement"] = statistics.fmean(expected[name] == best[name] for name in best) if best else None
-        servers[contender.name] = found
+    servers: Figures = {}
+    try:
+        for compared in servers_compared.servers_compared(models):
+            _announce(compared.name)
+            servers[compared.name] = _measured(compared, models, sent, seconds, starts, folder / "run", expected)
+    except NotServed as error:
+        servers |= {name: {"why": str(error)} for name in PEERS}
     sizes = sorted(file.stat().st_size for file in files(sent))
     pictures = {"count": len(sizes), "median_bytes": sizes[len(sizes) // 2], "made": photos is None}
     figures = {"machine": describe_machine(), "seconds": seconds, "pictures": pictures, "servers": servers}
-    return figures | summary(figures)
+    return figures | summary(figures) | {"installed_mb": servers_compared.kennel_megabytes()}
 
 
-def _measured(contender: Contender, sent: Path, classes: int, seconds: float, folder: Path) -> Figures:
-    """Of one server; `why` alone where it is not to be had here."""
-    picture = files(sent)[0].read_bytes()
+def _measured(
+    compared: Compared, models: Path, sent: Path, seconds: float, starts: int, folder: Path, expected: dict[str, str]
+) -> Figures:
+    """Return one server's figures; `why` alone where it is not to be had here."""
+    server, body = compared.server, processes.body_of(files(sent)[0].read_bytes(), compared.server.json_field)
+    firsts: list[float] = []
     try:
-        server, firsts = contender.make(), []
-        for start in range(STARTS):
-            with running(server, folder / contender.name / str(start), picture, classes) as here:
-                told = here.said("precision")
-                if contender.precision and told != servers_compared.PRECISIONS[contender.precision]:
-                    raise NotServed(f"not offered: the server chose {told}")
+        for start in range(starts):
+            with running(server, folder / compared.name / str(start), body, best_class) as here:
+                chosen = here.logged("precision")
+                if compared.precision and chosen != compared.precision:
+                    raise NotServed(f"not offered: the server chose {chosen}")
                 firsts.append(here.first_answer)
-                loads = _loads(server, here, sent, classes, seconds) if start == STARTS - 1 else {}
+                loads = _loads(compared, here, sent, seconds) if start == starts - 1 else {}
     except NotServed as error:
         return {"why": str(error)}
-    return {
-        "first_answer_seconds": statistics.median(firsts),
-        "first_answers": firsts,
-        "installed_mb": contender.megabytes(),
-        "loads": loads,
-    }
+    for load in loads.values():
+        best = load.pop("best")
+        load["agreement"] = statistics.fmean(expected[name] == best[name] for name in best) if best else None
+    figures = {"first_answer_seconds": statistics.median(firsts), "first_answers": firsts, "loads": loads}
+    if compared.precision:
+        figures["bound"] = _bound(models, compared.name.removeprefix(KENNEL), sent, seconds)
+    return figures
 
 
-def _loads(server: Server, here: Running, sent: Path, classes: int, seconds: float) -> dict[str, Any]:
+def _loads(compared: Compared, here: Running, sent: Path, seconds: float) -> dict[str, Any]:
     loads = {}
     for connections in CONNECTIONS:
-        plan = {"port": here.port, "path": server.path, "photos": str(sent), "connections": connections}
-        plan |= {"warm": WARM, "seconds": seconds, "outputs": server.outputs, "classes": classes}
-        before = process_tree.cpu_seconds(here.pid)
-        with process_tree.peak_memory(here.pid) as peak:
-            found = _program("benchmarks.lib.load", json.dumps(plan))
-        spent = process_tree.cpu_seconds(here.pid) - before
-        cores = len(os.sched_getaffinity(0))
-        found["server_cpu"] = spent / found["took"] / cores
+        url = f"http://127.0.0.1:{here.port}{compared.server.path}"
+        settings = Settings(url, str(sent), connections, WARM, seconds, compared.server.json_field)
+        before = processes.cpu_seconds(here.pid)
+        with processes.peak_memory(here.pid) as peak:
+            found = result_of(start_module("benchmarks.lib.serving_load", "load", json.dumps(asdict(settings))))
+        spent = processes.cpu_seconds(here.pid) - before
+        found["server_cpu"] = spent / found["took"] / len(os.sched_getaffinity(0))
         loads[str(connections)] = found | {"memory_mib": peak[0]}
     return loads
 
 
 def _bound(models: Path, precision: str, sent: Path, seconds: float) -> Figures:
-    """Answers a second that all cores could give, and the milliseconds of one on one core, alone and with all busy."""
+    """Return the answers a second that all cores could give, and the milliseconds of one on one core.
+
+    Those once with the other cores idle, once with all of them busy.
+    """
     cores = sorted(os.sched_getaffinity(0))
-    alone = _single(models, precision, sent, seconds, cores[:1])[0]
-    together = statistics.fmean(one["total"] for one in _single(models, precision, sent, seconds, cores))
+    variables = servers_compared.kennel_variables(models, precision)
+
+    def on(chosen: list[int]) -> list[dict[str, float]]:
+        places = [("bound", str(sent), str(core), str(seconds)) for core in chosen]
+        return [*map(result_of, [start_module("benchmarks.lib.serving_load", *each, **variables) for each in places])]
+
+    alone = on(cores[:1])[0]
+    together = statistics.fmean(one["total"] for one in on(cores))
     rates = {"rate": 1000 * len(cores) / alone["total"], "busy_rate": 1000 * len(cores) / together}
     return {"milliseconds": alone, "busy_milliseconds": together, **rates}
 
 
-def _single(models: Path, precision: str, sent: Path, seconds: float, cores: Sequence[int]) -> list[dict[str, float]]:
-    module = "benchmarks.lib.single_thread"
-    variables = servers_compared.variables(models, precision)
-    children = [_start(module, str(sent), str(core), str(seconds), **variables) for core in cores]
-    return [_result(module, child) for child in children]
+def summary(figures: Figures) -> Figures:
+    """Return what the targets are about, at four connections; of several precisions the worst.
+
+    None where a server was not to be had.
+    """
+    there = {name: found for name, found in figures["servers"].items() if "why" not in found}
+    ours = {short: there[KENNEL + short] for short in PRECISIONS if KENNEL + short in there}
+    at = {name: found["loads"][AT] for name, found in ours.items()}
+    peers = [load["rate"] for name in PEERS if name in there for load in there[name]["loads"].values()]
+    best = max(peers, default=0.0)
+    bounds = {name: at[name]["rate"] / found["bound"]["rate"] for name, found in ours.items()}
+    tails = {name: load["p99_ms"] / load["p50_ms"] for name, load in at.items() if load["p50_ms"]}
+    ratios = {short: at[short]["rate"] / best if short in at and best else None for short in PRECISIONS}
+    return {
+        "ratio_best_peer": ratios,
+        **{f"ratio_best_peer_{short}": ratio for short, ratio in ratios.items()},
+        "bound_fraction": min(bounds.values(), default=None),
+        "bound_fraction_of": bounds,
+        "p99_over_p50": max(tails.values(), default=None),
+        "p99_over_p50_of": tails,
+        "first_answer_seconds": max((found["first_answer_seconds"] for found in ours.values()), default=None),
+    }
 
 
-def _program(module: str, *arguments: str) -> Any:
-    """Run one of the recipes in an interpreter of its own; return what its last line says, if that is JSON."""
-    return _result(module, _start(module, *arguments))
-
-
-def _start(module: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", module, *arguments],
-        cwd=servers_compared.ROOT,
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def show(figures: Figures) -> None:
+    """Print the tables."""
+    pictures = figures["pictures"]
+    kind = "made pictures" if pictures["made"] else "photographs"
+    print(f"{figures['machine']}\n")
+    print(f"ResNet-50 at 224, {pictures['count']} {kind}, {pictures['median_bytes'] / 1000:.0f} kB at the median")
+    there = {name: found for name, found in figures["servers"].items() if "why" not in found}
+    print_table(
+        f"{figures['seconds']:g} s of each load",
+        ("server", "connections", "answers/s", "p50 ms", "p95 ms", "p99 ms", "MiB", "errors", "wrong", "CPU", "load's"),
+        [
+            (name, connections, *_load_row(load))
+            for name, found in there.items()
+            for connections, load in found["loads"].items()
+        ],
     )
+    # Random weights: rounding hurts their best classes more than those of trained ones.
+    print_table(
+        "Start, agreement, one core alone",
+        ("server", "first answer s", "best class as torch", "decode ms", "resize ms", "model ms", "bound/s"),
+        [(name, *_start_row(found)) for name, found in there.items()],
+    )
+    for name, found in figures["servers"].items():
+        if "why" in found:
+            print(f"{name}: {found['why']}")
+    print_targets(figures, TARGETS)
 
 
-def _result(module: str, child: subprocess.Popen[str]) -> Any:
-    out, err = child.communicate()
-    if child.returncode:
-        raise RuntimeError(f"{module} failed:\n{err}")
-    lines = out.strip().splitlines()
-    return json.loads(lines[-1]) if lines and lines[-1].startswith("{") else None
+def _load_row(load: Figures) -> tuple[Any, ...]:
+    times = [load[key] for key in ("rate", "p50_ms", "p95_ms", "p99_ms")]
+    shares = (f"{load['server_cpu']:.0%}", f"{load['load_cpu']:.0%}")
+    return (*times, f"{load['memory_mib']:.0f}", load["errors"], load["wrong"], *shares)
 
 
-def _say(what: str) -> None:
-    """On stderr: all of it takes some minutes."""
+def _start_row(found: Figures) -> tuple[Any, ...]:
+    agreement = found["loads"][AT]["agreement"]
+    bound = found.get("bound")
+    parts = [bound["milliseconds"][part] for part in ("decode", "resize", "model")] if bound else [None] * 3
+    share = None if agreement is None else f"{agreement:.0%}"
+    return (found["first_answer_seconds"], share, *parts, bound and bound["rate"])
+
+
+def _announce(what: str) -> None:
+    """Say on stderr what begins: all of it takes some minutes."""
     print(f"{what} ...", file=sys.stderr, flush=True)
 
 

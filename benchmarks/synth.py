@@ -4,8 +4,6 @@ Both run with cdk.json's feature flags, CloudFormation's built-in validation and
 own, in turns, so that a busy machine slows both. The ratio is that of the medians.
 """
 
-import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -13,6 +11,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+# As `python -m` has it: so that `benchmarks` is found.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks.lib.report import parser, print_table, print_targets, write_json  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = 2.5  # times the app with one bucket, at most
@@ -35,7 +38,7 @@ app.synth()
 
 
 def seconds(command: list[str]) -> float:
-    """Wall time of one run; raises RuntimeError with the program's words if it fails."""
+    """Return the wall time of one run; raise RuntimeError with its errors if it fails."""
     with tempfile.TemporaryDirectory() as outdir:
         start = time.perf_counter()
         run = subprocess.run(
@@ -47,7 +50,7 @@ def seconds(command: list[str]) -> float:
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round for both apps, after one round that nobody counts."""
+    """Return the seconds of each round for both apps, after one round that nobody counts."""
     commands = {
         "one bucket": [sys.executable, "-c", ONE_BUCKET, str(ROOT)],
         "both stages": [sys.executable, "app.py"],
@@ -62,22 +65,19 @@ def measure(rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (default 5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    arguments = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--rounds", type=int, default=5, help="counted runs of each (default 5)")
+    arguments = made.parse_args()
     if arguments.rounds < 1:
-        parser.error(f"--rounds must be at least 1, not {arguments.rounds}")
+        made.error(f"--rounds must be at least 1, not {arguments.rounds}")
     taken = measure(arguments.rounds)
     medians = {name: statistics.median(times) for name, times in taken.items()}
     ratio = medians["both stages"] / medians["one bucket"]
-    print(f"{'app':<12} {'median s':>9} {'min s':>7} {'max s':>7}")
-    for name, times in taken.items():
-        print(f"{name:<12} {medians[name]:>9.2f} {min(times):>7.2f} {max(times):>7.2f}")
-    print(f"ratio {ratio:.2f} (at most {TARGET} is wanted)")
-    if arguments.json:
-        figures = {"ratio": ratio, "target": TARGET, "rounds": arguments.rounds, "seconds": taken}
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    rows = [(name, medians[name], min(times), max(times)) for name, times in taken.items()]
+    print_table("Synthesis", ("app", "median s", "min s", "max s"), rows)
+    figures = {"ratio": ratio, "target": TARGET, "rounds": arguments.rounds, "seconds": taken}
+    print_targets(figures, {"ratio": f"at most {TARGET}"})
+    write_json(figures, arguments.json)
 
 
 if __name__ == "__main__":

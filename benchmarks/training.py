@@ -21,7 +21,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.lib import kennel  # noqa: E402
 from benchmarks.lib.gpu import busy  # noqa: E402
-from benchmarks.lib.pictures import write_views  # noqa: E402
+from benchmarks.lib.photographs import write_views  # noqa: E402
 from benchmarks.lib.report import describe_machine  # noqa: E402
 from benchmarks.lib.table import Figures, show, summary  # noqa: E402
 

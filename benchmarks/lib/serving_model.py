@@ -1,4 +1,4 @@
-"""What all servers of the benchmark hold: `python -m benchmarks.lib.serving_model PHOTOS FOLDER`.
+"""Makes the networks that all servers of the benchmark serve: `python -m benchmarks.lib.serving_model PHOTOS FOLDER`.
 
 A ResNet-50 at 224 with random weights: in FOLDER/f32/model the artifact that training exports, in FOLDER/int8/model
 the same, quantized. FOLDER/expected.json has torch's own best class of each picture.
@@ -15,10 +15,10 @@ import torchvision  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from benchmarks.lib.photographs import files
+from benchmarks.lib.servers_compared import CLASSES
 from training.train.export import export, quantize
 from training.transform import Preprocessing, open_rgb, to_array
 
-CLASSES = [f"breed-{number:03}" for number in range(133)]  # as many as the reference workload has
 HOW = Preprocessing.for_image_size(224)
 _SAMPLES = 8  # pictures on which the export must agree with torch
 _DIRECTIONS = 8  # of the features; as many as there are pictures where those are fewer

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.lib.fault_proxy import Mix
-from benchmarks.lib.reliability_table import Figures, show
+from benchmarks.lib.report import Figures
 from benchmarks.reliability import measure
 
 pytestmark = pytest.mark.long
@@ -40,11 +40,3 @@ def test_each_fault_was_really_there(measured: Figures) -> None:
 
 def test_right_answers_come_again_soon_after_all_servers_were_killed(measured: Figures) -> None:
     assert all(kill["recovered"] < 15 for kill in measured["kills"])
-
-
-def test_the_table_shows_what_was_measured(measured: Figures, capsys: pytest.CaptureFixture[str]) -> None:
-    show(measured)
-    words = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["requests", f"{measured['requests']:,}"] in words
-    assert ["lost", "0"] in words and ["wrong", "0"] in words and ["never", "answered", "0"] in words
-    assert ["kills", "of", "all", "servers", str(sum(kill["servers"] == 2 for kill in measured["kills"]))] in words

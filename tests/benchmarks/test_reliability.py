@@ -1,4 +1,4 @@
-"""The parts of the reliability benchmark: its faults are as AWS's own, and its judge lets nothing pass."""
+"""The parts of the reliability benchmark: its faults are as AWS's own, and no wrong answer passes."""
 
 import http.client
 import re
@@ -16,11 +16,9 @@ import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from benchmarks import breaker
-from benchmarks.lib.callers import Found, Reply, Request, judge, load
 from benchmarks.lib.fault_proxy import FaultProxy, Mix
-from benchmarks.lib.reliability_table import figures
 from benchmarks.lib.toy_model import CLASSES, Picture, pictures
+from benchmarks.reliability import Found, Reply, Request, load, outcome_of, summary
 
 GOOD, *_, BROKEN = pictures(4)
 
@@ -116,12 +114,12 @@ def error(code: str) -> dict[str, Any]:
     ],
 )
 def test_only_the_right_answer_and_documented_errors_are_let_through(reply: Reply, outcome: str) -> None:
-    assert judge(reply, GOOD) == outcome
+    assert outcome_of(reply, GOOD) == outcome
 
 
 def test_a_broken_picture_must_be_refused() -> None:
-    assert judge(Reply(400, error("not_an_image")), BROKEN) == "right"
-    assert judge(Reply(200, right()), BROKEN) == "wrong"
+    assert outcome_of(Reply(400, error("not_an_image")), BROKEN) == "right"
+    assert outcome_of(Reply(200, right()), BROKEN) == "wrong"
 
 
 def test_the_truth_of_each_picture_is_its_own() -> None:
@@ -132,7 +130,7 @@ def test_the_truth_of_each_picture_is_its_own() -> None:
 
 
 def test_a_caller_comes_back_when_told_and_not_before() -> None:
-    replies = iter([Reply(503, error("endpoint_throttled"), after=0.3), Reply(200, right())])
+    replies = iter([Reply(503, error("endpoint_throttled"), retry_after=0.3), Reply(200, right())])
     found = load(lambda picture, http: next(replies, Reply(0, "gone")), [GOOD], callers=1, seconds=0.1, ramp=0)
     assert [one.outcome for one in found.requests] == ["endpoint_throttled", "right"]
     assert found.requests[1].begun - found.requests[0].ended >= 0.3
@@ -154,20 +152,6 @@ def test_each_test_that_the_page_names_exists() -> None:
     assert named <= {file.name for file in (root / "tests").rglob("test_*.py")}
 
 
-@pytest.mark.parametrize("fails", [0.02, 28.5])
-def test_a_breaker_refuses_only_when_it_is_open(fails: float) -> None:
-    never, once = (breaker.simulate(breaker.Outage(20, 60, 1e9, fails), threshold) for threshold in (0, 1))
-    assert (never.refused, never.refused_in_vain) == (0, 0)
-    assert once.refused > once.refused_in_vain > 0
-    assert once.tries_in_outage < never.tries_in_outage
-
-
-def test_without_an_outage_almost_every_simulated_call_is_answered() -> None:
-    well = breaker.simulate(breaker.Outage(1e9, 0, 1e9, 0.0), threshold=3)
-    assert well.tries_in_outage == well.refused == 0
-    assert well.answers > 10_000 > 5 > well.errors  # four tries that all fail by chance: one call in 77,000
-
-
 def test_the_figures_count_each_outcome_and_time_the_recovery() -> None:
     asked = [
         Request(0.0, 0.5, "right", ""),
@@ -176,7 +160,7 @@ def test_the_figures_count_each_outcome_and_time_the_recovery() -> None:
         Request(2.1, 4.4, "right", ""),
         Request(3.0, 3.1, "lost", "gone"),
     ]
-    found = figures(Found(1.0, asked, [0.5, 3.4, None]), [(2.0, 2), (3.5, 1)], Counter(passed=4))
+    found = summary(Found(1.0, asked, [0.5, 3.4, None]), [(2.0, 2), (3.5, 1)], Counter(passed=4))
     assert (found["requests"], found["right"], found["lost"], found["wrong"]) == (5, 3, 1, 0)
     assert found["errors"] == {"endpoint_unavailable": 1}
     assert (found["retries"], found["never_answered"], found["told"]) == (2, 1, ["gone"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.lib.autoscaling import Fleet, Instance, Policy, patterns, table
+from benchmarks.scaling import Fleet, Instance, Policy, patterns, table
 
 ONE = Instance(((50.0, 4.0), (100.0, 10.0)), p99=0.5)
 BY_CONCURRENCY = Policy("c", "concurrency", target=4.0)

@@ -1,0 +1,159 @@
+"""Programs of the serving benchmark, each in an interpreter of its own; each prints one JSON line.
+
+`python -m benchmarks.lib.serving_load load SETTINGS_JSON`: load on a server of this machine. Answers are looked at
+after the clock has stopped: while it runs, the cores belong to the server.
+`python -m benchmarks.lib.serving_load bound PHOTOS CORE SECONDS`: what one picture costs one core in the server's own
+modules, whose environment this process has.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.lib.photographs import files
+from benchmarks.lib.processes import body_of
+
+_TIMEOUT = 60.0  # seconds for one answer: as long as SageMaker waits
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`warm`: seconds before counting begins; `seconds`: those that are counted; `json_field` as in Server."""
+
+    url: str
+    photos: str
+    connections: int
+    warm: float
+    seconds: float
+    json_field: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`begun` and `ended` in seconds of time.monotonic(); status 0: the connection broke."""
+
+    picture: int
+    begun: float
+    ended: float
+    status: int
+    body: bytes
+
+
+def closed_loop_load(settings: Settings) -> dict[str, Any]:
+    """Return the figures of a closed loop, and the share of the cores' time that the load itself took."""
+    import urllib3
+
+    from kennel.loadtest.load import closed_loop
+
+    pictures = files(Path(settings.photos))
+    bodies = [body_of(file.read_bytes(), settings.json_field) for file in pictures]
+    headers = {"Content-Type": "application/json" if settings.json_field else "application/octet-stream"}
+    pool = urllib3.connection_from_url(settings.url, maxsize=settings.connections, retries=False, timeout=_TIMEOUT)
+    path = urllib3.util.parse_url(settings.url).path or "/"
+
+    def ask(connection: int, turn: int) -> Answer:
+        """Each connection begins at a picture of its own."""
+        picture = (connection * len(bodies) // settings.connections + turn) % len(bodies)
+        begun = time.monotonic()
+        try:
+            response = pool.urlopen("POST", path, body=bodies[picture], headers=headers)
+            status, body = response.status, response.data
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            status, body = 0, repr(error).encode()
+            time.sleep(0.1)  # a server that is gone is not asked a million times
+        return Answer(picture, begun, time.monotonic(), status, body)
+
+    begun, spent = time.monotonic(), _cpu_seconds()
+    answers = closed_loop(ask, settings.connections, settings.warm + settings.seconds)
+    took, spent = time.monotonic() - begun, _cpu_seconds() - spent
+    figures = judge(answers, [file.name for file in pictures], begun + settings.warm, settings.seconds)
+    return figures | {"took": took, "load_cpu": spent / took / len(os.sched_getaffinity(0))}
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def judge(answers: Sequence[Answer], names: Sequence[str], since: float, seconds: float) -> dict[str, Any]:
+    """Return rate (answers a second) and milliseconds of the right answers that came within the counted `seconds`.
+
+    Of all answers, whenever they came: `errors` have another status than 200; `wrong` are no probabilities, or name
+    another best class than the picture had before; `best` has each picture's class by the picture's name.
+    """
+    from kennel.loadtest.load import percentiles_ms
+
+    best: dict[str, str] = {}
+    failed = [answer for answer in answers if answer.status != 200]
+    right = [answer for answer in answers if answer.status == 200 and _is_right(answer, names, best)]
+    counted = [answer.ended - answer.begun for answer in right if since <= answer.ended <= since + seconds]
+    return {
+        "rate": len(counted) / seconds,
+        **percentiles_ms(counted),
+        "answers": len(counted),
+        "errors": len(failed),
+        "wrong": len(answers) - len(failed) - len(right),
+        "first_error": failed[0].body[:200].decode("utf-8", "replace") if failed else None,
+        "best": best,
+    }
+
+
+def _is_right(answer: Answer, names: Sequence[str], best: dict[str, str]) -> bool:
+    from benchmarks.lib.servers_compared import best_class
+
+    try:
+        label = best_class(answer.body)
+    except ValueError:
+        return False
+    return best.setdefault(names[answer.picture], label) == label
+
+
+def bound(photos: Path, core: int, seconds: float) -> dict[str, float]:
+    """Return the milliseconds that one picture takes one core, the mean over whole rounds through all of them."""
+    os.sched_setaffinity(0, {core})  # before OpenVINO looks for cores
+    from inference import images
+    from inference.__main__ import load, settings_from
+    from inference.telemetry import Timings
+
+    server = load(settings_from(os.environ))[0]
+    bodies = [file.read_bytes() for file in files(photos)]
+    for body in bodies[:5]:
+        server.classify(body, Timings())
+    decoding, resizing = _timed(images, "decode"), _timed(images, "to_pixels")
+    rounds, begun = 0, time.perf_counter()
+    while not rounds or time.perf_counter() - begun < seconds:
+        for body in bodies:
+            server.classify(body, Timings())
+        rounds += 1
+    each = 1000 / (rounds * len(bodies))
+    total, decode, resize = (each * taken for taken in (time.perf_counter() - begun, decoding[0], resizing[0]))
+    return {"total": total, "decode": decode, "resize": resize, "model": total - decode - resize}
+
+
+def _timed(module: Any, name: str) -> list[float]:
+    """Replace a function by one that adds up its seconds in the returned list's one number."""
+    spent, function = [0.0], getattr(module, name)
+
+    def timed(*arguments: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            spent[0] += time.perf_counter() - begun
+
+    replacement: Callable[..., Any] = timed
+    setattr(module, name, replacement)
+    return spent
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "load":
+        print(json.dumps(closed_loop_load(Settings(**json.loads(sys.argv[2])))))
+    else:
+        print(json.dumps(bound(Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))))
