@@ -1,22 +1,42 @@
-"""The steps of a pipeline run and the jobs behind them, as SageMaker describes them."""
+"""What the steps of a pipeline run, the jobs behind them and the lines of their logs say."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kennel.lines import printable
 from kennel.prices import Prices
 
 _STATUS = {"Succeeded": "done", "Failed": "failed", "Stopped": "stopped"}
 _UNKNOWN = {"ValidationException", "ResourceNotFound"}
 _KINDS = ("TrainingJob", "ProcessingJob", "TuningJob")
+_METRIC_LINE = re.compile(r"(epoch|trial)=\d+ ")
+_PAIR = re.compile(r"(\w+)=([-+]?(?:[0-9.]+(?:e[-+]?\d+)?|nan|inf))(?=\s|$)", re.I)
+
+
+def metrics_of(line: str) -> dict[str, float]:
+    """Return the numbers of a line `epoch=3 train_loss=0.1 ...` or `trial=3 of=50 ...`, none of any other line."""
+    if not _METRIC_LINE.match(line):
+        return {}
+    found = {}
+    for name, text in _PAIR.findall(line):
+        try:
+            found[name] = float(text)
+        except ValueError:
+            continue  # 1.2.3 is no number
+    return found
+
+
+def printable(line: str) -> str:
+    """Return the line without what could steer a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in line.rstrip())
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step. `kind` and `job` are empty for a step without a job of its own; `status` as the board has it."""
+    """One step. `status` is running, done, failed or stopped; `kind` and `job` are empty for a step without a job."""
 
     name: str
     status: str
@@ -24,6 +44,7 @@ class Step:
     reason: str
     kind: str = ""
     job: str = ""
+    rejects: bool = False  # a Fail step: its reason is a result of the run, not an accident
 
     @property
     def ended(self) -> bool:
@@ -31,7 +52,7 @@ class Step:
 
 
 def steps_of(sagemaker: Any, execution: str) -> list[Step]:
-    """All steps that have begun, oldest first."""
+    """Return all steps that have begun, oldest first."""
     pages = sagemaker.get_paginator("list_pipeline_execution_steps")
     found = pages.paginate(PipelineExecutionArn=execution, SortOrder="Ascending")
     return [_step(one) for page in found for one in page["PipelineExecutionSteps"]]
@@ -47,7 +68,7 @@ def _step(about: Mapping[str, Any]) -> Step:
     for kind in _KINDS:
         if arn := about.get("Metadata", {}).get(kind, {}).get("Arn"):
             return Step(name, status, seconds, reason, kind, _named(str(arn).rpartition("/")[2], name))
-    return Step(name, status, seconds, reason)
+    return Step(name, status, seconds, reason, rejects="Fail" in about.get("Metadata", {}))
 
 
 def _named(job: str, step: str) -> str:
@@ -68,18 +89,22 @@ class Usage:
 
 
 def usages(sagemaker: Any, step: Step) -> list[Usage]:
-    """What the step's job (or each trial of it) has used so far; nothing where SageMaker does not know the job.
+    """Return what the step's job, or each trial of it, has used so far; nothing where SageMaker knows no such job."""
+    with _unless_unknown():
+        return _usages(sagemaker, step)
+    return []
 
-    A step may name its job a moment before that exists, and long after it was forgotten.
-    """
+
+@contextmanager
+def _unless_unknown() -> Iterator[None]:
+    """Pass over a job that does not exist: a step may name it a moment before, and long after it was forgotten."""
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
     try:
-        return _usages(sagemaker, step)
+        yield
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _UNKNOWN:
-            return []
-        raise
+        if error.response.get("Error", {}).get("Code") not in _UNKNOWN:
+            raise
 
 
 def _usages(sagemaker: Any, step: Step) -> list[Usage]:
@@ -96,17 +121,34 @@ def _usages(sagemaker: Any, step: Step) -> list[Usage]:
 
 
 def training_usage(about: Mapping[str, Any]) -> Usage:
-    """From DescribeTrainingJob's answer. Billable seconds have spot's discount in them already."""
+    """Return what DescribeTrainingJob's answer says. Billable seconds have spot's discount in them already."""
     cluster = about["ResourceConfig"]
     ran = _between(about.get("TrainingStartTime"), about.get("TrainingEndTime"))
     return Usage(cluster["InstanceType"], cluster.get("InstanceCount", 1), about.get("BillableTimeInSeconds", ran))
 
 
 def trials_of(sagemaker: Any, tuning: str) -> list[dict[str, Any]]:
-    """Summaries of a tuning job's training jobs, oldest first."""
+    """Return the summaries of a tuning job's training jobs, oldest first; none where SageMaker knows no such job."""
     pages = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
     found = pages.paginate(HyperParameterTuningJobName=tuning, SortBy="CreationTime", SortOrder="Ascending")
-    return [one for page in found for one in page["TrainingJobSummaries"]]
+    with _unless_unknown():
+        return [one for page in found for one in page["TrainingJobSummaries"]]
+    return []
+
+
+def trial_of_summary(number: int, count: int, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one training job of a tuning job as a row: its number, its objective, what was chosen for it."""
+    final = summary.get("FinalHyperParameterTuningJobObjectiveMetric", {})
+    chosen = ", ".join(f"{name} {value}" for name, value in summary.get("TunedHyperParameters", {}).items())
+    return {"trial": f"{number}/{count}", final.get("MetricName", "objective"): final.get("Value"), "chosen": chosen}
+
+
+def trial_of_line(line: str) -> dict[str, Any]:
+    """Return a line `trial=3 of=50 trial_accuracy=...` of a search within one job as such a row."""
+    pairs = dict(word.split("=", 1) for word in line.split() if "=" in word)
+    row: dict[str, Any] = {"trial": f"{pairs.pop('trial')}/{pairs.pop('of', '?')}"}
+    row |= {f"valid_{name}": float(pairs.pop(f"trial_{name}", "nan")) for name in ("accuracy", "loss")}
+    return row | {"chosen": ", ".join(f"{name} {value}" for name, value in pairs.items())}
 
 
 def _trial_usages(sagemaker: Any, tuning: str) -> list[Usage]:
@@ -118,5 +160,5 @@ def _trial_usages(sagemaker: Any, tuning: str) -> list[Usage]:
 
 
 def _between(start: datetime | None, end: datetime | None) -> float:
-    """Seconds from start to end, or to now; 0 for what has not begun."""
+    """Return the seconds from start to end, or to now; 0 for what has not begun."""
     return max(0.0, ((end or datetime.now(UTC)) - start).total_seconds()) if start else 0.0

@@ -19,11 +19,10 @@ from benchmarks.lib.toy_model import write_artifact
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import pick_engine
-from kennel.rehearsal.follow import Waiting
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
-from kennel.rehearsal.release import approve, wait_until_served
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
+from kennel.rehearsal.session import Waiting, approve, wait_until_served
 from kennel.rehearsal.synthesis import synthesize
 
 STAGE = "Prod"

@@ -2,20 +2,21 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import typer
 from rich.console import Console
 
-from kennel.board import Board
 from kennel.compare.records import interval, read_evaluation
-from kennel.console import print_json
+from kennel.console import Display, print_json
 from kennel.errors import KennelError
 from kennel.local.record import RunFolder, new_run, read_run
 from kennel.local.run import Interrupted, LocalRun
-from kennel.local.signals import asked_to_stop
 from kennel.rehearsal.containers import pick_engine
 from kennel.train.request import Request
 from kennel.upload.folder import look_at
@@ -27,19 +28,40 @@ def on_this_machine(request: Request) -> None:
     if run.record.status == "done":
         raise KennelError(f"Run {run.record.run} is complete; there is nothing to go on with.")
     console = Console(highlight=False, stderr=request.as_json)
-    with run.locked(), Board(console) as board, asked_to_stop(board.say) as stopped:
-        board.say(f"Run {run.record.run}")
+    with run.locked(), Display(console) as display, stop_signals(display.log) as stopped:
+        display.log(f"Run {run.record.run}")
         engine = pick_engine()
         if engine.notice:
-            board.say(engine.notice)
+            display.log(engine.notice)
         try:
-            LocalRun(run, engine, board, stopped).go()
+            LocalRun(run, engine, display, stopped).go()
         except Interrupted as error:
             typer.echo(f"kennel: {error}", err=True)
             raise typer.Exit(130) from None
         finally:
             engine.close()
     _last_word(run, request, console)
+
+
+@contextmanager
+def stop_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Yield whether Ctrl-C or SIGTERM came: the first ends the run at the next checkpoint, the second at once."""
+    came = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+        say("Stopping; the checkpoint is kept. Once more ends it at once.")
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield lambda: came
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _new(request: Request) -> RunFolder:

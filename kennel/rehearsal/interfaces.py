@@ -4,8 +4,6 @@ The control plane (`cloud/`) receives AWS API calls over HTTP. What must really 
 run a function, start a model's server, ask it) is what the callables of `DataPlane` do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,22 +1,30 @@
 """One command from images to breeds: synthesize, deploy to the embedded AWS, train, release, classify, report."""
 
-from __future__ import annotations
-
+import errno
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from kennel.console import Display
-from kennel.rehearsal.embedded import embedded
-from kennel.rehearsal.follow import Follower
-from kennel.rehearsal.options import Options
-from kennel.rehearsal.parameters import overrides
+from kennel.errors import KennelError
+from kennel.page import Target, serve_until_stopped
+from kennel.rehearsal.cloud.deployment import Deployed
+from kennel.rehearsal.cloud.server import Cloud
+from kennel.rehearsal.containers import image_engine, pick_engine
+from kennel.rehearsal.interfaces import DataPlane
+from kennel.rehearsal.jobs.execution import PipelineRunner
+from kennel.rehearsal.options import Options, overrides
 from kennel.rehearsal.record import Record
 from kennel.rehearsal.samples import write_digits
+from kennel.rehearsal.serving.endpoints import Endpoints
+from kennel.rehearsal.serving.functions import Functions
 from kennel.rehearsal.session import Session
-from kennel.rehearsal.stay_up import keep_up
 from kennel.rehearsal.synthesis import synthesize
-from kennel.rehearsal.workspace import workspace
 from kennel.upload.folder import look_at
 
 
@@ -40,14 +48,12 @@ def rehearse(options: Options) -> Path:
 
 def _everything(options: Options, work: Path, record: Record) -> None:
     display = record.display
-    follower = Follower(display, options.epochs)
-    record.epochs, record.trials = follower.epochs, follower.trials
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         # The app is synthesized in a process of its own while this one looks at the data and starts the embedded AWS.
         assembly = pool.submit(synthesize, work / "cdk.out")
         data = _look(options, work, record)
         with display.step("Start the embedded AWS"):
-            cloud = stack.enter_context(embedded(options, work, follower))
+            cloud = stack.enter_context(embedded(options, work, display))
         with display.step("Synthesize the app"):
             assembly.result()
         stack.callback(lambda: record.denied.extend(cloud.denied))
@@ -69,3 +75,102 @@ def _look(options: Options, work: Path, record: Record) -> Path:
         step.detail = f"{len(tree.images):,} images, {len(tree.classes)} classes"
         record.overrides = overrides(options, data, len(tree.classes))
     return data
+
+
+@contextmanager
+def embedded(options: Options, work: Path, display: Display) -> Iterator[Cloud]:
+    """Start the embedded AWS on loopback and yield it; everything it started ends with the block."""
+    with ExitStack() as stack:
+        engine = image_engine(work / "images", options.base_image) if options.images else pick_engine()
+        stack.callback(engine.close)
+        display.log(f"Containers: {engine.name}. {engine.notice}".strip())
+        cloud: Cloud
+
+        def client(service: str, role_arn: str | None = None) -> Any:
+            return cloud.client(service, role_arn)
+
+        functions = Functions(environment=lambda role_arn: cloud.environment(role_arn))
+        endpoints = Endpoints(client=client, engine=engine, work=work / "endpoints")
+        runner = PipelineRunner(
+            client=client,
+            work=work / "jobs",
+            containers=engine,
+            on_event=lambda event: None,
+            interrupt_spot=options.spot,
+            seed=options.seed,
+        )
+        stack.callback(runner.close)
+        stack.callback(endpoints.close)
+        stack.callback(functions.close)
+        data_plane = DataPlane(runner.run, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
+        cloud = stack.enter_context(Cloud(data_plane, work / "cloud", port=options.port))
+        yield cloud
+
+
+def keep_up(cloud: Cloud, deployed: Deployed, display: Display) -> None:
+    """Serve the page, print how ordinary clients reach what is up, and return when the user has had enough.
+
+    That is at Ctrl-C or SIGTERM.
+    """
+    stage = deployed.stage
+    function = deployed.outputs[f"{stage}-Classify"]["FunctionAliasArn"]
+    target = Target(stage, function, cloud.client("lambda"), environment=cloud.environment())
+
+    def tell(page: str) -> None:
+        display.console.print(_how(cloud, deployed, page), markup=False, highlight=False, soft_wrap=True)
+
+    serve_until_stopped(target, 0, tell)
+
+
+def _how(cloud: Cloud, deployed: Deployed, page: str) -> str:
+    stage = deployed.stage
+    endpoint = deployed.outputs[f"{stage}-Hosting"]["EndpointName"]
+    function = deployed.outputs[f"{stage}-Classify"]["FunctionAliasArn"]
+    bucket = deployed.outputs[f"{stage}-Data"]["DataBucketName"]
+    exports = "\n".join(f"export {name}={value}" for name, value in cloud.environment().items())
+    return f"""
+Drop a photo on {page}
+
+The embedded AWS stays up at {cloud.url}. In another terminal:
+
+{exports}
+kennel status --stage {stage}
+kennel invoke PHOTO --stage {stage}
+aws s3 cp PHOTO s3://{bucket}/photos/
+echo '{{"s3_uri": "s3://{bucket}/photos/PHOTO"}}' > event.json
+aws lambda invoke --function-name {function} --payload fileb://event.json answer.json
+aws sagemaker-runtime invoke-endpoint --endpoint-name {endpoint} --content-type image/jpeg \\
+  --body fileb://PHOTO answer.json
+
+Ctrl-C ends it."""
+
+
+@contextmanager
+def workspace(out: Path) -> Iterator[Path]:
+    """Lock `out` for this rehearsal and yield a folder for everything that need not outlive it.
+
+    Raises KennelError when another rehearsal writes to `out`, and for a disk that is full, naming the disk.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KennelError(f"--out {out} cannot be made: {error.strerror}.") from error
+    work = Path(tempfile.mkdtemp(prefix="kennel-"))
+    try:
+        with (out / ".lock").open("w") as lock:
+            _lock(lock.fileno(), out)
+            yield work
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            full = f"The disk of {error.filename or f'{work} or {out}'} is full"
+            raise KennelError(f"{full}: free some space, or choose others with TMPDIR and --out.") from error
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _lock(descriptor: int, out: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise KennelError(f"Another rehearsal is writing to {out}: choose another folder with --out.") from None

@@ -1,4 +1,6 @@
-"""The default data: handwritten digits that scikit-learn brings along, as a tree of PNG files.
+"""The images of a rehearsal: the default data set, and the pictures that the Lambda classifies at the end.
+
+The default data are the handwritten digits that scikit-learn brings along, written as a tree of PNG files.
 
 The 1,797 scans of 8 x 8 pixels are the test part of "Optical Recognition of Handwritten Digits" by E. Alpaydin and
 C. Kaynak (UCI Machine Learning Repository, 1998, https://doi.org/10.24432/C50P49, CC BY 4.0).
@@ -7,15 +9,20 @@ C. Kaynak (UCI Machine Learning Repository, 1998, https://doi.org/10.24432/C50P4
 import gzip
 import importlib.util
 import io
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-ATTRIBUTION = __doc__
+ATTRIBUTION = __doc__.split("\n\n", 1)[1]
 _SHARES = {"test": 0.15, "valid": 0.15}  # of each class; the rest is for training
 
 
@@ -24,7 +31,7 @@ def write_digits(folder: Path, *, seed: int = 0) -> Path:
     import numpy as np
     from PIL import Image
 
-    images, labels = _read()
+    images, labels = _read_digits()
     for split, members in _split(labels, np.random.default_rng(seed)).items():
         for name in CLASSES:
             (folder / split / name).mkdir(parents=True, exist_ok=True)
@@ -35,7 +42,7 @@ def write_digits(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def _read() -> "tuple[NDArray[np.uint8], NDArray[np.uint8]]":
+def _read_digits() -> "tuple[NDArray[np.uint8], NDArray[np.uint8]]":
     """Return images [1797, 8, 8] (0 white, 255 ink) and labels [1797].
 
     The file is read in place: importing sklearn.datasets takes longer than all the rest.
@@ -62,3 +69,45 @@ def _split(labels: "NDArray[np.uint8]", random: "np.random.Generator") -> "dict[
             parts[split].append(taken)
         parts["train"].append(members)
     return {split: np.sort(np.concatenate(chosen)) for split, chosen in parts.items()}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`truth` is the class that its folder says, None where nobody knows."""
+
+    name: str
+    path: Path
+    truth: str | None
+
+
+def held_out_pictures(s3: Any, bucket: str, prefix: str, folder: Path, most: int) -> list[Picture]:
+    """Fetch up to `most` pictures of the prepared split at `prefix` into `folder`, class by class in turn."""
+    index = json.loads(s3.get_object(Bucket=bucket, Key=f"{prefix}/index.json")["Body"].read())
+    folder.mkdir(exist_ok=True)
+    fetched = []
+    for number, sample in enumerate(islice(_in_turn(index["samples"]), most)):
+        path = folder / f"{number}{Path(sample['name']).suffix}"
+        path.write_bytes(_read_sample(s3, bucket, prefix, sample))
+        fetched.append(Picture(sample["name"], path, index["classes"][sample["label"]]))
+    return fetched
+
+
+def given_pictures(paths: Sequence[Path]) -> list[Picture]:
+    """Return the files that `--photos` names, and those in the folders that it names."""
+    files = chain.from_iterable(sorted(path.rglob("*")) if path.is_dir() else [path] for path in paths)
+    return [Picture(path.name, path, None) for path in files if path.is_file()]
+
+
+def _in_turn(samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    by_class: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for sample in samples:
+        by_class[sample["label"]].append(sample)
+    rounds = zip_longest(*(by_class[label] for label in sorted(by_class)))
+    return (sample for sample in chain.from_iterable(rounds) if sample is not None)
+
+
+def _read_sample(s3: Any, bucket: str, prefix: str, sample: dict[str, Any]) -> bytes:
+    last = sample["offset"] + sample["size"] - 1
+    ranged = s3.get_object(Bucket=bucket, Key=f"{prefix}/{sample['shard']}", Range=f"bytes={sample['offset']}-{last}")
+    body: bytes = ranged["Body"].read()
+    return body

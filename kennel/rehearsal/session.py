@@ -1,26 +1,26 @@
 """The steps of a rehearsal, each through AWS's own API, as an operator, a caller or EventBridge would take them."""
 
-from __future__ import annotations
-
+import time
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kennel.errors import KennelError
 from kennel.invoke import Refused, classify, payload
-from kennel.rehearsal import pictures
 from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy
 from kennel.rehearsal.cloud.server import Cloud
-from kennel.rehearsal.follow import Waiting, execution_of, finished
 from kennel.rehearsal.options import Options
-from kennel.rehearsal.pictures import Picture
-from kennel.rehearsal.record import Record
-from kennel.rehearsal.release import approve, registered, wait_until_served
+from kennel.rehearsal.record import Record, Results
 from kennel.rehearsal.report import Prediction
-from kennel.rehearsal.results import Results
+from kennel.rehearsal.samples import Picture, given_pictures, held_out_pictures
+from kennel.train.follow import Follower
 from kennel.upload.upload import Upload, upload_dataset
 
 _PICTURES = 12
+_POLL_S = 0.25  # of the embedded AWS, in this process
+_RELEASE_S = 120
 
 
 class Session:
@@ -53,14 +53,24 @@ class Session:
             self.upload = upload_dataset(data, bucket=self._bucket, s3=s3, name="rehearsal", weights=weights)
             step.detail = f"{self.upload.images:,} images, {self.upload.bytes / 1e6:.1f} MB"
         with self.display.step("Run the pipeline") as step:
-            execution = execution_of(sagemaker, self._output("Pipeline", "PipelineName"), self.waiting)
-            try:
-                finished(sagemaker, execution)
-            finally:
-                self.results = Results(s3, sagemaker, execution)
-                self.results.fill(self.record, self.work)
+            self._follow(execution_of(sagemaker, self._output("Pipeline", "PipelineName"), self.waiting))
             step.detail = self.record.accuracy()
         self.package = registered(sagemaker, self._output("Data", "ModelPackageGroupName"))
+
+    def _follow(self, execution: str) -> None:
+        """Follow the run as `kennel train` does, and record what it left; raises KennelError with its failure."""
+        epochs = self.options.epochs
+        follower = Follower(self.cloud.client, execution, self.display, epochs=epochs, poll_s=_POLL_S)
+        try:
+            ending = follower.run()
+        finally:
+            self.record.epochs, self.record.trials = follower.epochs, follower.trials
+            self.results = Results(self.cloud.client("s3"), self.cloud.client("sagemaker"), execution)
+            self.results.fill(self.record, self.work)
+        if ending.status != "Succeeded":
+            for line in ending.last_lines:
+                self.display.log(line)
+            raise KennelError(ending.sentence)
 
     def release(self) -> None:
         with self.display.step("Release the model") as step:
@@ -76,16 +86,16 @@ class Session:
             )
             step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
             self.record.coverage = coverage_of(self.assembly, self.options.stage)
-        self._say_what_is_not_held()
+        self._say_what_is_not_enacted()
 
     def classify(self) -> None:
-        with self.display.step("Ask the Lambda") as step:
+        with self.display.step("Invoke the Lambda") as step:
             bucket, data = self.results.place("data")
             folder = self.work / "pictures"
-            shown = pictures.held_out(self.cloud.client("s3"), bucket, f"{data}/test", folder, _PICTURES)
-            shown += pictures.given(self.options.photos)
+            shown = held_out_pictures(self.cloud.client("s3"), bucket, f"{data}/test", folder, _PICTURES)
+            shown += given_pictures(self.options.photos)
             for number, picture in enumerate(shown):
-                self.record.predictions.append(self._ask(picture))
+                self.record.predictions.append(self._classified(picture))
                 self.display.advance((number + 1) / len(shown))
             known = [one for one in self.record.predictions if one.truth is not None]
             right = sum(one.label == one.truth for one in known)
@@ -93,7 +103,7 @@ class Session:
         for one in self.record.predictions:
             self.display.log(f"  {_line(one)}")
 
-    def _ask(self, picture: Picture) -> Prediction:
+    def _classified(self, picture: Picture) -> Prediction:
         body = b""
         try:
             event = payload(str(picture.path))
@@ -114,14 +124,17 @@ class Session:
     def _output(self, room: str, name: str) -> str:
         return self.deployed.outputs[f"{self.options.stage}-{room}"][name]
 
-    def _say_what_is_not_held(self) -> None:
-        short = Counter((row.type, row.status) for row in self.record.coverage if row.status != "enacted")
-        whole, all_ = len(self.record.coverage) - short.total(), len(self.record.coverage)
-        self.display.log(
-            f"Enacted as the templates say: {whole} of {all_} resources. The others, explained in the report:"
-        )
-        for (kind, status), count in sorted(short.items()):
-            self.display.log(f"  {count} x {kind} ({status})")
+    def _say_what_is_not_enacted(self) -> None:
+        others: dict[str, Counter[str]] = {}
+        for row in self.record.coverage:
+            if row.status != "enacted":
+                others.setdefault(row.status, Counter())[row.type] += 1
+        all_ = len(self.record.coverage)
+        enacted = all_ - sum(types.total() for types in others.values())
+        self.display.log(f"Enacted: {enacted} of {all_} resources. The others, explained in the report:")
+        for status, types in sorted(others.items()):
+            listed = ", ".join(f"{count} {type_}" for type_, count in sorted(types.items()))
+            self.display.log(f"  {status}: {listed}")
 
 
 def _line(one: Prediction) -> str:
@@ -131,3 +144,74 @@ def _line(one: Prediction) -> str:
     judged = {True: " ✓", False: f" ✗ it is {one.truth}", None: ""}[one.right]
     runners_up = ", ".join(f"{label} {probability:.1%}" for label, probability in one.top[1:3])
     return f"{one.file}: {none}{one.label} {one.probability:.1%}{judged}  ({runners_up})"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """`undelivered` are the events that a rule's target has refused so far: no use to wait for what they set off."""
+
+    undelivered: Sequence[str]
+
+    def wait(self, what: str, ready: Callable[[], Any], *, seconds: float) -> Any:
+        """Call `ready` until it answers something true and return that; raises KennelError when it will not."""
+        deadline = time.monotonic() + seconds
+        while not (answer := ready()):
+            if self.undelivered:
+                raise KennelError(f"{what} did not happen: {self.undelivered[0]}")
+            if time.monotonic() > deadline:
+                raise KennelError(f"{what} did not happen within {seconds:.0f} s.")
+            time.sleep(0.1)
+        return answer
+
+
+def execution_of(sagemaker: Any, pipeline: str, waiting: Waiting) -> str:
+    """The ARN of the pipeline's first execution, which the upload's manifest starts through EventBridge."""
+
+    def started() -> Any:
+        found = sagemaker.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
+        return found and found[0]["PipelineExecutionArn"]
+
+    return str(waiting.wait("The start of the pipeline by the upload's manifest", started, seconds=30))
+
+
+def registered(sagemaker: Any, group: str) -> dict[str, Any]:
+    """The newest model package of `group`, described."""
+    newest = sagemaker.list_model_packages(
+        ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", MaxResults=1
+    )["ModelPackageSummaryList"]
+    if not newest:
+        raise KennelError(f"The pipeline registered no model in {group}.")
+    about: dict[str, Any] = sagemaker.describe_model_package(ModelPackageName=newest[0]["ModelPackageArn"])
+    return about
+
+
+def approve(sagemaker: Any, package: dict[str, Any]) -> bool:
+    """Approve `package` as an operator would, unless the stage does it by itself; say whether it was done."""
+    if package["ModelApprovalStatus"] == "Approved":
+        return False
+    sagemaker.update_model_package(ModelPackageArn=package["ModelPackageArn"], ModelApprovalStatus="Approved")
+    return True
+
+
+def wait_until_served(
+    cloudformation: Any, sagemaker: Any, waiting: Waiting, *, stack: str, endpoint: str, package: str
+) -> None:
+    """Wait until the promote Lambda's stack update has ended and the endpoint serves `package`.
+
+    Raises KennelError with CloudFormation's or SageMaker's reason when it ends otherwise.
+    """
+
+    def ended() -> Any:
+        about = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        asked = {one["ParameterKey"]: one["ParameterValue"] for one in about.get("Parameters", [])}
+        status = about["StackStatus"]
+        if "ROLLBACK" in status or "FAILED" in status:
+            raise KennelError(f"The release failed, {stack} is {status}: {about.get('StackStatusReason', 'no reason')}")
+        return asked.get("ModelPackageArn") == package and status.endswith("_COMPLETE")
+
+    waiting.wait("The release by the promote Lambda", ended, seconds=_RELEASE_S)
+    about = sagemaker.describe_endpoint(EndpointName=endpoint)
+    if about["EndpointStatus"] != "InService":
+        raise KennelError(
+            f"Endpoint {endpoint} is {about['EndpointStatus']}: {about.get('FailureReason', 'no reason')}"
+        )

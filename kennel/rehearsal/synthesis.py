@@ -1,7 +1,5 @@
 """Synthesizes the CDK app into a cloud assembly, as `cdk synth` does, in a process of its own."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

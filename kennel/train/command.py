@@ -160,12 +160,9 @@ def _last_word(ending: Ending, request: Request, console: Console) -> None:
         _say(console, f"{cost} What is next: `kennel status --stage {request.stage}`.")
         return
     _say(console, cost)
-    if ending.lines:
-        _say(console, f"The log of {ending.failed} ends with:")
-        for line in ending.lines:
-            _say(console, f"  {line}")
-    where = f"in step {ending.failed}" if ending.failed else "without a failed step"
-    raise KennelError(f"The run ended as {ending.status} {where}: {ending.reason} {_advice(ending)}".rstrip())
+    for line in ending.last_lines:
+        _say(console, line)
+    raise KennelError(f"{ending.sentence} {_advice(ending)}".rstrip())
 
 
 def _advice(ending: Ending) -> str:

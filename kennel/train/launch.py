@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from kennel.aws import output, plainly
-from kennel.board import Board
+from kennel.console import Display
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, total
 from kennel.train.bound import Job, longest_jobs, typed
@@ -67,8 +67,8 @@ def start(client: Client, plan: Plan) -> str:
 
 def follow(client: Client, execution: str, prices: Prices, console: Console) -> Ending:
     """Show the run until it ends; raises KennelError, and KeyboardInterrupt, which leaves the run alone."""
-    with Board(console) as board:
-        return Follower(client, execution, board, prices).run()
+    with Display(console) as display:
+        return Follower(client, execution, display, prices=prices).run()
 
 
 def cost_lines(plan: Plan, estimated: str) -> list[str]:

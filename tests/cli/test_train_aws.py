@@ -59,7 +59,7 @@ def test_a_run_is_told_step_by_step_line_by_line_each_once(world: LaunchWorld) -
         "  model=resnet18 mode=head",
         "  epoch 1  train loss 0.5000  valid loss 0.2500  valid accuracy 0.1000  images per second 100",
         "  epoch 2  train loss 0.5000  valid loss 0.2500  valid accuracy 0.2000  images per second 100",
-        "✓ Train 0.0 s",
+        "✓ Train 0.0 s: epoch 2  train loss 0.5000  valid loss 0.2500  valid accuracy 0.2000  images per second 100",
         "Evaluate ...",
         "  evaluated",
         "✓ Evaluate 0.0 s",
@@ -247,4 +247,4 @@ def test_a_run_that_was_started_by_an_upload_can_be_followed(world: LaunchWorld)
     eventually(lambda: world.executions[0]["PipelineExecutionStatus"] == "Succeeded")
     done = train("--follow", started["PipelineExecutionArn"])
     assert done.exit_code == 0, done.output
-    assert done.stdout.count("epoch 2") == 1
+    assert done.stdout.count("\n  epoch 2") == 1

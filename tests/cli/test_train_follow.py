@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 import time
 import uuid
 from typing import Any
@@ -11,12 +12,11 @@ import pytest
 from botocore.stub import Stubber  # type: ignore[import-untyped]
 from rich.console import Console
 
-from kennel.board import Board
+from kennel.console import Display
 from kennel.errors import KennelError
-from kennel.pipeline_steps import training_usage
+from kennel.pipeline_steps import training_usage, trial_of_summary
 from kennel.prices import Prices
-from kennel.train.follow import Follower
-from kennel.train.tail import Tail
+from kennel.train.follow import Follower, Tail
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/kennel-dev/execution/abcdefghijkl"
@@ -113,8 +113,9 @@ class Answers:
 
     def follow(self) -> tuple[Any, str]:
         out = io.StringIO()
-        with self.stub, Board(Console(file=out, width=80)) as board:
-            ending = Follower(self.client, ARN, board, Prices("us-east-1", "", {})).run()
+        with self.stub, Display(Console(file=out, width=80)) as display:
+            self.follower = Follower(self.client, ARN, display, prices=Prices("us-east-1", "", {}), epochs=4)
+            ending = self.follower.run()
             self.stub.assert_no_pending_responses()
         return ending, out.getvalue()
 
@@ -160,6 +161,57 @@ def test_choices_are_not_shown_and_a_stop_is_no_failure(answers: Answers) -> Non
     assert "Choose" not in told
     assert "■ Gate" in told
     assert (ending.status, ending.failed) == ("Stopped", "")
+
+
+def test_a_rejection_is_told_in_the_gates_own_words(answers: Answers) -> None:
+    reject = {"StepName": "Reject", "StepStatus": "Failed", "FailureReason": "Not registered: 0.2 is below 0.9."}
+    answers.look("Failed", {**reject, "Metadata": {"Fail": {"ErrorMessage": "Not registered: 0.2 is below 0.9."}}})
+    assert answers.follow()[0].sentence == "Not registered: 0.2 is below 0.9."
+
+
+def test_a_step_that_is_tried_again_is_shown_again(answers: Answers) -> None:
+    answers.look("Executing", {"StepName": "Register", "StepStatus": "Failed", "FailureReason": "a fault"})
+    answers.look("Executing", {"StepName": "Register", "StepStatus": "Executing"})
+    answers.look("Succeeded", {"StepName": "Register", "StepStatus": "Succeeded"})
+    ending, told = answers.follow()
+    assert re.sub(r"\d\.\d", "0.0", told).splitlines() == [
+        "Register ...",
+        "✗ Register 0.0 s: a fault",
+        "Register ...",
+        "✓ Register 0.0 s",
+    ]
+    assert (ending.status, ending.failed) == ("Succeeded", "")
+
+
+def test_epochs_and_the_trials_of_a_search_within_one_job_are_remembered(answers: Answers, job: str) -> None:
+    arn = f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{job}"
+    step = {"StepName": "Train", "StepStatus": "Succeeded", "Metadata": {"TrainingJob": {"Arn": arn}}}
+    trial = "trial=3 of=50 trial_accuracy=0.97 trial_loss=0.1 learning_rate=0.003"
+    Stream(answers.logs, job, "algo-1").write("model=resnet18", trial, "epoch=2 valid_accuracy=0.5")
+    for _ in range(3):
+        answers.look("Succeeded", step)
+        about = {"TrainingJobName": job, "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 1}}
+        answers.stub.add_response("describe_training_job", _described(about, arn))
+    _, told = answers.follow()
+    assert answers.follower.epochs == [{"step": "Train", "job": "", "epoch": 2, "valid_accuracy": 0.5}]
+    assert answers.follower.trials == [
+        {"trial": "3/50", "valid_accuracy": 0.97, "valid_loss": 0.1, "chosen": "learning_rate 0.003"}
+    ]
+    assert "  model=resnet18\n" in told
+    assert told.endswith(": epoch 2  valid accuracy 0.5000\n")
+
+
+def _described(about: dict[str, Any], arn: str) -> dict[str, Any]:
+    """DescribeTrainingJob's answer with what botocore demands of one."""
+    needed = {"TrainingJobArn": arn, "ModelArtifacts": {"S3ModelArtifacts": "s3://b/k"}, "CreationTime": 0}
+    needed |= {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed", "StoppingCondition": {}}
+    return {**needed, "AlgorithmSpecification": {"TrainingInputMode": "File"}, **about}
+
+
+def test_a_trial_of_a_tuning_job_is_a_row_with_its_objective() -> None:
+    final = {"MetricName": "valid_accuracy", "Value": 0.4}
+    summary = {"TunedHyperParameters": {"rate": "0.1"}, "FinalHyperParameterTuningJobObjectiveMetric": final}
+    assert trial_of_summary(1, 2, summary) == {"trial": "1/2", "valid_accuracy": 0.4, "chosen": "rate 0.1"}
 
 
 def test_a_failure_without_a_step_keeps_the_runs_own_reason(answers: Answers) -> None:

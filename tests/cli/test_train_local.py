@@ -9,11 +9,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from kennel.board import Board
 from kennel.cli import app
-from kennel.local.bucket import FolderBucket
+from kennel.console import Display
 from kennel.local.record import new_run, read_run
-from kennel.local.run import Interrupted, LocalRun
+from kennel.local.run import FolderBucket, Interrupted, LocalRun
 from kennel.rehearsal.containers.local import ProcessEngine
 from kennel.upload.upload import upload_dataset
 from tests.cli.trees import photographs
@@ -121,7 +120,7 @@ def test_a_stop_while_the_images_are_read_leaves_a_run_that_can_go_on(photos: Pa
     run = new_run(tmp_path, data=photos, weights=None, hyperparameters={}, duplicates="", instances=1)
     out = io.StringIO()
     with pytest.raises(Interrupted, match=f"kennel train --resume {run.record.run}"):
-        LocalRun(run, ProcessEngine(), Board(Console(file=out)), stopped=lambda: True).go()
+        LocalRun(run, ProcessEngine(), Display(Console(file=out)), stopped=lambda: True).go()
     assert "■ Read" in out.getvalue()
     kept = read_run(tmp_path, run.record.run).record
     assert (kept.status, kept.seconds, kept.reason) == ("interrupted", {}, "")

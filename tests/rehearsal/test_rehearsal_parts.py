@@ -11,13 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from kennel.console import Display
 from kennel.errors import KennelError
-from kennel.rehearsal.follow import Follower, Waiting, finished
-from kennel.rehearsal.jobs.events import StepEvent
-from kennel.rehearsal.options import Options
-from kennel.rehearsal.parameters import image_size, overrides, threshold
-from kennel.rehearsal.workspace import workspace
+from kennel.rehearsal.options import Options, image_size, overrides, threshold
+from kennel.rehearsal.rehearse import workspace
+from kennel.rehearsal.session import Waiting
 
 
 def _pictures(folder: Path, *sizes: tuple[int, int]) -> Path:
@@ -95,7 +92,7 @@ def test_nothing_of_the_workspace_is_left_behind(tmp_path: Path) -> None:
 
 
 def test_a_second_rehearsal_into_the_same_folder_is_refused_while_the_first_runs(tmp_path: Path) -> None:
-    holder = "import sys, pathlib\nfrom kennel.rehearsal.workspace import workspace\n"
+    holder = "import sys, pathlib\nfrom kennel.rehearsal.rehearse import workspace\n"
     holder += "with workspace(pathlib.Path(sys.argv[1])):\n print('held', flush=True)\n sys.stdin.read()"
     first = subprocess.Popen(
         [sys.executable, "-c", holder, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -124,74 +121,3 @@ def test_waiting_ends_with_what_was_waited_for() -> None:
 def test_waiting_ends_with_the_reason_when_an_event_was_refused() -> None:
     with pytest.raises(KennelError, match="It did not happen: the rule may not"):
         Waiting(["the rule may not start the pipeline"]).wait("It", lambda: None, seconds=60)
-
-
-class _Described:
-    """The calls of the SageMaker client that are used, in the service's shape."""
-
-    def __init__(self, *statuses: str, metadata: dict[str, Any]) -> None:
-        self.statuses = iter(statuses)
-        self.metadata = metadata
-
-    def describe_pipeline_execution(self, PipelineExecutionArn: str) -> dict[str, str]:
-        return {"PipelineExecutionStatus": next(self.statuses), "FailureReason": "Last: it went wrong"}
-
-    def list_pipeline_execution_steps(self, PipelineExecutionArn: str) -> dict[str, Any]:
-        steps = [{"StepName": "Gate", "Metadata": {"Condition": {"Outcome": "False"}}}, {"StepName": "Early"}]
-        return {"PipelineExecutionSteps": [*steps, {"StepName": "Last", "Metadata": self.metadata}]}
-
-
-def test_a_failed_pipeline_ends_the_rehearsal_with_the_reason() -> None:
-    job = {"TrainingJob": {"Arn": "arn"}}
-    assert finished(_Described("Executing", "Succeeded", metadata=job), "a")["PipelineExecutionStatus"] == "Succeeded"
-    with pytest.raises(KennelError, match="The pipeline ended as Failed: Last: it went wrong"):
-        finished(_Described("Executing", "Failed", metadata=job), "arn")
-
-
-def test_a_rejected_model_ends_the_rehearsal_with_the_gates_own_sentence() -> None:
-    fail = {"Fail": {"ErrorMessage": "Not registered: 0.2 is below 0.9."}}
-    with pytest.raises(KennelError, match=r"^Not registered: 0\.2 is below 0\.9\.$"):
-        finished(_Described("Failed", metadata=fail), "arn")
-
-
-def test_pipeline_steps_become_steps_of_the_display_with_their_end() -> None:
-    with Display() as display:
-        follow = Follower(display, 2)
-        follow(StepEvent("Prepare", "started"))
-        follow(StepEvent("Prepare", "finished"))
-        follow(StepEvent("Choose", "started"))
-        follow(StepEvent("Choose", "finished"))
-        follow(StepEvent("Train", "started"))
-        follow(StepEvent("Train", "metric", metrics={"valid_accuracy": 0.4}))
-        follow(StepEvent("Train", "metric", metrics={"valid_accuracy": 0.5}))
-        follow(StepEvent("Train", "failed", "no luck"))
-    assert [(step.name, step.status) for step in display.steps] == [("Prepare", "done"), ("Train", "failed")]
-    assert [(one["epoch"], one["valid_accuracy"]) for one in follow.epochs] == [(1, 0.4), (2, 0.5)]
-
-
-def test_each_trial_of_a_tuning_job_becomes_a_row_of_the_report() -> None:
-    with Display() as display:
-        follow = Follower(display, 2)
-        follow(StepEvent("Tune", "started"))
-        follow(StepEvent("Tune", "trial", "rate 0.1", {"valid_accuracy": 0.4}, "1/2"))
-        follow(StepEvent("Tune", "finished"))
-    assert follow.trials == [{"trial": "1/2", "valid_accuracy": 0.4, "chosen": "rate 0.1"}]
-    assert [step.status for step in display.steps] == ["done"]
-
-
-def test_a_trial_within_one_job_becomes_a_row_of_the_report_too(capsys: pytest.CaptureFixture[str]) -> None:
-    line = "trial=3 of=50 trial_accuracy=0.97 trial_loss=0.1 learning_rate=0.003"
-    with Display() as display:
-        follow = Follower(display, 2)
-        follow(StepEvent("Train", "started"))
-        follow(StepEvent("Train", "log", line))
-        follow(StepEvent("Train", "log", "something else"))
-        follow(StepEvent("Train", "metric", "features split=train", {"images_per_second": 50.0}))
-        follow(StepEvent("Train", "finished"))
-    row = {"trial": "3/50", "valid_accuracy": 0.97, "valid_loss": 0.1, "chosen": "learning_rate 0.003"}
-    assert follow.trials == [row]
-    said = capsys.readouterr().out
-    assert line in said
-    assert "something else" not in said
-    assert "features split=train" in said
-    assert follow.epochs == []

@@ -73,7 +73,7 @@ def test_the_command_succeeds_and_prints_where_the_report_is(rehearsed: Rehearse
 def test_every_step_ran_in_the_order_of_the_path(rehearsed: Rehearsed) -> None:
     names = [step["name"] for step in rehearsed[1]["steps"]]
     path = ["Synthesize the app", "Deploy Dev", "Upload the data", "Run the pipeline", "Prepare", "Train", "Evaluate"]
-    path += ["Gate", "Register", "Release the model", "Ask the Lambda"]
+    path += ["Gate", "Register", "Release the model", "Invoke the Lambda"]
     assert [name for name in names if name in path] == path
     assert all(step["seconds"] >= 0 and step["status"] == "done" for step in rehearsed[1]["steps"])
 

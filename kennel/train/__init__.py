@@ -1,1 +1,0 @@
-"""`kennel train` against AWS: choose, bound the cost, start, follow."""
