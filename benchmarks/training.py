@@ -1,17 +1,20 @@
 """Training, side by side with the recipes that people use. `--json FILE` writes the figures.
 
 Head: the reference recipe (every image through the whole network in each epoch) against Kennel's head mode, on the same
-images, cores and epochs; the floor is decoding and one forward pass over the same images, each at the best rate that
-this machine showed. Whole network: torchvision's recipe against Kennel's. Ranks: two of one core each against one.
+images, cores and epochs; the lower bound is decoding and one forward pass over the same images, each at the best rate
+that this machine reached. Whole network: torchvision's recipe against Kennel's. Ranks: two of one core each against
+one. All of it takes a quarter of an hour.
 """
 
 import argparse
 import json
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,20 @@ from typing import Any
 # As `python -m` has it: beside this file its own name would hide the package `training`.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.lib import kennel  # noqa: E402
-from benchmarks.lib.gpu import busy  # noqa: E402
+from benchmarks.lib import report  # noqa: E402
+from benchmarks.lib import training_job as kennel  # noqa: E402
 from benchmarks.lib.photographs import write_views  # noqa: E402
-from benchmarks.lib.report import describe_machine  # noqa: E402
-from benchmarks.lib.table import Figures, show, summary  # noqa: E402
+from benchmarks.lib.report import Figures  # noqa: E402
 
-BATCH, RATE = 256, 0.0029  # the reference workload's
-WHOLE_BATCH = 32  # torchvision's
+BATCH_SIZE, LEARNING_RATE = 256, 0.0029  # the reference workload's
+WHOLE_BATCH_SIZE = 32  # torchvision's
+WORKLOAD = 6680 + 835  # images of the reference workload's train and valid splits
+TARGETS = {
+    "head_ratio": "at least 60",
+    "head_over_floor": "at most 1.3",
+    "whole_network_ratio": "at least 1.5",
+    "rank_efficiency": "at least 0.9",
+}
 
 
 def main() -> None:
@@ -34,19 +43,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(arguments, Path(folder))
     show(figures)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report.write_json(figures, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="pictures whose views are the images (default: made ones)")
+    parser = report.parser(__doc__)
+    parser.add_argument("--photos", type=Path, help="photographs whose views are the images (default: generated ones)")
     parser.add_argument("--scenes", type=int, default=40, help="classes (default 40)")
-    parser.add_argument("--train", type=int, default=16, help="training images a class (default 16)")
-    parser.add_argument("--valid", type=int, default=4, help="validation images a class (default 4)")
+    parser.add_argument("--train", type=int, default=16, help="training images per class (default 16)")
+    parser.add_argument("--valid", type=int, default=4, help="validation images per class (default 4)")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of both heads (default 10)")
     parser.add_argument("--whole-images", type=int, default=256, help="images of a whole-network epoch (default 256)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     arguments = parser.parse_args()
     for name in ("scenes", "train", "valid", "epochs", "whole_images"):
         if getattr(arguments, name) < 1:
@@ -60,8 +67,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Figures:
         folder / "images", arguments.photos, scenes=arguments.scenes, train=arguments.train, valid=arguments.valid
     )
     weights = folder / "resnet50.pth"
-    _program("benchmarks.lib.weights", str(images / "train"), str(weights))
-    figures: Figures = {"machine": describe_machine(), "epochs": arguments.epochs}
+    _recipe("weights", data=images, weights=weights)
+    figures: Figures = {"machine": report.describe_machine(), "epochs": arguments.epochs}
     figures["images"] = {split: arguments.scenes * getattr(arguments, split) for split in ("train", "valid")}
     figures["head"] = head(images, weights, arguments.epochs, folder)
     per_class = max(1, round(arguments.whole_images / arguments.scenes))
@@ -72,88 +79,167 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Figures:
 
 
 def head(images: Path, weights: Path, epochs: int, folder: Path) -> Figures:
-    """Seconds of the reference recipe and of Kennel's head mode, and the floor's rates in images a second."""
-    settings = {"data": str(images), "weights": str(weights), "epochs": epochs}
+    """Return the seconds of the reference recipe and of Kennel's head mode, and the lower bound's images a second."""
     with _announced("the reference recipe"):
-        reference = _program(
-            "benchmarks.lib.reference_head", json.dumps(settings | {"batch_size": BATCH, "learning_rate": RATE})
-        )
+        settings = {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE}
+        reference = _recipe("head", data=images, weights=weights, epochs=epochs, **settings)
     with _announced("Kennel's head mode"):
         data = kennel.prepare(images, weights, folder / "head")
-        told = kennel.train(data, folder / "head-run", _head_settings(epochs))
+        log = kennel.train(data, folder / "head-run", _head_settings(epochs))
     ours = {
-        "features_seconds": sum(told.number(f"features split={split}", "seconds") for split in ("train", "valid")),
-        "backbone_seconds": told.number("backbone", "seconds"),
-        "head_seconds": told.number("head", "seconds"),
-        "total_seconds": told.seconds,
-        "arithmetic": told.word("backbone", "precision"),
-        "valid_accuracy": told.number("epoch", "valid_accuracy"),
+        "features_seconds": sum(log.number(f"features split={split}", "seconds") for split in ("train", "valid")),
+        "backbone_seconds": log.number("backbone", "seconds"),
+        "head_seconds": log.number("head", "seconds"),
+        "total_seconds": log.seconds,
+        "arithmetic": log.text("backbone", "precision"),
+        "valid_accuracy": log.number("epoch", "valid_accuracy"),
     }
-    with _announced("the floor"):
+    with _announced("the lower bound"):
         floor = _program("benchmarks.lib.lower_bound", str(images / "train"))
     return {"reference": reference, "kennel": ours, "floor": floor}
 
 
 def whole(images: Path, folder: Path) -> Figures:
-    """Images a second of the second epoch, which has nothing left to warm up, and a GPU's share of busy time."""
-    settings = {"data": str(images), "epochs": 2, "batch_size": WHOLE_BATCH}
-    with _announced("torchvision's recipe"), busy() as reference_busy:
-        reference = _program("benchmarks.lib.reference_whole", json.dumps(settings))
+    """Return images a second of the second epoch, which has nothing left to warm up, and how busy a GPU was."""
+    with _announced("torchvision's recipe"), _gpu_busy() as reference_busy:
+        reference = _recipe("whole", data=images, epochs=2, batch_size=WHOLE_BATCH_SIZE)
     data = kennel.prepare(images, None, folder / "whole")
-    with _announced("Kennel's whole-network mode"), busy() as kennel_busy:
-        told = kennel.train(data, folder / "whole-run", _whole_settings(WHOLE_BATCH))
+    with _announced("Kennel's whole-network mode"), _gpu_busy() as kennel_busy:
+        log = kennel.train(data, folder / "whole-run", _whole_settings(WHOLE_BATCH_SIZE))
     return {
         "reference": {"images_per_second": reference["images_per_second"][-1], "gpu_busy": reference_busy()},
         "kennel": {
-            "images_per_second": told.number("epoch", "images_per_second"),
-            "precision": told.word("model", "precision"),
+            "images_per_second": log.number("epoch", "images_per_second"),
+            "precision": log.text("model", "precision"),
             "gpu_busy": kennel_busy(),
         },
     }
 
 
 def ranks(images: Path, some: Path, weights: Path, folder: Path) -> Figures:
-    """Images a second of one rank and of two, each bound to a core of its own."""
-    found: Figures = {}
+    """Return images a second of one rank and of two, each bound to a core of its own."""
+    figures: Figures = {}
     data = kennel.prepare(images, weights, folder / "ranks-head")
     for count in (1, 2):
         with _announced(f"features, {count} of one core"):
-            told = kennel.train(data, folder / f"features-{count}", _head_settings(1), cores=range(count))
-        found[f"features_{count}"] = told.number("features split=train", "images_per_second")
+            log = kennel.train(data, folder / f"features-{count}", _head_settings(1), cores=range(count))
+        figures[f"features_{count}"] = log.number("features split=train", "images_per_second")
     data = kennel.prepare(some, None, folder / "ranks-whole")
     for count in (1, 2):
+        settings = _whole_settings(WHOLE_BATCH_SIZE * count)
         with _announced(f"whole network, {count} of one core"):
-            told = kennel.train(
-                data, folder / f"whole-{count}", _whole_settings(WHOLE_BATCH * count), cores=range(count)
-            )
-        found[f"whole_{count}"] = told.number("epoch", "images_per_second")
-    return found
+            log = kennel.train(data, folder / f"whole-{count}", settings, cores=range(count))
+        figures[f"whole_{count}"] = log.number("epoch", "images_per_second")
+    return figures
+
+
+def summary(figures: Figures) -> Figures:
+    """Return the ratios. Start-up (imports, building, exporting, calibrating) is outside head_ratio, on both sides."""
+    reference, ours, floor = (figures["head"][name] for name in ("reference", "kennel", "floor"))
+    count = sum(figures["images"].values())
+    steady = ours["features_seconds"] + ours["head_seconds"]
+    start = ours["total_seconds"] - steady
+    least = count / max(floor["decode"].values()) + count / max(floor["forward"].values())
+    epochs_seconds, scale = sum(reference["epoch_seconds"]), WORKLOAD / count
+    speeds = figures["ranks"]
+    efficiencies = {kind: speeds[f"{kind}_2"] / (2 * speeds[f"{kind}_1"]) for kind in ("features", "whole")}
+    whole_speeds = {name: figures["whole"][name]["images_per_second"] for name in ("reference", "kennel")}
+    return {
+        "head_ratio": epochs_seconds / steady,
+        "head_ratio_with_start": (epochs_seconds + reference["start_seconds"]) / ours["total_seconds"],
+        "head_ratio_at_workload": (epochs_seconds * scale + reference["start_seconds"]) / (steady * scale + start),
+        "head_over_floor": ours["features_seconds"] / least,
+        "floor_seconds": least,
+        "whole_network_ratio": whole_speeds["kennel"] / whole_speeds["reference"],
+        "rank_efficiency": min(efficiencies.values()),
+        "rank_efficiency_of": efficiencies,
+        "accuracy_reference": reference["valid_accuracy"][-1],
+        "accuracy_kennel": ours["valid_accuracy"],
+    }
+
+
+def show(figures: Figures) -> None:
+    """Print the tables."""
+    reference, ours, floor = (figures["head"][name] for name in ("reference", "kennel", "floor"))
+    images, epochs, speeds = figures["images"], figures["epochs"], figures["ranks"]
+    count, seconds = sum(images.values()), {"reference": sum(reference["epoch_seconds"])}
+    seconds["ours"] = ours["features_seconds"]
+    print(f"{figures['machine']}\nResNet-50 at 224, {images['train']} + {images['valid']} images, {epochs} epochs\n")
+    rows: list[tuple[report.Cell, ...]] = [
+        (
+            "reference recipe",
+            seconds["reference"],
+            epochs * count / seconds["reference"],
+            reference["valid_accuracy"][-1],
+        ),
+        (f"Kennel: features, {ours['arithmetic']}", seconds["ours"], count / seconds["ours"], None),
+        ("Kennel: head", ours["head_seconds"], None, ours["valid_accuracy"]),
+    ]
+    for part, rates in (("decoding", floor["decode"]), ("forward", floor["forward"])):
+        rows += [(f"lower bound: {part}, {kind}", count / rate, rate, None) for kind, rate in rates.items()]
+    report.print_table("Head", ("", "seconds", "images/s", "valid accuracy"), rows)
+    others = ((name, figures["whole"][name]) for name in ("reference", "kennel"))
+    rows = [(name, found["images_per_second"], found["gpu_busy"]) for name, found in others]
+    report.print_table("Whole network", ("", "images/s", "GPU busy"), rows)
+    kinds = figures["rank_efficiency_of"].items()
+    rows = [(kind, speeds[f"{kind}_1"], speeds[f"{kind}_2"], efficiency) for kind, efficiency in kinds]
+    report.print_table("Ranks of one core", ("", "1: images/s", "2: images/s", "efficiency"), rows)
+    print(
+        f"head_ratio with the start of both {figures['head_ratio_with_start']:.1f}; computed for {WORKLOAD:,} images, "
+        f"start included, {figures['head_ratio_at_workload']:.1f}\n"
+    )
+    report.print_targets(figures, TARGETS)
 
 
 def _head_settings(epochs: int) -> dict[str, Any]:
-    return {"mode": "head", "epochs": epochs, "batch_size": BATCH, "learning_rate": RATE}
+    return {"mode": "head", "epochs": epochs, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE}
 
 
 def _whole_settings(batch_size: int) -> dict[str, Any]:
     return {"mode": "whole", "epochs": 2, "batch_size": batch_size}
 
 
+def _recipe(name: str, **settings: Any) -> Any:
+    return _program("benchmarks.lib.training_recipes", name, json.dumps(settings, default=str))
+
+
 def _program(module: str, *arguments: str) -> Any:
-    """Run one of the recipes in an interpreter of its own; return what its last line says, if that is JSON."""
+    """Run a module in an interpreter of its own; return the JSON in its last line."""
     command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
     done = subprocess.run(command, cwd=kennel.ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{module} failed:\n{done.stderr}")
-    lines = done.stdout.strip().splitlines()
-    return json.loads(lines[-1]) if lines else None
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 @contextmanager
 def _announced(name: str) -> Iterator[None]:
-    """Say on stderr what is running: all of it takes a quarter of an hour."""
+    """Print on stderr what was running and for how long."""
     begun = time.perf_counter()
     yield
     print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _gpu_busy() -> Iterator[Callable[[], float | None]]:
+    """Sample the first GPU with nvidia-smi while the block runs.
+
+    The function then returns the mean utilization (0 to 1) over the samples with any work in them, so that imports and
+    exports do not count; None where there is no GPU.
+    """
+    program = shutil.which("nvidia-smi")
+    busy: list[float | None] = [None]
+    if program is None:
+        yield lambda: None
+        return
+    query = ["--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200"]
+    sampler = subprocess.Popen([program, *query], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield lambda: busy[0]
+    finally:
+        sampler.terminate()
+        working = [float(line) for line in sampler.communicate()[0].split() if line.isdecimal() and float(line) > 0]
+        busy[0] = statistics.fmean(working) / 100 if working else None
 
 
 if __name__ == "__main__":

@@ -36,8 +36,7 @@ class Progress:
 def train_whole(context: TrainingContext, stop: StopFlag) -> TrainedModel | None:
     """Train to the last epoch; return None when `stop` was set on any rank and the checkpoint is written.
 
-    Checkpoints are written after each epoch and every `checkpoint_interval()` seconds. A finished run keeps its last:
-    started again it validates and exports once more, and trains nothing.
+    A checkpoint is written after each epoch and every `checkpoint_interval()` seconds; a finished run trains nothing.
     """
     settings, group, split, seed = context.settings, context.group, context.train_split, context.settings.seed
     _refuse_single_images(context)

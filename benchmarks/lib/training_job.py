@@ -1,4 +1,4 @@
-"""Kennel's own training program, run as its container runs it, and what it says of itself."""
+"""Runs Kennel's training program as its container does, and reads the figures in its log."""
 
 import contextlib
 import hashlib
@@ -19,21 +19,21 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a run printed, and how long it took from its start to its end in seconds."""
+class RunLog:
+    """The log of a run, and its duration in seconds."""
 
     log: str
     seconds: float
 
     def number(self, line: str, name: str) -> float:
         """Return `name=NUMBER` of the last line that begins with `line`."""
-        return float(self.word(line, name))
+        return float(self.text(line, name))
 
-    def word(self, line: str, name: str) -> str:
-        """Return what follows `name=` there; raises RuntimeError with the log where there is no such line."""
+    def text(self, line: str, name: str) -> str:
+        """Return `name=TEXT` of the last line that begins with `line`; raise RuntimeError where there is none."""
         found = re.findall(rf"^{line}\b.*?\b{name}=(\S+)", self.log, re.MULTILINE)
         if not found:
-            raise RuntimeError(f"the training program said no {name} in a line that begins with {line!r}:\n{self.log}")
+            raise RuntimeError(f"The log has no {name}= in a line that begins with {line!r}:\n{self.log}")
         return str(found[-1])
 
 
@@ -55,10 +55,10 @@ def prepare(dataset: Path, weights: Path | None, folder: Path) -> Path:
     return data
 
 
-def train(data: Path, folder: Path, settings: Mapping[str, Any], *, cores: Sequence[int | None] = (None,)) -> Told:
+def train(data: Path, folder: Path, settings: Mapping[str, Any], *, cores: Sequence[int | None] = (None,)) -> RunLog:
     """Train on the channels in `data`; one host for each of `cores`, bound to that core (None: to all).
 
-    Raises RuntimeError with the program's words if it fails.
+    Raise RuntimeError with the log if it fails.
     """
     hosts = [f"algo-{place + 1}" for place in range(len(cores))]
     port = _free_port()
@@ -82,8 +82,8 @@ def _write(config: Path, host: str, hosts: Sequence[str], settings: Mapping[str,
 
 def _run(
     commands: Sequence[Sequence[str]], environments: Sequence[Mapping[str, str]], *, cores: Sequence[int | None]
-) -> Told:
-    """Run the commands at once; return what the first said."""
+) -> RunLog:
+    """Run the commands side by side; return the log of the first."""
     begun = time.perf_counter()
     with contextlib.ExitStack() as stack:
         children = []
@@ -102,7 +102,7 @@ def _run(
         logs = [child.communicate()[0] for child in children]
         if any(child.returncode for child in children):
             raise RuntimeError("\n".join(logs))
-    return Told(logs[0], time.perf_counter() - begun)
+    return RunLog(logs[0], time.perf_counter() - begun)
 
 
 def _free_port() -> int:
