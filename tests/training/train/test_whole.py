@@ -264,7 +264,13 @@ def test_all_ranks_answer_with_the_statistics_that_are_exported(tmp_path: Path) 
     roots = {count: tmp_path / str(count) for count in (1, 5)}
     for count, root in roots.items():
         write_channels(root, valid=count)
-    environment = {**os.environ, **meeting_place(), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "PATIENCE_SECONDS": "60"}
+    environment = {
+        **os.environ,
+        **meeting_place(),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+        "PATIENCE_SECONDS": "200",
+    }
     environment["PYTHONPATH"] = f"{ROOT}:{Path(__file__).parent}"
     command = [sys.executable, "-W", "ignore", "-c", TWO_RANKS, *map(str, roots.values())]
     subprocess.run(command, env=environment, check=True, timeout=240)
