@@ -88,7 +88,7 @@ def meeting_place() -> dict[str, str]:
         return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     """Return what `condition` returns as soon as it is anything."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -97,15 +97,22 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     return found
 
 
-def workers_of(pid: int) -> list[int]:
-    """The worker processes of a launcher."""
+def children_of(pid: int, module: str) -> list[int]:
+    """The processes that run `python -m module` among a process's children and, through torchrun, grandchildren."""
+    found = []
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
-        return [
-            int(one) for one in children if "training.train.worker" in Path(f"/proc/{one}/cmdline").read_text("utf-8")
-        ]
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split():
+            words = Path(f"/proc/{child}/cmdline").read_text("utf-8").split("\0")
+            runs = words[words.index("-m") + 1] if "-m" in words else ""
+            found += [int(child)] if runs == module else children_of(int(child), module)
     except OSError:  # one has ended meanwhile
         return []
+    return found
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a launcher."""
+    return children_of(pid, "training.distributed.worker")
 
 
 def plant(folder: Path, code: str) -> dict[str, str]:
@@ -123,21 +130,19 @@ def plant(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
 
 
-def stand_in(work: str = "pass") -> str:
-    """Code to plant: in place of learning, workers say that they began, do `work`, then wait to be stopped."""
+def stand_in(work: str) -> str:
+    """Code to plant: in place of learning, workers do `work`, which may look at `stop` and returns what `run` does."""
     return f"""
 def run(paths, settings, stop):
-    print("begun", rank, flush=True)
-{textwrap.indent(work, "    ")}
-    while not stop.is_set:
-        time.sleep(0.01)
-    return False
-if program == "training.train.worker":
+    def begun():
+        print("begun", rank, flush=True)
+{textwrap.indent(textwrap.dedent(work), "    ")}
+if program == "training.distributed.worker":
     sys.modules["training.train.run"] = types.SimpleNamespace(run=run)
 """
 
 
-class Crowd:
+class Cluster:
     """Launchers of one job's hosts, whose workers do what was planted."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
@@ -154,31 +159,21 @@ class Crowd:
             self.processes[name] = job.start(**{**self._meeting, **planted, **variables})
 
     def begun(self) -> list[int]:
-        """Wait until each host's workers have begun; return their processes, in the order of ranks."""
+        """Wait until a worker of each host has begun; return their processes, in the order of ranks."""
         for process in self.processes.values():
             until(process, "begun")
         return [worker for process in self.processes.values() for worker in workers_of(process.pid)]
 
-    def codes(self) -> list[int]:
-        """Wait for all to end, half a minute at most, and return their exit codes."""
-        deadline = time.monotonic() + 30
-        for process in self.processes.values():
-            process.communicate(timeout=deadline - time.monotonic())
-        return [process.returncode for process in self.processes.values()]
+    def end(self, name: str) -> tuple[int, str]:
+        """Wait until the host ends; return its exit code and what it printed that was not read yet."""
+        output = self.processes[name].communicate(timeout=300)[0]
+        return self.processes[name].returncode, output
 
-    def reason(self) -> str:
-        """All hosts fail in half a minute, for one reason."""
-        assert self.codes() == [1] * len(self.processes)
-        reason, *others = {self.jobs[name].failure for name in self.processes}
-        assert not others, (reason, others)
-        return reason
-
-    def call(self) -> socket.socket | None:
-        """Connect to where the first host listens, if it does by now."""
-        try:
-            return socket.create_connection(("127.0.0.1", int(self._meeting["MASTER_PORT"])), timeout=10)
-        except OSError:
-            return None
+    def failure(self, name: str) -> str:
+        """Wait until the host fails and return its reason."""
+        code, output = self.end(name)
+        assert code == 1, output
+        return self.jobs[name].failure
 
     def close(self) -> None:
         for process in self.processes.values():

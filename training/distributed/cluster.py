@@ -1,11 +1,12 @@
-"""Which workers run where, from SageMaker's resourceconfig.json and this host's devices. Does not load torch."""
+"""Which workers run on which host, from SageMaker's resourceconfig.json and this host's devices.
 
-import fcntl
+It does not load torch.
+"""
+
 import math
 import os
 import re
 import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,80 +15,107 @@ from typing import Any
 from training.errors import TrainingError
 
 DEVICES = Path("/dev")
-NODES = Path("/sys/devices/system/node")  # Linux: one folder a NUMA node
+NODES = Path("/sys/devices/system/node")  # Linux: one folder for each NUMA node
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: microseconds of CPU and the period in which they may be used
-_SIOCGIFADDR = 0x8915  # linux/sockios.h
+CUDA_COMPAT = Path("/usr/local/cuda/compat")
+CUDA_DRIVER = Path("/proc/driver/nvidia/version")
+PATIENCE = 600.0  # seconds: hosts start as far apart as their images and data take to come
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """All hosts of the job in one order, this host's place, its workers and their network."""
+    """All hosts of the job in one order, the current one, and how its workers run and talk."""
 
     hosts: tuple[str, ...]
     current: str
-    groups: tuple[frozenset[int], ...]  # the CPUs of each worker; an empty group: whatever there is
-    threads: tuple[int, ...]  # of each worker; empty: let the libraries choose
-    interface: str  # empty: let the libraries choose
+    workers: int  # on each host
+    threads: int  # of each worker; 0: let the libraries choose
+    interface: str  # of the network; empty: let the libraries choose
     address: str  # of the first host
-    port: int
+    port: int  # of the first host, where all workers meet
 
     @property
-    def workers(self) -> int:
-        return len(self.groups)
-
-    @property
-    def place(self) -> int:
+    def node_rank(self) -> int:
+        """This host's number, from 0."""
         return self.hosts.index(self.current)
 
-    def rank(self, local: int) -> int:
-        return self.place * self.workers + local
+    @property
+    def world_size(self) -> int:
+        """The number of workers on all hosts together."""
+        return len(self.hosts) * self.workers
 
-    def environment(self, local: int, port: int) -> dict[str, str]:
-        """Return torchrun's variables for one worker; the workers meet at `port` of the first host."""
-        variables = {
-            "MASTER_ADDR": self.address,
-            "MASTER_PORT": str(port),
-            "RANK": str(self.rank(local)),
-            "LOCAL_RANK": str(local),
-            "GROUP_RANK": str(self.place),
-            "WORLD_SIZE": str(len(self.hosts) * self.workers),
-            "LOCAL_WORLD_SIZE": str(self.workers),
-        }
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables that all workers of this host have in common."""
+        variables = {"SM_CURRENT_HOST": self.current}
+        if self.world_size == 1:
+            variables |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
         if self.interface:
             variables |= {"GLOO_SOCKET_IFNAME": self.interface, "NCCL_SOCKET_IFNAME": self.interface}
         if self.threads:
-            variables["OMP_NUM_THREADS"] = str(self.threads[local])
+            variables["OMP_NUM_THREADS"] = str(self.threads)
         return variables
 
 
 def read_cluster(resources: Mapping[str, Any], environment: Mapping[str, str]) -> Cluster:
-    """Raises TrainingError if the hosts and this host do not go together. No file means one host, this one."""
+    """Return the cluster that resourceconfig.json describes; an empty one means one host, this one.
+
+    Raise TrainingError if the current host is none of the hosts, or MASTER_PORT is no port.
+    """
     current = resources.get("current_host", "localhost")
     # Sorted: every host must number the workers alike, whatever order its own file has.
     hosts = tuple(sorted(resources.get("hosts") or [current]))
     if current not in hosts:
         raise TrainingError(f"resourceconfig.json names the current host {current!r}, which is none of {list(hosts)}.")
     alone = len(hosts) == 1
-    interface = "lo" if alone else str(resources.get("network_interface_name", ""))
+    address = "127.0.0.1" if alone else environment.get("MASTER_ADDR", hosts[0])
+    interface = "lo" if address == "127.0.0.1" else str(resources.get("network_interface_name", ""))
     if interface not in {name for _, name in socket.if_nameindex()}:
         interface = ""
-    address = "127.0.0.1" if alone else environment.get("MASTER_ADDR", hosts[0])
-    groups = _groups(environment)
-    threads = () if "OMP_NUM_THREADS" in environment else _threads(groups)
-    return Cluster(hosts, current, groups, threads, interface, address, _port(environment))
+    cpus = worker_cpus(environment)
+    threads = 0 if "OMP_NUM_THREADS" in environment else _threads(cpus)
+    port = _port(environment)
+    return Cluster(hosts, current, len(cpus), threads, interface, address, _free_port() if alone else port)
 
 
-def interface_of(address: str) -> str:
-    """Return the network interface that has this IPv4 address, or nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        for _, name in socket.if_nameindex():
-            try:
-                found = fcntl.ioctl(any_socket, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-            except OSError:  # it has none
-                continue
-            if socket.inet_ntoa(found[20:24]) == address:
-                return name
-    return ""
+def patience() -> float:
+    """Return for how many seconds hosts and workers wait for each other: PATIENCE_SECONDS, or 600."""
+    return float(os.environ.get("PATIENCE_SECONDS") or PATIENCE)
+
+
+def worker_cpus(environment: Mapping[str, str]) -> tuple[frozenset[int], ...]:
+    """Return the CPUs of each worker of this host: one worker for each GPU, or for each NUMA node that may be used.
+
+    An empty set stands for any CPU: on hosts with GPUs, and for the only worker of a host without.
+    """
+    gpus = _gpus(environment)
+    if gpus:
+        return (frozenset(),) * gpus
+    allowed = frozenset(os.sched_getaffinity(0))
+    nodes = [_cpus(node / "cpulist") & allowed for node in sorted(NODES.glob("node[0-9]*"), key=_number)]
+    groups = tuple(node for node in nodes if node)  # some nodes hold nothing but memory
+    return groups if len(groups) > 1 and frozenset.union(*groups) == allowed else (frozenset(),)
+
+
+def bind_to_numa_node(environment: Mapping[str, str]) -> None:
+    """Bind this worker to the CPUs of its NUMA node. (torchrun's --numa-binding is for GPUs only.)"""
+    cpus = worker_cpus(environment)
+    local_rank = int(environment.get("LOCAL_RANK", "0"))
+    if environment.get("LOCAL_WORLD_SIZE", "1") == str(len(cpus)) and cpus[local_rank]:
+        os.sched_setaffinity(0, cpus[local_rank])
+
+
+def cuda_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return LD_LIBRARY_PATH with CUDA's compatibility libraries first if they are newer than the host's driver.
+
+    The base image's own entry point would have done it, which ours replaces.
+    """
+    library = CUDA_COMPAT / "libcuda.so.1"
+    if not library.exists() or not CUDA_DRIVER.is_file():
+        return {}
+    driver, ours = _version(CUDA_DRIVER.read_text(encoding="utf-8")), _version(library.resolve().name)
+    if not driver or driver >= ours:
+        return {}
+    return {"LD_LIBRARY_PATH": ":".join(filter(None, [str(CUDA_COMPAT), variables.get("LD_LIBRARY_PATH")]))}
 
 
 def _port(environment: Mapping[str, str]) -> int:
@@ -97,15 +125,11 @@ def _port(environment: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _groups(environment: Mapping[str, str]) -> tuple[frozenset[int], ...]:
-    """Return one empty group a GPU, else one group a NUMA node that this process may use, else one empty group."""
-    gpus = _gpus(environment)
-    if gpus:
-        return (frozenset(),) * gpus
-    allowed = _allowed()
-    nodes = [_cpus(node / "cpulist") & allowed for node in sorted(NODES.glob("node[0-9]*"), key=_number)]
-    groups = tuple(node for node in nodes if node)  # some nodes hold nothing but memory
-    return groups if len(groups) > 1 and frozenset.union(*groups) == allowed else (frozenset(),)
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _gpus(environment: Mapping[str, str]) -> int:
@@ -117,13 +141,13 @@ def _gpus(environment: Mapping[str, str]) -> int:
     return len(devices)
 
 
-def _threads(groups: tuple[frozenset[int], ...]) -> tuple[int, ...]:
-    """Return the threads of each worker; none (the libraries know best) for one worker that may use all CPUs."""
-    allowed, quota = len(_allowed()), _quota()
-    if len(groups) == 1 and quota >= allowed:
-        return ()
-    share = math.ceil(quota / len(groups))
-    return tuple(max(1, min(len(group) or allowed // len(groups), share)) for group in groups)
+def _threads(cpus: tuple[frozenset[int], ...]) -> int:
+    """Return the threads of each worker; 0 (the libraries know best) for one worker that may use all CPUs."""
+    allowed, quota = len(os.sched_getaffinity(0)), _quota()
+    if len(cpus) == 1 and quota >= allowed:
+        return 0
+    smallest = min(len(group) or allowed // len(cpus) for group in cpus)
+    return max(1, min(smallest, math.ceil(quota / len(cpus))))
 
 
 def _quota() -> float:
@@ -133,10 +157,6 @@ def _quota() -> float:
         return int(limit) / int(period)
     except (OSError, ValueError):  # "max" is no limit
         return 1e9
-
-
-def _allowed() -> frozenset[int]:
-    return frozenset(os.sched_getaffinity(0))
 
 
 def _number(node: Path) -> int:
@@ -150,3 +170,9 @@ def _cpus(file: Path) -> frozenset[int]:
         return frozenset(cpu for part in parts for cpu in range(int(part[0]), int(part[-1]) + 1))
     except (OSError, ValueError):
         return frozenset()
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Return the first dotted number with a major version of three digits, as drivers have: 580.95.05."""
+    found = re.search(r"\b(\d{3}(?:\.\d+)+)\b", text)
+    return tuple(int(part) for part in found.group(1).split(".")) if found else ()

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import distributed
 
+from training.distributed.cluster import patience
 from training.errors import TrainingError
-
-PATIENCE = 600.0  # seconds: hosts start as far apart as their images and data take to come
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,22 @@ class ProcessGroup:
     def initialize(cls, device: torch.device) -> Iterator[Self]:
         """Join the process group that the environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) describes.
 
-        Raise TrainingError if not all ranks join within PATIENCE_SECONDS (600); every later collective operation may
-        wait as long, which is one step or one validation of the slowest rank.
+        Raise TrainingError if not all ranks join within PATIENCE_SECONDS (600), or if this host does not have as many
+        as the others; every later operation may wait as long, which is one step or validation of the slowest rank.
         """
         group = cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")), device)
         if group.world_size == 1:
             yield group
             return
+        _check_local_world_size(group.world_size)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        timeout = timedelta(seconds=float(os.environ.get("PATIENCE_SECONDS") or PATIENCE))
+        timeout = timedelta(seconds=patience())
         try:
             distributed.init_process_group(backend, rank=group.rank, world_size=group.world_size, timeout=timeout)
         except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise TrainingError(f"The {group.world_size} workers did not meet at {place}: {error}.") from error
+        _announce()
         yield group
         # Only after success: after a failure the others may be gone, and waiting for them would hide the reason.
         distributed.destroy_process_group()
@@ -58,6 +60,10 @@ class ProcessGroup:
         sums = torch.tensor([float(value) for value in values], dtype=torch.float64, device=self.device)
         distributed.all_reduce(sums)
         return [float(total) for total in sums.tolist()]
+
+    def barrier(self) -> None:
+        """Wait until all ranks have come here."""
+        self.all_reduce(0)
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's `value` on every rank; it travels pickled."""
@@ -77,3 +83,20 @@ class ProcessGroup:
         for rank, part in enumerate(parts):
             whole[rank :: self.world_size] = part
         return whole
+
+
+def _check_local_world_size(world_size: int) -> None:
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    hosts = int(os.environ.get("GROUP_WORLD_SIZE", str(world_size)))
+    if local * hosts != world_size:
+        raise TrainingError(
+            f"This host has {local} workers, but the {hosts} hosts have {world_size} together: "
+            "all hosts must be of one instance type."
+        )
+
+
+def _announce() -> None:
+    """Leave this process's id beside torchrun's error file: from now on SIGTERM lets this rank write a checkpoint."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        Path(file).with_name(f"{os.getpid()}.pid").touch()

@@ -35,6 +35,7 @@ def run(paths: Paths, settings: Hyperparameters, stop: StopFlag) -> bool:
         )
         trained = train_head(context, stop) if context.mode == "head" else train_whole(context, stop)
         if trained is None:
+            group.barrier()  # torchrun gives the others 30 s once one rank has ended; a checkpoint may take longer
             return False
         if group.is_main:
             save_model(context, trained, seconds=time.monotonic() - started)

@@ -19,7 +19,7 @@ Place = Callable[["Chain"], bool]
 # Every step is an interval, so that at most one may be lost; each step done leaves a byte.
 EVERY_STEP = {"CHECKPOINT_SECONDS": "0"}
 COUNT = """
-if program == "training.train.worker":
+if program == "training.distributed.worker":
     from torch.optim.optimizer import register_optimizer_step_post_hook
     steps = open(os.path.join(os.environ["OPT_ML"], "steps"), "ab", buffering=0)
     register_optimizer_step_post_hook(lambda *_: steps.write(b"."))

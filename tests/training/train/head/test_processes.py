@@ -38,7 +38,7 @@ class Run:
 
     def start(self, **variables: str) -> "subprocess.Popen[str]":
         environment = {**os.environ, "OPT_ML": str(self.root), "OMP_NUM_THREADS": "1", "CHECKPOINT_SECONDS": "0"}
-        command = [sys.executable, "-m", "training.train.worker"]
+        command = [sys.executable, "-m", "training.distributed.worker"]
         return subprocess.Popen(
             command,
             cwd=ROOT,

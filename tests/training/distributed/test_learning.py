@@ -4,9 +4,7 @@ That shares are disjoint and complete for any number of images and ranks is test
 """
 
 import json
-import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +15,13 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from tests.training.hosts_of_a_job import Job, meeting_place, plant, until, workers_of  # noqa: E402
+from tests.training import hosts_of_a_job  # noqa: E402
+from tests.training.hosts_of_a_job import Job, meeting_place, plant, until  # noqa: E402
+from tests.training.train.jobs import StopAfter, write_channels  # noqa: E402
+from training.distributed.process_group import ProcessGroup  # noqa: E402
+from training.hyperparameters import Hyperparameters  # noqa: E402
 from training.paths import Paths  # noqa: E402
+from training.train.run import run  # noqa: E402
 
 HOSTS = ["algo-1", "algo-2"]
 IMAGES, VALID, EPOCHS, BATCH = 16, 2, 2, 8
@@ -28,20 +31,20 @@ SETTINGS |= {"epochs": str(EPOCHS), "batch_size": str(BATCH), "int8": "no"}  # w
 # Batch normalization takes its statistics from a rank's own part of the batch, so with it two ranks of four images
 # compute something else than one rank of eight, and rightly so. What is compared here is a network without it.
 WITHOUT_BATCH_NORM = """
-if program == "training.train.worker":
+if program == "training.distributed.worker":
     import torch, torchvision
-    from training import data, model
+    from training.train import context
     def build(architecture):
         norm = lambda channels: torch.nn.GroupNorm(8, channels)
         return torchvision.models.resnet18(num_classes=architecture.classes, norm_layer=norm)
-    model.build = build
+    context.build_network = build
 """
 # Writes which image is read, and before each step the gradients and weights.
 TELL = """
-if program == "training.train.worker":
+if program == "training.distributed.worker":
     import torch
     from torch.optim.optimizer import register_optimizer_step_pre_hook
-    from training import data
+    from training.train import data
     folder, steps, read = os.environ["OPT_ML"], [], data.Images.__getitem__
     def reading(images, item):
         with open(f"{folder}/read", "a") as log:
@@ -109,38 +112,46 @@ def _read_once(first: Path, second: Path) -> None:
     assert valid == [["valid 0"] * EPOCHS, ["valid 1"] * EPOCHS]
 
 
-def test_a_rank_that_dies_while_it_learns_is_the_reason_on_both_hosts(data: Path, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_two_hosts_learn_what_one_learns(data: Path, tmp_path: Path) -> None:
+    from training.train.model import Architecture, build_network
+
+    torch.manual_seed(0)
+    torch.save(build_network(Architecture("mobilenet_v3_small", "small", 4)).state_dict(), data / "weights" / "w.pth")
+    (data / "weights" / "weights.json").write_text('{"file": "w.pth"}', "utf-8")
+    # A frozen backbone keeps its statistics, so that the sum over hosts is the same sum as on one.
+    settings = {**hosts_of_a_job.SETTINGS, "epochs": "2"}
+    alone, pair = Job(tmp_path / "alone", data, settings), _pair(tmp_path, data, settings)
+    meeting = meeting_place()
+    processes = [job.start(**meeting) for job in (alone, *pair)]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert "mode=head" in outputs[0]
+    ours, theirs = (torch.load(job.paths.model / "weights.pt", weights_only=True) for job in (alone, pair[0]))
+    torch.testing.assert_close(theirs["classifier.3.weight"], ours["classifier.3.weight"], rtol=1e-3, atol=1e-5)
+    assert torch.equal(theirs["features.0.0.weight"], ours["features.0.0.weight"])
+    assert "valid_accuracy" not in outputs[2]  # rank 0 speaks for all
+    assert not (pair[1].paths.model / "model.json").exists()
+
+
+@pytest.mark.long
+def test_when_one_host_stops_both_stop_after_a_checkpoint(data: Path, tmp_path: Path) -> None:
     pair, meeting = _pair(tmp_path, data, {**SETTINGS, "epochs": "5000"}), meeting_place()
     first, second = (job.start(**meeting) for job in pair)
     with first, second:
         until(first, "epoch=1 ")
-        os.kill(workers_of(second.pid)[0], signal.SIGKILL)
-        first.communicate(timeout=30)
-        second.communicate(timeout=30)
-    assert (first.returncode, second.returncode) == (1, 1)
-    for job in pair:
-        assert job.failure.startswith("Rank 1 on algo-2 was killed, most often for lack of memory")
+        second.send_signal(signal.SIGTERM)
+        first.communicate(timeout=300)
+        second.communicate(timeout=300)
+    assert (first.returncode, second.returncode) == (143, 143)
+    assert list(pair[0].paths.checkpoints.glob("*/*.ckpt"))
 
 
-@pytest.mark.long
-def test_torchrun_starts_the_workers_too(data: Path, tmp_path: Path) -> None:
-    job = Job(tmp_path / "job", data, SETTINGS)
-    port = meeting_place()["MASTER_PORT"]
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port)
-    with job.start(*torchrun, "-m", "training.train.worker", "--epochs", "1") as process:
-        output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    assert "workers=2" in output
-    assert output.count("epoch=1 ") == 1
-    assert "epoch=2 " not in output
-    assert (job.paths.model / "model.json").is_file()
-
-
-@pytest.mark.long
-def test_torchrun_shows_why_a_worker_failed(data: Path, tmp_path: Path) -> None:
-    job = Job(tmp_path / "job", data, SETTINGS)
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "--standalone")
-    with job.start(*torchrun, "-m", "training.train.worker", "--epochs", "none") as process:
-        output = process.communicate(timeout=300)[0]
-    assert process.returncode == 1
-    assert "Hyperparameter epochs must be a whole number, not 'none'." in output
+def test_ranks_that_stop_end_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun gives the others 30 s once one has ended, and rank 0 may still write its checkpoint."""
+    write_channels(tmp_path)
+    came: list[int] = []
+    monkeypatch.setattr(ProcessGroup, "barrier", lambda group: came.append(group.rank))
+    monkeypatch.setattr("training.train.run.train_whole", lambda context, stop: None)
+    assert not run(Paths(tmp_path), Hyperparameters(model="resnet18", mode="whole"), StopAfter())
+    assert came == [0]
