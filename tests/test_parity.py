@@ -1,4 +1,4 @@
-"""The same photographs through training's transform, the server's and torchvision's; one model in torch and served."""
+"""Training, the server and torchvision see the same numbers of a photograph; a served model answers as in torch."""
 
 import functools
 import io
@@ -78,7 +78,7 @@ def special(small: Image.Image, other: Image.Image) -> dict[str, bytes]:
 
 
 def served_preprocessing(how: training.Preprocessing) -> artifact.Preprocessing:
-    """As the server reads it from what training writes."""
+    """Return what the server reads of what training writes."""
     return artifact._preprocessing(json.loads(json.dumps(how.to_dict())))
 
 
@@ -87,7 +87,7 @@ def in_training(photo: bytes, how: training.Preprocessing) -> NDArray[np.float32
 
 
 def in_torchvision(photo: bytes, how: training.Preprocessing) -> NDArray[np.float32]:
-    """What the same settings mean where they come from."""
+    """Return what torchvision makes of the same settings."""
     from torchvision import transforms  # type: ignore[import-untyped]
 
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(photo)))
@@ -121,6 +121,12 @@ def test_training_server_and_torchvision_see_the_same_numbers(name: str, how: tr
         assert np.count_nonzero(differences) <= differences.size / 20
     else:
         assert np.array_equal(as_pixels(expected, how), pixels)
+
+
+def test_the_sizes_are_torchvisions_and_are_read_back_from_model_json() -> None:
+    how = training.Preprocessing.for_image_size(224)
+    assert (how.resize, how.crop) == (256, 224)
+    assert training.Preprocessing.from_dict(json.loads(json.dumps(how.to_dict()))) == how
 
 
 def as_pixels(tensor: NDArray[np.float32], how: training.Preprocessing) -> NDArray[np.uint8]:

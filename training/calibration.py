@@ -1,4 +1,4 @@
-"""How sure a classifier may say it is: one temperature for its logits, and the confidence below which it says nothing.
+"""Calibration: the temperature of the softmax, and the confidence below which the answer is "none of these".
 
 Both are fitted on the validation split; the test split only measures them.
 """
@@ -14,9 +14,9 @@ from training.errors import TrainingError
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 COLDEST, HOTTEST = 0.05, 20.0
-SLACK = 1e-6  # another machine sums in another order; nobody shall fall below the threshold for that
+SLACK = 1e-6  # another machine adds in another order; that alone must not bring an answer below the threshold
 _PRIOR = 1.0  # weight of "the temperature is 1", in images
-_CELLS = 4_000_000  # logits looked at in one go: 10,000 classes shall not take the memory of a training run
+_CELLS = 4_000_000  # logits processed at a time, so that 10,000 classes need little memory
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -25,7 +25,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Answers of similar confidence: their share of all, mean confidence and accuracy."""
+    """The answers of similar confidence: their share of all answers, their mean confidence and their accuracy."""
 
     share: float
     confidence: float
@@ -33,7 +33,7 @@ class CalibrationBin:
 
 
 def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
-    """Return float64 probabilities [N, classes]; any finite logits will do."""
+    """Return float64 probabilities [N, classes] of finite logits; they may be huge."""
     scaled = logits.astype(np.float64)
     scaled = (scaled - scaled.max(1, keepdims=True)) / temperature
     powers = np.exp(scaled)
@@ -41,15 +41,15 @@ def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
 
 
 def fit_temperature(logits: NDArray[Any], labels: Labels) -> float:
-    """Return the temperature, from 0.05 to 20, at which `logits` [N, classes] explain `labels` [N] best.
+    """Return the temperature, from 0.05 to 20, that makes `labels` [N] most likely given `logits` [N, classes].
 
-    The summed negative log-likelihood is convex in the inverse temperature b, so is the prior b - log b, which has
-    its least value at 1 and weighs as much as one image: without it a validation split without mistakes asks for
-    certainty, and one whose logits are all equal for nothing in particular. The slope's zero is found by bisection.
-    Raises TrainingError for logits that are no finite numbers.
+    The summed negative log-likelihood is convex in the inverse temperature b. So is the prior b - log b that is added:
+    it is least at 1 and weighs as much as one image. Without it, a validation split without mistakes would give the
+    lowest temperature, and one whose logits are all equal none at all. The minimum is found by bisection of the slope.
+    Raise TrainingError for logits that are not finite.
     """
     if not np.isfinite(logits).all():
-        raise TrainingError("The trained network answers with infinite or undefined numbers; lower the learning_rate.")
+        raise TrainingError("The trained network returns infinite or undefined numbers; lower the learning_rate.")
     low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
     for _ in range(30):  # of a span of 6: ends within 1e-8
         middle = (low + high) / 2
@@ -62,7 +62,7 @@ def fit_temperature(logits: NDArray[Any], labels: Labels) -> float:
 
 
 def _slope(logits: NDArray[Any], labels: Labels, inverse: float) -> float:
-    """The derivative of the summed negative log-likelihood: expected logit minus the true class's, over the images."""
+    """Return the derivative of the summed negative log-likelihood: expected logit minus the true class's, summed."""
     slope = 0.0
     for part in _chunks(logits):
         gaps = logits[part].astype(np.float64)
@@ -80,7 +80,7 @@ def _chunks(logits: NDArray[Any]) -> Iterator[slice]:
 
 
 def calibration(confidence: Floats, right: Flags) -> list[CalibrationBin]:
-    """Return the bins of equal width in confidence that hold any answers."""
+    """Return the bins of equal width in confidence that are not empty."""
     which = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return [
         CalibrationBin(
@@ -93,21 +93,21 @@ def calibration(confidence: Floats, right: Flags) -> list[CalibrationBin]:
 
 
 def expected_calibration_error(confidence: Floats, right: Flags) -> float:
-    """Return the mean gap between confidence and accuracy over the bins, weighted by their answers; 0 to 1."""
+    """Return the mean gap between confidence and accuracy over the bins, weighted by their size; 0 to 1."""
     return sum(one.share * abs(one.confidence - one.accuracy) for one in calibration(confidence, right))
 
 
 def coverage_and_precision(confidence: Floats, right: Flags, threshold: float) -> tuple[float, float | None]:
-    """Return the share that is answered at `threshold` and the share of those that is right; None of no answer."""
+    """Return the share of answers that reach `threshold`, and the share of those that is right (None of no answer)."""
     answered = confidence >= threshold
     return float(answered.mean()), float(right[answered].mean()) if answered.any() else None
 
 
 def abstain(confidence: Floats, right: Flags, *, coverage: float, precision: float) -> dict[str, float] | None:
-    """Return the threshold with the coverage and precision that it has on these answers, or None for no threshold.
+    """Return `threshold` and the `coverage` and `precision` that it has on these answers; None for no threshold.
 
-    `precision` above 0 asks for the largest coverage that reaches it (None where no threshold does), else the
-    threshold is the highest one that still answers the share `coverage` (None for 1: everything is answered).
+    With `precision` above 0 it is the threshold of the largest coverage that reaches this precision (None if none
+    does), else the highest threshold that still answers the share `coverage` (None for 1: everything is answered).
     """
     if not precision and coverage >= 1:
         return None

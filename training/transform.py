@@ -1,6 +1,6 @@
-"""The evaluation transform: what the network sees of a photograph, in Pillow and numpy alone.
+"""The evaluation transform: from an encoded image to the network's input, with Pillow and numpy alone.
 
-The server holds the same arithmetic; the sizes and constants travel in the model artifact.
+inference/transform.py does the same arithmetic; its sizes and constants come from model.json.
 """
 
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-SMALL = 64  # pixels: up to this side nothing is cut away, since little pictures are framed tightly
+SMALL = 64  # pixels: inputs up to this side are not cropped, since small images are framed tightly
 
 
 @dataclass(frozen=True)
@@ -26,25 +26,27 @@ class Preprocessing:
 
     @classmethod
     def for_image_size(cls, size: int) -> "Preprocessing":
-        """Larger pictures lose one eighth of the shorter side (256 to 224), as in torchvision's recipes."""
+        """Return the sizes for a square input of `size` pixels: above SMALL, 256 to 224 as in torchvision's recipes."""
         return cls(resize=size if size <= SMALL else round(size * 256 / 224), crop=size)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return what model.json has as `preprocessing`."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
+        """Return the settings that model.json has as `preprocessing`; raise KeyError or TypeError for others."""
         triples = {name: tuple(values[name]) for name in ("mean", "std")}
         return cls(**{**values, **triples})
 
 
 def open_rgb(data: bytes) -> Image.Image:
-    """Decode `data` upright (EXIF) in RGB; of an animation the first frame, of 16 bits the upper 8.
+    """Return the image upright (as EXIF says) in RGB: an animation's first frame, of 16 bits the upper 8.
 
-    Raises what Pillow raises.
+    Raise what Pillow raises, an OSError for most broken images.
     """
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    if upright.mode.startswith("I;16"):  # Pillow would cut at 255, which leaves white
+    if upright.mode.startswith("I;16"):  # Pillow would clip at 255, which leaves white
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.mode == "P" and "transparency" in upright.info:
         upright = upright.convert("RGBA")  # the same colours as straight to RGB, without Pillow's warning

@@ -1,4 +1,4 @@
-"""Temperature and calibration error: right on ordinary validation splits, sane on odd ones."""
+"""The temperature, the calibration error and the threshold: right on ordinary splits, bounded on odd ones."""
 
 import numpy as np
 import pytest
@@ -112,3 +112,80 @@ def test_gaps_of_the_bins_do_not_cancel_out() -> None:
 
 def test_certainty_falls_into_the_last_bin() -> None:
     assert len(calibration.calibration(np.array([1.0, 0.95]), np.array([True, False]))) == 1
+
+
+CONFIDENCE = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+RIGHT = np.array([True, True, False, True, False])
+
+
+def test_the_threshold_answers_the_share_that_was_asked_for() -> None:
+    assert calibration.abstain(CONFIDENCE, RIGHT, coverage=0.8, precision=0) == {
+        "threshold": pytest.approx(0.6 - calibration.SLACK),
+        "coverage": 0.8,
+        "precision": 0.75,
+    }
+
+
+def test_a_share_between_two_images_is_rounded_towards_more_answers() -> None:
+    chosen = calibration.abstain(CONFIDENCE, RIGHT, coverage=0.7, precision=0)
+    assert chosen
+    assert chosen["coverage"] == 0.8
+
+
+def test_a_precision_takes_as_many_answers_as_it_can() -> None:
+    assert calibration.abstain(CONFIDENCE, RIGHT, coverage=0.95, precision=0.75) == {
+        "threshold": pytest.approx(0.6 - calibration.SLACK),
+        "coverage": 0.8,
+        "precision": 0.75,
+    }
+
+
+def test_the_order_of_the_images_is_nothing_to_it() -> None:
+    order = [3, 0, 4, 1, 2]
+    assert calibration.abstain(CONFIDENCE[order], RIGHT[order], coverage=0.8, precision=0) == calibration.abstain(
+        CONFIDENCE, RIGHT, coverage=0.8, precision=0
+    )
+
+
+def test_a_precision_that_no_threshold_reaches_gives_none() -> None:
+    assert calibration.abstain(CONFIDENCE, np.zeros(5, bool), coverage=0.95, precision=0.5) is None
+    assert calibration.abstain(CONFIDENCE[::-1], RIGHT, coverage=0.95, precision=0.8) is None
+
+
+def test_everything_is_answered_without_a_threshold() -> None:
+    assert calibration.abstain(CONFIDENCE, RIGHT, coverage=1.0, precision=0) is None
+
+
+def test_a_precision_counts_where_the_coverage_is_one() -> None:
+    chosen = calibration.abstain(CONFIDENCE, RIGHT, coverage=1.0, precision=1.0)
+    assert chosen
+    assert chosen["coverage"] == 0.4
+
+
+def test_images_of_the_same_confidence_are_answered_together() -> None:
+    chosen = calibration.abstain(np.full(4, 1.0), np.array([True, False, True, True]), coverage=0.5, precision=0)
+    assert chosen == {"threshold": pytest.approx(1 - calibration.SLACK), "coverage": 1.0, "precision": 0.75}
+    assert chosen["threshold"] < 1  # another machine may say 0.99999994
+
+
+def test_one_image_is_enough() -> None:
+    chosen = calibration.abstain(np.array([0.4]), np.array([True]), coverage=0.95, precision=0)
+    assert chosen == {"threshold": pytest.approx(0.4 - calibration.SLACK), "coverage": 1.0, "precision": 1.0}
+
+
+def test_no_answer_has_no_precision() -> None:
+    assert calibration.coverage_and_precision(CONFIDENCE, RIGHT, 0.95) == (0.0, None)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30), st.floats(0.01, 1), st.floats(0, 1)
+)
+def test_what_is_promised_is_what_the_threshold_does(
+    answers: list[tuple[float, bool]], coverage: float, precision: float
+) -> None:
+    confidence, right = np.array([one for one, _ in answers]), np.array([one for _, one in answers])
+    chosen = calibration.abstain(confidence, right, coverage=coverage, precision=precision)
+    if chosen:
+        done = calibration.coverage_and_precision(confidence, right, chosen["threshold"])
+        assert done == (chosen["coverage"], chosen["precision"])
+        assert chosen["precision"] >= precision if precision else chosen["coverage"] >= coverage - 1e-9
