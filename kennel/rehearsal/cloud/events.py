@@ -10,9 +10,8 @@ from typing import Any
 
 from moto.events.models import events_backends
 
+from kennel.rehearsal.cloud.api import Answer, ApiError, Call, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, send_to_queue
-from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
 
 Event = dict[str, Any]
 _log = logging.getLogger(__name__)

@@ -16,9 +16,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from moto.awslambda.models import lambda_backends
 
+from kennel.rehearsal.cloud.api import Answer, ApiError, Call
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, send_to_queue
-from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import Answer, ApiError
 from kennel.rehearsal.interfaces import DataPlane, FunctionAnswer, FunctionCall, TooManyRequests
 
 _log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Every place where moto itself is changed, each with its reason. Applied once; one process has one Cloud."""
+"""Changes moto where it does not behave as AWS does; each function says why. Applied once in a process."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -48,8 +48,8 @@ def _evaluate_stack_outputs() -> None:
 
     def clean_json(value: Any, resources: parsing.ResourceMap) -> Any:
         if isinstance(value, dict) and "Fn::GetStackOutput" in value:
-            asked = clean_json(value["Fn::GetStackOutput"], resources)
-            return _output(resources, asked["StackName"], asked["OutputName"])
+            source = clean_json(value["Fn::GetStackOutput"], resources)
+            return _output(resources, source["StackName"], source["OutputName"])
         return clean(value, resources)
 
     _change(parsing, "clean_json", clean_json)
@@ -87,13 +87,14 @@ def _run_stacks_by_the_engine() -> None:
     _change(models.Stack, "computed_outputs", outputs.fget)
     _change(models.Stack, "outputs", property(lambda stack: stack.finished_outputs))
 
-    def made(resources: parsing.ResourceMap) -> Iterator[str]:
+    def created(resources: parsing.ResourceMap) -> Iterator[str]:
         return iter([name for name in resources._resource_json_map if name in resources._parsed_resources])
 
-    _change(parsing.ResourceMap, "__iter__", made)
+    _change(parsing.ResourceMap, "__iter__", created)
 
 
 def _check_parameters() -> None:
+    """moto does not look at a parameter's AllowedPattern and AllowedValues."""
     load = parsing.ResourceMap.load_parameters
 
     def load_parameters(resources: parsing.ResourceMap) -> None:

@@ -14,12 +14,11 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud import moto_patches
+from kennel.rehearsal.cloud.api import Answer, ApiError, Call, Environ, Handler, Start, error_answer, parse
 from kennel.rehearsal.cloud.clients import ADMIN, REGION, admin, create_client, use_server
 from kennel.rehearsal.cloud.events import EventBus
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.lambda_functions import Functions
-from kennel.rehearsal.cloud.request import Call, Environ, parse
-from kennel.rehearsal.cloud.response import Answer, ApiError, Handler, Start, error_answer
 from kennel.rehearsal.cloud.sagemaker.control_plane import SageMaker
 from kennel.rehearsal.interfaces import DataPlane
 

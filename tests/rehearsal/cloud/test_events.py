@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from kennel.rehearsal.cloud.api import ApiError
 from kennel.rehearsal.cloud.events import read_path
-from kennel.rehearsal.cloud.response import ApiError
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
 from tests.rehearsal.cloud.world import World, eventually, refusal
 

@@ -1,7 +1,7 @@
 """CloudFormation's order, replacement and rollback, on top of moto's stacks.
 
 moto creates, changes and removes resources in template order, retries what fails, and has no rollback. Here they are
-created in the order of their references; a change that a type cannot make in place creates a new resource; what was
+created in the order of their references; a change that a type cannot take on in place creates a new resource; what was
 replaced is deleted last; after a failure everything is put back, and the stack and its events say why.
 """
 
@@ -16,7 +16,7 @@ from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import Event
 
-from kennel.rehearsal.cloud.response import ApiError
+from kennel.rehearsal.cloud.api import ApiError
 
 Json = Any
 _log = logging.getLogger(__name__)
@@ -73,11 +73,11 @@ class Change:
     def run(self) -> None:
         """Bring the stack to `new`; raise ResourceFailed for the first resource that fails."""
         resources, conditions = self.new._resource_json_map, self.new.lazy_condition_map
-        wanted = {name: one for name, one in resources.items() if conditions.get(one.get("Condition"), True)}
+        active = {name: one for name, one in resources.items() if conditions.get(one.get("Condition"), True)}
         for name in creation_order(resources):
-            if name in wanted:
-                self.new._parsed_resources[name] = self._bring(name, wanted[name])
-        gone = [name for name in self.old if name not in wanted]
+            if name in active:
+                self.new._parsed_resources[name] = self._bring(name, active[name])
+        gone = [name for name in self.old if name not in active]
         for name, resource in reversed([*self._replaced, *((name, self.old[name]) for name in gone)]):
             self._remove(name, resource)
 

@@ -1,4 +1,4 @@
-"""What an enacted CloudFormation type is made of: the API operations that create, read back and delete it.
+"""Enacted CloudFormation types: each is described by the API operations that create, read back and delete it.
 
 Properties become an operation's parameters by botocore's shape of it: numbers and booleans that templates write as
 text are converted, and what the operation does not take is left out, which the comparison in coverage.py finds.

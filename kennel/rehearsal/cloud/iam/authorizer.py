@@ -7,11 +7,10 @@ from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
+from kennel.rehearsal.cloud.api import ApiError, Call
 from kennel.rehearsal.cloud.clients import ACCOUNT, ADMIN
 from kennel.rehearsal.cloud.iam.policy import allowed
 from kennel.rehearsal.cloud.iam.required_permissions import RequiredPermission, required_permissions
-from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import ApiError
 
 _NO_TOKEN = "The security token included in the request is invalid."
 

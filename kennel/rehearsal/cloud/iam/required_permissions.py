@@ -9,9 +9,9 @@ from urllib.parse import unquote
 from moto.cloudformation.models import cloudformation_backends
 from moto.s3.models import s3_backends
 
+from kennel.rehearsal.cloud.api import Call
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.iam.policy import Context
-from kennel.rehearsal.cloud.request import Call
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """SageMaker's control plane: which operation is answered by which store, and the tags of all resources."""
 
-from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import Answer, ApiError, Handler, json_answer
+from kennel.rehearsal.cloud.api import Answer, ApiError, Call, Handler, json_answer
 from kennel.rehearsal.cloud.sagemaker.endpoints import Configs, Endpoints, Models
 from kennel.rehearsal.cloud.sagemaker.packages import Packages, Publish
 from kennel.rehearsal.cloud.sagemaker.pipelines import Executions, Jobs, Pipelines

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
+from kennel.rehearsal.cloud.api import Answer, ApiError, Call, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT
-from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
 from kennel.rehearsal.cloud.sagemaker.packages import Packages
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, check
 from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointCall

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import Answer, ApiError, json_answer
+from kennel.rehearsal.cloud.api import Answer, ApiError, Call, json_answer
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, arn, check, page
 
 Publish = Callable[[str, str, dict[str, Any], list[str]], object]

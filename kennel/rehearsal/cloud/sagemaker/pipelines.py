@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import Answer, ApiError, Handler, json_answer
+from kennel.rehearsal.cloud.api import Answer, ApiError, Call, Handler, json_answer
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, page
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 

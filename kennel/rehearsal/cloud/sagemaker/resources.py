@@ -14,9 +14,8 @@ from typing import Any
 from botocore.model import ListShape, Shape, StructureShape  # type: ignore[import-untyped]
 from moto.core.utils import get_service_model
 
+from kennel.rehearsal.cloud.api import Answer, ApiError, Call, Handler, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
-from kennel.rehearsal.cloud.request import Call
-from kennel.rehearsal.cloud.response import Answer, ApiError, Handler, json_answer
 
 Record = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """Resource types that the rehearsal accepts without enacting them: they get a name and answer Ref and GetAtt.
 
-A new type of which nothing in a rehearsal has to make use is one line in ACCEPTED.
+A new type on which nothing in a rehearsal has to act is one line in ACCEPTED.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ class AcceptedResource(CloudFormationModel):
         return True
 
     def get_cfn_attribute(self, attribute: str) -> str:
-        """Return the ARN, or the name for attributes such as GroupId, or a text that says what it stands for."""
+        """Return the ARN, or the name for attributes such as GroupId, or a text that names the attribute."""
         if attribute.endswith("Arn"):
             return self._arn
         return self.name if attribute.endswith(("Id", "Name")) else f"{self.name}.{attribute}"

@@ -23,10 +23,10 @@ def _lifecycle(value: Properties) -> Properties:
 
 
 def _rule(rule: Properties, number: int) -> Properties:
-    made: Properties = {"ID": rule.get("Id", f"rule-{number}"), "Status": rule["Status"], "Filter": _filter(rule)}
+    converted: Properties = {"ID": rule.get("Id", f"rule-{number}"), "Status": rule["Status"], "Filter": _filter(rule)}
     moves = rule.get("Transitions", [])
     if moves:
-        made["Transitions"] = [
+        converted["Transitions"] = [
             {"Days": move["TransitionInDays"], "StorageClass": move["StorageClass"]} for move in moves
         ]
     expiration = {
@@ -35,11 +35,11 @@ def _rule(rule: Properties, number: int) -> Properties:
         if key in rule
     }
     if expiration:
-        made["Expiration"] = expiration
+        converted["Expiration"] = expiration
     for key in ("NoncurrentVersionExpiration", "NoncurrentVersionTransitions", "AbortIncompleteMultipartUpload"):
         if key in rule:
-            made[key] = rule[key]
-    return made
+            converted[key] = rule[key]
+    return converted
 
 
 def _filter(rule: Properties) -> Properties:

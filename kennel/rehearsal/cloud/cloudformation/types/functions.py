@@ -61,7 +61,7 @@ def _update(created: Created, properties: Properties) -> bool:
 
 
 def _alias(properties: Properties) -> Properties:
-    """Leave out provisioned concurrency, which moto has none of: the coverage report says so."""
+    """Leave out provisioned concurrency, which moto does not have and the coverage report names."""
     return {key: value for key, value in properties.items() if key != "ProvisionedConcurrencyConfig"}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 
+from kennel.rehearsal.cloud.api import ApiError
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, admin
 from kennel.rehearsal.cloud.cloudformation.resource import (
     Created,
@@ -18,7 +19,6 @@ from kennel.rehearsal.cloud.cloudformation.resource import (
 )
 from kennel.rehearsal.cloud.cloudformation.types import buckets, functions, sagemaker
 from kennel.rehearsal.cloud.cloudformation.types.accepted import ACCEPTED, STAND_INS, AcceptedResource, ImageBuild
-from kennel.rehearsal.cloud.response import ApiError
 
 
 def _log_group(properties: Properties) -> Properties:
