@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 CDK = ("aws_cdk", "constructs", "cdk_nag", "cdklabs", "jsii")
 OURS = ("app", "stacks", "classify", "promote", "unregister", "training", "inference", "kennel")
 TORCH = ("torch", "torchvision")
-DECLARATIVE = ("training.hyperparameters", "training.metrics")  # what `stacks` reads; standard library only
+HYPERPARAMETERS = "training.hyperparameters"  # also what `kennel` reads
+DECLARATIVE = (HYPERPARAMETERS, "training.metrics")  # what `stacks` reads; standard library only
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ ROOMS = (  # the first that holds a file counts
     Room("kennel/rehearsal/jobs", ("kennel",), ("kennel.rehearsal.cloud", "kennel.rehearsal.serving")),
     Room("kennel/rehearsal/serving", ("kennel",), ("kennel.rehearsal.cloud", "kennel.rehearsal.jobs")),
     Room("kennel/rehearsal/containers", ("kennel",), PLANES),
-    Room("kennel", ("kennel",)),
+    Room("kennel", ("kennel", HYPERPARAMETERS)),
 )
 
 
@@ -134,6 +135,7 @@ def test_every_arrow_points_as_the_architecture_says() -> None:
         ("inference/a.py", "import torch.nn", "torch.nn"),
         ("inference/a.py", "import importlib\nimportlib.import_module('training.transform')", "training.transform"),
         ("kennel/a.py", "from stacks.config import PROD", "stacks.config.PROD"),
+        ("kennel/train/a.py", "from training.metrics import METRICS", "training.metrics.METRICS"),
         ("kennel/rehearsal/a.py", "import inference", "inference"),
         ("kennel/rehearsal/cloud/a.py", "from ..jobs import run", "kennel.rehearsal.jobs.run"),
         ("kennel/rehearsal/jobs/a.py", "from kennel.rehearsal import serving", "kennel.rehearsal.serving"),
@@ -152,6 +154,7 @@ def test_an_arrow_against_the_architecture_is_found(tmp_path: Path, path: str, t
         ("kennel/rehearsal/a.py", "from kennel.rehearsal import cloud, jobs, serving"),
         ("kennel/rehearsal/jobs/a.py", "from . import steps\nfrom kennel.rehearsal import interfaces"),
         ("training/a.py", "import torch\nfrom training.prepare import run"),
+        ("kennel/train/a.py", "from training.hyperparameters import Hyperparameters"),
     ],
 )
 def test_an_arrow_of_the_architecture_is_not(tmp_path: Path, path: str, text: str) -> None:

@@ -9,7 +9,7 @@ from kennel.compare.cloud import Client, aws_runs, images_of
 from kennel.compare.records import Evaluation, Found, Run, learned, read_evaluation
 from kennel.errors import KennelError
 from kennel.prices import Prices
-from kennel.train.choose import choose_manifest
+from kennel.train.launch import choose_manifest
 
 
 def gather(client: Client, stage: str, runs: Path, prices: Prices) -> Found:

@@ -18,7 +18,7 @@ from kennel.errors import KennelError
 from kennel.local.record import RunFolder, new_run, read_run
 from kennel.local.run import Interrupted, LocalRun
 from kennel.rehearsal.containers import pick_engine
-from kennel.train.request import Request
+from kennel.train.request import Request, check_hyperparameters
 from kennel.upload.folder import look_at
 
 
@@ -66,14 +66,15 @@ def stop_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 
 def _new(request: Request) -> RunFolder:
     assert request.local is not None
+    hyperparameters = dict(request.hyperparameters)
+    if request.tune is not None:
+        hyperparameters["trials"] = str(request.tune)
+        check_hyperparameters(hyperparameters)
     if importlib.util.find_spec("torch") is None:
         raise KennelError("PyTorch is not installed here, so nothing can be trained: run `make env` in the repository.")
     look_at(request.local)  # what is wrong with the folder is said before anything is made
     if request.weights and not request.weights.is_file():
-        raise KennelError(f"{request.weights} does not exist; --weights wants a torchvision state_dict (.pth).")
-    hyperparameters = dict(request.hyperparameters)
-    if request.tune is not None:
-        hyperparameters["trials"] = str(request.tune)
+        raise KennelError(f"{request.weights} does not exist; --weights takes a torchvision state_dict (.pth).")
     return new_run(
         request.runs,
         data=request.local,

@@ -59,7 +59,7 @@ class Session:
 
     def _follow(self, execution: str) -> None:
         """Follow the run as `kennel train` does, and record what it left; raises KennelError with its failure."""
-        epochs = self.options.epochs
+        epochs = int(self.options.chosen["epochs"])
         follower = Follower(self.cloud.client, execution, self.display, epochs=epochs, poll_s=_POLL_S)
         try:
             ending = follower.run()

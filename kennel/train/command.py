@@ -1,30 +1,33 @@
-"""`kennel train` on AWS, from the question to the last word."""
+"""`kennel train`: its options, and a run on AWS from the question what it may cost to how it ended."""
 
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from kennel.aws import client
+from kennel.compare.advice import expectations, spoken
+from kennel.compare.cloud import aws_runs, images_of
+from kennel.compare.records import Found
 from kennel.console import AsJson, Stage, print_json
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, read_prices
-from kennel.train.choose import HYPERPARAMETERS
-from kennel.train.estimate import estimate
 from kennel.train.follow import Ending
-from kennel.train.launch import Plan, attach_lines, cost_lines, follow, plan_run, start
-from kennel.train.request import Request
+from kennel.train.launch import Client, Plan, attach_lines, cost_lines, follow, plan_run, start
+from kennel.train.request import Request, with_hyperparameters
 
+_NEWEST = 8  # earlier runs that an estimate looks at
 _AWS, _LOCAL, _HYPER = "On AWS", "On this machine", "Hyperparameters (default: the pipeline's, or the program's own)"
 
 
-def _option(*names: str, help: str, panel: str = _HYPER, metavar: str | None = None) -> Any:
+def _option(*names: str, help: str, panel: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
+@with_hyperparameters(_HYPER)
 def train(
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET", help="Name or manifest key of an uploaded data set; else the newest.")
@@ -33,7 +36,8 @@ def train(
     instances: Annotated[int | None, typer.Option(min=1, help="Instances (or, with --local, process groups).")] = None,
     tune: Annotated[int | None, typer.Option(min=0, metavar="N", help="Try N settings.")] = None,
     duplicates: Annotated[
-        str | None, typer.Option(metavar="fail|remove|report", help="What happens to an image that is in two splits.")
+        Literal["fail", "remove", "report"] | None,
+        typer.Option(help="What happens to an image that is in two splits."),
     ] = None,
     as_json: AsJson = False,
     instance_type: Annotated[str | None, _option(help="Such as ml.m5.2xlarge.", panel=_AWS)] = None,
@@ -54,26 +58,8 @@ def train(
         "runs"
     ),
     resume: Annotated[str, _option(metavar="RUN", help="Go on with a run that was interrupted.", panel=_LOCAL)] = "",
-    model: Annotated[str | None, _option(help="Network: resnet18/34/50, mobilenet_v3_*, efficientnet_b0.")] = None,
-    mode: Annotated[str | None, _option(metavar="auto|head|whole", help="What learns.")] = None,
-    image_size: Annotated[str | None, _option(metavar="PIXELS", help="Side of what the network sees.")] = None,
-    epochs: Annotated[str | None, _option(metavar="N", help="Passes over the training images.")] = None,
-    batch_size: Annotated[str | None, _option(metavar="N", help="Images in an optimizer step.")] = None,
-    learning_rate: Annotated[str | None, _option(metavar="X", help="Highest learning rate.")] = None,
-    weight_decay: Annotated[str | None, _option(metavar="X", help="Decoupled weight decay.")] = None,
-    label_smoothing: Annotated[str | None, _option(metavar="X", help="Share of the target spread out.")] = None,
-    seed: Annotated[str | None, _option(metavar="N", help="Seed of everything random.")] = None,
-    precision: Annotated[str | None, _option(metavar="NAME", help="auto, float32, bfloat16 or int8.")] = None,
-    views: Annotated[str | None, _option(metavar="N", help="Head mode: augmented views of an image.")] = None,
-    mixup: Annotated[str | None, _option(metavar="X", help="Whole mode: strength of blending pairs.")] = None,
-    ema: Annotated[str | None, _option(metavar="X", help="Whole mode: decay of averaged weights.")] = None,
-    compile: Annotated[str | None, _option(metavar="yes|no", help="Whole mode: compile the network.")] = None,
-    abstain_coverage: Annotated[str | None, _option(metavar="X", help="Share that the model answers.")] = None,
-    abstain_precision: Annotated[str | None, _option(metavar="X", help="Or: share of right answers.")] = None,
-    int8: Annotated[str | None, _option(metavar="auto|no", help="Offer the model in int8 too.")] = None,
-    export_agreement: Annotated[str | None, _option(metavar="X", help="Least agreement of int8.")] = None,
-    export_change: Annotated[str | None, _option(metavar="X", help="Largest change by int8.")] = None,
-    runtime: Annotated[str | None, _option(metavar="NAME", help="openvino, onnxruntime or torch.")] = None,
+    *,
+    hyperparameters: dict[str, str],
 ) -> None:
     """Train a model: as the stage's pipeline on AWS, or here with --local.
 
@@ -91,9 +77,7 @@ def train(
       kennel train --resume 20261121-120000-a1b2
     """
     given = dict(locals())
-    told = {name: given.pop(name) for name in HYPERPARAMETERS}
-    hyperparameters = {name: value for name, value in told.items() if value is not None}
-    request = Request(hyperparameters=hyperparameters, **given)
+    request = Request(**given)
     if request.here:
         from kennel.local.command import on_this_machine  # with the containers, which AWS needs not
 
@@ -179,3 +163,28 @@ def _advice(ending: Ending) -> str:
 
 def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
+
+
+def estimate(client: Client, plan: Plan) -> str:
+    """Say what a run will probably take, from runs on the same machines scaled to this data; empty: nobody knows."""
+    learning = next((job for job in plan.jobs if job.step.startswith("Train")), None)
+    if learning is None:
+        return ""  # how many trials a tuning job ends early is anybody's guess
+    found = Found()
+    try:
+        aws_runs(client, plan.bucket, plan.pipeline, plan.prices, found, newest=_NEWEST)
+    except KennelError:
+        return ""
+    kind = (
+        "SageMaker spot" if "Spot" in learning.step else "SageMaker",
+        f"{learning.instances} x {learning.instance_type}",
+    )
+    runs = [run for run in found.runs if (run.launcher, run.place) == kind]
+    images = images_of(client("s3"), plan.bucket, plan.parameters["DataManifest"])
+    if not (runs and images):
+        return ""
+    expected = expectations(runs, images=images, epochs=int(plan.values.get("Epochs", 0)), mode=runs[0].mode)
+    return "".join(
+        f"Runs like it took about {spoken(one.seconds)} and {dollars(one.cost)} ({one.runs} in {runs[0].mode} mode)."
+        for one in expected
+    )

@@ -1,7 +1,7 @@
-"""Starts the pipeline of a stage, after saying what it can cost, and follows it."""
+"""A run of a stage's pipeline: what it is started with, what it can cost at most, its start."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,26 @@ from kennel.aws import output, plainly
 from kennel.console import Display
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, total
-from kennel.train.bound import Job, longest_jobs, typed
-from kennel.train.choose import choose_manifest
+from kennel.rehearsal.jobs.events import DefinitionError
+from kennel.rehearsal.jobs.language import resolve_parameters
 from kennel.train.follow import Ending, Follower
 
 Client = Callable[[str], Any]
+_DAY = 86_400  # seconds: a job's limit where it names none
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step's job at its longest: `seconds` on each of `instances`, `copies` times (the trials of a tuning job)."""
+
+    step: str
+    instance_type: str
+    instances: int
+    seconds: int
+    copies: int = 1
+
+    def cost(self, prices: Prices) -> float | None:
+        return prices.cost(self.instance_type, self.instances * self.copies, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -49,10 +64,73 @@ def plan_run(client: Client, stage: str, dataset: str, given: Mapping[str, str],
     parameters = {**given, "DataManifest": manifest}
     values = typed(definition, parameters)
     try:
-        jobs = longest_jobs(definition, values, prices)
+        jobs = longest_jobs(definition, values)
     except (KeyError, TypeError, ValueError) as error:
         raise KennelError(f"The definition of pipeline {pipeline} is not one of this app ({error!r}).") from error
     return Plan(stage, pipeline, bucket, sagemaker.meta.region_name, parameters, values, tuple(jobs), prices)
+
+
+def typed(definition: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters with their defaults; raise KennelError for one unknown, missing or not allowed."""
+    try:
+        return resolve_parameters(definition, given)
+    except DefinitionError as error:
+        raise KennelError(str(error)) from None
+
+
+def longest_jobs(definition: Mapping[str, Any], values: Mapping[str, Any]) -> list[Job]:
+    """Return the jobs of the branch that `values` choose, each at its time limit.
+
+    Trials of the whole network are a job each. Where only Prepare finds out whether the whole network learns, it is
+    taken to: that costs most.
+    """
+    tuned = int(values.get("TuneTrials", 0)) > 0 and values.get("Mode") != "head"
+    suffix = "Tuned" * tuned + "Spot" * (values.get("Spot") == "true")
+    names = ("Prepare", f"Tune{suffix}" if tuned else f"Train{suffix}", f"Evaluate{suffix}")
+    steps = {step["Name"]: step for step in _flat(definition["Steps"])}
+    return [_job(steps[name], values) for name in names if name in steps]
+
+
+def _flat(steps: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for step in steps:
+        yield step
+        for branch in ("IfSteps", "ElseSteps"):
+            yield from _flat(step["Arguments"].get(branch, ()))
+
+
+def _job(step: Mapping[str, Any], values: Mapping[str, Any]) -> Job:
+    def value(of: Any) -> Any:
+        return values[of["Get"].removeprefix("Parameters.")] if isinstance(of, dict) else of
+
+    arguments, copies = step["Arguments"], 1
+    if step["Type"] == "Tuning":
+        copies = int(value(arguments["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxNumberOfTrainingJobs"]))
+        arguments = arguments["TrainingJobDefinition"]
+    cluster = arguments.get("ResourceConfig") or arguments["ProcessingResources"]["ClusterConfig"]
+    limit = int(value(arguments.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY)))
+    return Job(step["Name"], value(cluster["InstanceType"]), int(value(cluster.get("InstanceCount", 1))), limit, copies)
+
+
+def choose_manifest(s3: Any, bucket: str, asked: str) -> str:
+    """Return the key of a data set's manifest: of `asked` (a name, a key or an s3:// address), or the newest of all.
+
+    Raises KennelError where there is none.
+    """
+    key = asked.removeprefix(f"s3://{bucket}/")
+    found = _manifests(s3, bucket, key if key.endswith(".manifest") else f"datasets/{asked}/" if asked else "datasets/")
+    if not found:
+        missing = f"There is no data set {asked!r}" if asked else "There is no data set"
+        raise KennelError(
+            f"{missing} in s3://{bucket}: send one with `kennel upload FOLDER`, which starts the pipeline."
+        )
+    return max(found)[1]
+
+
+def _manifests(s3: Any, bucket: str, prefix: str) -> list[tuple[Any, str]]:
+    with plainly():
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        listed = [one for page in pages for one in page.get("Contents", [])]
+    return [(one["LastModified"], one["Key"]) for one in listed if one["Key"].endswith(".manifest")]
 
 
 def start(client: Client, plan: Plan) -> str:

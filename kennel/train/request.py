@@ -1,16 +1,75 @@
-"""What `kennel train` was asked for; it checks that its options go together."""
+"""The options of `kennel train`: hyperparameters from their one declaration, and a check that all go together."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from kennel.errors import KennelError
-from kennel.train.choose import parameters
+from training.hyperparameters import HyperparameterError, Hyperparameters, describe, option_name
 
 _AWS_ONLY = {"dataset": "DATASET", "instance_type": "--instance-type", "spot": "--spot", "settings": "--set"}
 _AWS_ONLY |= {"detach": "--detach", "follow": "--follow"}
 _START_ONLY = {**_AWS_ONLY, "instances": "--instances", "tune": "--tune", "duplicates": "--duplicates"}
 _START_ONLY |= {"weights": "--weights", "hyperparameters": "hyperparameters"}
+
+
+# The trials of a search have an option of their own: --tune says them to the pipeline and to the program.
+_DECLARED = [declared for declared in fields(Hyperparameters) if declared.name != "trials"]
+
+
+def with_hyperparameters(panel: str, defaults: Mapping[str, str] | None = None) -> Callable[[Any], Callable[..., None]]:
+    """Give a command one option for each hyperparameter; those given become its argument `hyperparameters`.
+
+    `defaults` (texts by field name) are shown in the help; without one the default is not ours to know. A value that
+    cannot work is wrong usage (exit code 2), before anything is started.
+    """
+
+    def decorate(command: Any) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**given: Any) -> None:
+            values = {declared.name: given.pop(declared.name) for declared in _DECLARED}
+            chosen = {name: value for name, value in values.items() if value is not None}
+            check_hyperparameters(chosen)
+            command(hyperparameters=chosen, **given)
+
+        signature = inspect.signature(command)
+        own = [one for name, one in signature.parameters.items() if name != "hyperparameters"]
+        options = [_parameter(declared, panel, (defaults or {}).get(declared.name, "")) for declared in _DECLARED]
+        wrapper.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {one.name: one.annotation for one in [*own, *options]}
+        return wrapper
+
+    return decorate
+
+
+def check_hyperparameters(values: Mapping[str, str]) -> None:
+    """Raise BadParameter, which is exit code 2, with the sentence of the first value that cannot work."""
+    try:
+        Hyperparameters.from_strings(values)
+    except HyperparameterError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _parameter(declared: Field[Any], panel: str, default: str) -> inspect.Parameter:
+    metavar = "|".join(declared.metadata["choices"]) if len(declared.metadata["choices"]) < 4 else "NAME"
+    metavar = metavar or {int: "N", float: "X"}[type(declared.default)]
+    text = describe(declared)
+    if len(declared.metadata["choices"]) >= 4:
+        text += f" ({', '.join(declared.metadata['choices'])})"
+    option = typer.Option(
+        option_name(declared),
+        help=f"{text[0].upper()}{text[1:]}.",
+        rich_help_panel=panel,
+        metavar=metavar,
+        show_default=default or False,
+    )
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(declared.name, kind, default=None, annotation=Annotated[str | None, option])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +121,23 @@ class Request:
 
     def _given(self, names: Mapping[str, str], but: str = "") -> str:
         return next((shown for name, shown in names.items() if name != but and getattr(self, name)), "")
+
+
+def parameters(hyperparameters: Mapping[str, str], pairs: Sequence[str], **more: object) -> dict[str, str]:
+    """Return pipeline parameters as StartPipelineExecution takes them, what was not given left out.
+
+    `pairs` are `Name=Value` texts, which win; `more` are parameters under their own names, None for not given.
+    """
+    found = {pascal(name): value for name, value in hyperparameters.items()}
+    found |= {name: str(value) for name, value in more.items() if value is not None}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise KennelError(f"--set takes Name=Value, such as Epochs=3, not {pair!r}.")
+        found[name] = value
+    return found
+
+
+def pascal(name: str) -> str:
+    """Return a field's name as the pipeline parameter's, such as BatchSize."""
+    return "".join(part.capitalize() for part in name.split("_"))

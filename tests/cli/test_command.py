@@ -3,15 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from kennel.cli import COMMANDS, app
-from kennel.rehearsal.options import MODELS, Options
+from kennel.rehearsal.options import Options
 from tests.cli.trees import tree
-from training.hyperparameters import MODELS as TRAINED
+from training.hyperparameters import Hyperparameters, describe, option_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,13 +67,18 @@ def test_the_status_for_programs_is_json(stage: str) -> None:
         (["invoke", "nowhere.jpg"], 1, "kennel: nowhere.jpg does not exist; give an image file or a URL."),
         (["invoke", "https://x/y", "--stage", "Gone"], 1, "run `make deploy STAGE=Gone` first."),
         (["status", "--stage", "a/b"], 1, "kennel: 'a/b' is no stage name"),
-        (["rehearse", "--model", "vgg"], 1, "kennel: --model must be one of resnet18"),
-        (["rehearse", "--epochs", "0"], 1, "kennel: --epochs must lie between 1 and 10000, not 0."),
-        (["rehearse", "--learning-rate", "nan"], 1, "kennel: --learning-rate must lie between"),
+        (["rehearse", "--model", "vgg"], 2, "Hyperparameter model must be one of resnet18"),
+        (["rehearse", "--epochs", "0"], 2, "Hyperparameter epochs must lie between 1 and 10000, not 0."),
+        (["rehearse", "--learning-rate", "nan"], 2, "Hyperparameter learning_rate must lie between"),
+        (["train", "--epochs", "few"], 2, "Hyperparameter epochs must be a whole number, not 'few'."),
+        (["train", "--local", "tests", "--tune", "10001"], 2, "Hyperparameter trials must lie between 0 and 10000"),
+        (["train", "--duplicates", "keep"], 2, "Invalid value for '--duplicates'"),
+        (["rehearse", "--duplicates", "keep"], 2, "Invalid value for '--duplicates'"),
+        (["rehearse", "--weights", "/nowhere.pth"], 1, "kennel: --weights must be a torchvision state_dict (.pth)"),
+        (["rehearse", "--tune", "501"], 2, "Invalid value for '--tune'"),
         (["rehearse", "--data", "README.md"], 1, "kennel: --data must be a folder of class folders"),
         (["rehearse", "--photos", "gone.jpg"], 1, "kennel: --photos names gone.jpg, which does not exist."),
         (["rehearse", "--out", "README.md"], 1, "kennel: --out must be a folder, but README.md is a file."),
-        (["rehearse", "--epochs", "few"], 2, "Invalid value for '--epochs'"),
         (["invoke", "x.jpg", "--top-k", "0"], 2, "--top-k"),
         (["upload"], 2, "Missing argument"),
         (["bark"], 2, "No such command 'bark'"),
@@ -126,8 +132,13 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
     assert done.stdout.endswith("\n[]\n")
 
 
-def test_the_command_knows_the_networks_that_training_knows() -> None:
-    assert MODELS == TRAINED
+@pytest.mark.parametrize("command", ["train", "rehearse"])
+def test_every_hyperparameter_is_an_option_with_its_own_help_text(command: str) -> None:
+    shown = " ".join(kennel(command, "--help", TERM="dumb", COLUMNS="300").stdout.split())
+    for declared in fields(Hyperparameters):
+        if declared.name != "trials":  # --tune
+            assert option_name(declared) in shown
+            assert describe(declared)[1:] in shown
 
 
 def test_a_rehearsal_without_options_is_possible() -> None:

@@ -150,9 +150,9 @@ def test_for_programs_there_is_one_json_on_stdout(world: LaunchWorld) -> None:
     ("arguments", "says"),
     [
         (["--learning-rate", "0.1"], "Unknown pipeline parameters: LearningRate; known are DataManifest"),
-        (["--mode", "tail"], "The pipeline parameter Mode must be one of auto, head, whole, not 'tail'."),
-        (["--epochs", "few"], "The pipeline parameter Epochs must be of type Integer, not 'few'."),
-        (["--set", "Epochs"], "--set wants Name=Value, such as Epochs=3, not 'Epochs'."),
+        (["--set", "Mode=tail"], "The pipeline parameter Mode must be one of auto, head, whole, not 'tail'."),
+        (["--set", "Epochs=few"], "The pipeline parameter Epochs must be of type Integer, not 'few'."),
+        (["--set", "Epochs"], "--set takes Name=Value, such as Epochs=3, not 'Epochs'."),
         (["cats"], "There is no data set 'cats' in s3://"),
         (["--weights", "x.pth"], "On AWS the weights travel with the data"),
         (["--follow", "arn:x", "--spot"], "--spot does not go with --follow"),

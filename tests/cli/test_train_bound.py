@@ -6,8 +6,8 @@ import pytest
 
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, read_prices
-from kennel.train.bound import Job, longest_jobs, typed
-from kennel.train.choose import HYPERPARAMETERS, pascal
+from kennel.train.launch import Job, longest_jobs, typed
+from kennel.train.request import pascal
 from stacks.config import DEV, PROD, TrainingSettings
 from stacks.pipeline.definition import pipeline_definition
 from stacks.pipeline.requests import Jobs
@@ -25,7 +25,7 @@ def definition() -> dict[str, Any]:
 
 
 def bound(definition: dict[str, Any], **given: str) -> list[Job]:
-    return longest_jobs(definition, typed(definition, {"DataManifest": "m", **given}), PRICES)
+    return longest_jobs(definition, typed(definition, {"DataManifest": "m", **given}))
 
 
 def test_a_plain_run_has_three_jobs_at_their_limits(definition: dict[str, Any]) -> None:
@@ -52,6 +52,20 @@ def test_every_trial_counts_where_prepare_may_find_that_the_whole_network_learns
     tune = bound(definition, TuneTrials="8", InstanceCount="2")[1]
     assert tune == Job("TuneTuned", "ml.m5.xlarge", 2, 24 * HOUR, copies=8)
     assert tune.cost(PRICES) == 8 * 2 * 24 * 0.5
+    spot = bound(definition, TuneTrials="8", Spot="true")
+    assert [job.step for job in spot] == ["Prepare", "TuneTunedSpot", "EvaluateTunedSpot"]
+
+
+def test_the_trials_of_a_head_run_in_one_job(definition: dict[str, Any]) -> None:
+    assert bound(definition, TuneTrials="8", Mode="head")[1] == Job("Train", "ml.m5.xlarge", 1, 24 * HOUR)
+
+
+def test_every_branch_of_the_pipeline_is_counted_whole(definition: dict[str, Any]) -> None:
+    jobs = {"Training", "Tuning", "Processing"}
+    branches = [step["Arguments"]["IfSteps"] for step in definition["Steps"] if step["Name"].startswith("Choose")]
+    expected = [["Prepare", *(one["Name"] for one in steps if one["Type"] in jobs)] for steps in branches]
+    given = [{"TuneTrials": trials, "Spot": spot} for trials in ("0", "2") for spot in ("false", "true")]
+    assert [[job.step for job in bound(definition, **one)] for one in given] == expected
 
 
 def test_a_job_without_a_price_has_no_cost_and_is_still_told(definition: dict[str, Any]) -> None:
@@ -75,10 +89,9 @@ def test_a_parameter_that_the_definition_does_not_allow_is_refused(
         typed(definition, {"DataManifest": "m", **given})
 
 
-def test_every_hyperparameter_is_an_option_and_a_parameter_of_the_pipeline(definition: dict[str, Any]) -> None:
+def test_every_hyperparameter_is_a_parameter_of_the_pipeline(definition: dict[str, Any]) -> None:
     declared = {one["Name"] for one in definition["Parameters"]}
-    assert {*HYPERPARAMETERS, "trials"} == {*Hyperparameters().to_dict()}
-    assert {pascal(name) for name in HYPERPARAMETERS} <= declared
+    assert {pascal(name) for name in Hyperparameters().to_dict()} - declared == {"Trials"}  # there: TuneTrials
 
 
 def test_every_type_that_the_pipeline_allows_has_a_price() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,37 @@ def test_a_run_begins_with_the_very_files_that_an_upload_sends(
         assert (tmp_path / name).read_bytes() == s3.get_object(Bucket=bucket, Key=name)["Body"].read()
 
 
-def test_a_bad_hyperparameter_ends_the_run_in_the_programs_own_words(photos: Path, tmp_path: Path) -> None:
-    done = train(tmp_path, "--local", photos, "--epochs", "few")
+def failing(photos: Path, runs: Path) -> str:
+    """Record a run with a hyperparameter that only the training program refuses, as of another version of it."""
+    unknown = {"epoch": "3"}
+    run = new_run(runs, data=photos, weights=None, hyperparameters=unknown, duplicates="", instances=1)
+    return run.record.run
+
+
+def test_a_bad_hyperparameter_is_wrong_usage_and_nothing_is_made(photos: Path, tmp_path: Path) -> None:
+    done = train(tmp_path / "runs", "--local", photos, "--epochs", "few")
+    assert done.exit_code == 2
+    assert "Hyperparameter epochs must be a whole number, not 'few'." in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_job_that_fails_ends_the_run_in_the_programs_words_and_what_was_done_is_not_repeated(
+    photos: Path, tmp_path: Path
+) -> None:
+    name = failing(photos, tmp_path)
+    done = train(tmp_path, "--resume", name)
     assert done.exit_code == 1
-    assert "kennel: Train failed: Hyperparameter epochs must be a whole number, not 'few'." in done.stderr
+    assert "kennel: Train failed: Unknown hyperparameter 'epoch'" in done.stderr
     assert f"The log: {only_run(tmp_path) / 'run.log'}" in done.stderr
     assert "✓ Prepare" in done.stdout
     assert "Traceback" not in done.output
     told = record(tmp_path)
     assert (told["status"], list(told["seconds"])) == ("failed", ["Read", "Prepare"])
-    assert told["hyperparameters"] == {"epochs": "few"}
     assert (told["images"], len(told["fingerprint"])) == (60, 16)
+    again = train(tmp_path, "--resume", name)
+    assert re.search(r"✓ Prepare \d+\.\d s: done before", again.stdout)
+    assert "classes; images" not in again.stdout  # what Prepare prints
+    assert record(tmp_path)["seconds"] == told["seconds"]
 
 
 def test_what_prepare_refuses_ends_the_run_in_its_words(tmp_path: Path) -> None:
@@ -70,16 +91,6 @@ def test_what_prepare_refuses_ends_the_run_in_its_words(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "kennel: Prepare failed:" in done.stderr
     assert "Traceback" not in done.output
-
-
-def test_a_resumed_run_does_not_repeat_what_is_done(photos: Path, tmp_path: Path) -> None:
-    train(tmp_path, "--local", photos, "--epochs", "few")
-    before = record(tmp_path)["seconds"]
-    done = train(tmp_path, "--resume", only_run(tmp_path).name)
-    assert "✓ Prepare" in done.stdout
-    assert "done before" in done.stdout
-    assert "classes; images" not in done.stdout  # what Prepare prints
-    assert record(tmp_path)["seconds"] == before
 
 
 @pytest.mark.parametrize(
