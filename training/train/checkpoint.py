@@ -61,9 +61,9 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
-    """Return the newest undamaged checkpoint, if any. Damaged ones are named in the log and removed.
+    """Return the newest undamaged checkpoint, if any; name damaged ones in the log and remove them.
 
-    Left there, they would count among the two that are kept.
+    Otherwise they would count among the two that stay.
     """
     for file in _newest_first(folder):
         state = _load(file)

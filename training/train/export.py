@@ -23,9 +23,7 @@ from training.hyperparameters import Hyperparameters
 
 BATCH = 8
 EXACT = (0.999, 0.001)  # agreement and change of a probability: float32, summed in another order, stays well within
-MIN_SAMPLES = (
-    2  # validation images on which int8 can be judged; how good it is the quality gate says, on the test split
-)
+MIN_SAMPLES = 2  # validation images on which int8 can be judged; the quality gate measures it on the test split
 # Of classes that torch finds equally likely but for rounding, none counts as another answer: in a large split there is
 # always such an image, and a finished training must not fail because of it.
 TIE = 1e-4

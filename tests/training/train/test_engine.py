@@ -8,8 +8,9 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
+from training.hyperparameters import MODELS  # noqa: E402
 from training.train import engine  # noqa: E402
-from training.train.model import Architecture, build_network  # noqa: E402
+from training.train.model import Architecture, build_network, remove_head  # noqa: E402
 
 RATE, DECAY = 0.01, 0.1
 
@@ -156,6 +157,15 @@ def test_whole_mode_trains_every_parameter_and_the_statistics() -> None:
     optimizer = engine.optimizer_for(model, weight_decay=DECAY)
     engine.train_step(model, optimizer, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]), lr=RATE)
     assert [name for name, value in model.state_dict().items() if torch.equal(value, before[name])] == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_ends_with_a_linear_layer_of_one_output_per_class(name: str) -> None:
+    with torch.device("meta"):
+        network = build_network(Architecture(name, "small", 5))
+        assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
+        _, width = remove_head(network)
+        assert network(torch.zeros(2, 3, 32, 32)).shape == (2, width)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])

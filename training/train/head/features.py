@@ -113,7 +113,7 @@ class Extraction:
     def _compute(self, part: "PendingFeatures", backbone: Backbone, decoded: "DecodedBatches") -> bool:
         """Compute and save what is missing until all ranks are done; return False once any rank was stopped.
 
-        Ranks exchange a word every few seconds, so that those who wait for others do not run into the time-out.
+        Ranks synchronize every few seconds, so that one that waits for the others does not run into the time-out.
         """
         seconds = min(CHUNK_SECONDS, checkpoint_interval())
         with closing(decoded), closing(backbone.run(decoded)) as features:
