@@ -44,6 +44,12 @@ def test_the_answer_is_due_half_a_second_before_lambda_ends_the_sandbox(monkeypa
     assert Deadline.of_invocation(None).at == 124.5
 
 
+def test_with_no_time_left_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("classify.deadline.Thread", None)
+    with pytest.raises(TimeoutError):
+        Deadline.after(0).run(list)
+
+
 def test_an_error_answer_costs_no_connection(endpoint: Endpoint, pauses: list[float]) -> None:
     endpoint.replies = [Reply(429, {}, "ThrottlingException"), probabilities(1.0)]
     assert code_of() == "ok"
