@@ -6,9 +6,7 @@ That shares are disjoint and complete for any number of images and ranks is test
 import json
 import signal
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -60,9 +58,12 @@ if program == "training.distributed.worker":
 
 
 @pytest.fixture
-def data(two_classes: None, prepared: Callable[..., dict[str, Any]], opt_ml: Paths) -> Path:
-    prepared()
-    return opt_ml.processing_output("data").parent
+def data(tmp_path: Path) -> Path:
+    """Where Prepare leaves the channels."""
+    write_channels(tmp_path / "made", train=IMAGES, valid=VALID)
+    prepared = tmp_path / "made" / "input"
+    (prepared / "data" / "weights").rename(prepared / "weights")
+    return prepared
 
 
 def _pair(folder: Path, data: Path, settings: dict[str, str]) -> list[Job]:
