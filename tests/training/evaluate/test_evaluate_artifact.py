@@ -40,6 +40,11 @@ def test_a_file_that_the_record_names_must_be_there(model: Path) -> None:
         _unpack(model)
 
 
+def test_an_artifact_of_an_early_version_has_no_record(model: Path) -> None:
+    (model / "passport.json").unlink()
+    assert _unpack(model) == Provenance()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 1}', '{"files": {}, "data": 1}', "[" * 100_000])
 def test_a_broken_record_is_refused(model: Path, text: str) -> None:
     (model / "passport.json").write_text(text)

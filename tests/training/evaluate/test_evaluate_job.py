@@ -96,14 +96,8 @@ def test_the_job_measures_the_exported_model(
     assert "accuracy by precision: float32=0.875000 int8=0.125000\n" in capsys.readouterr().out
 
 
-def test_an_artifact_of_an_early_version_is_evaluated_without_what_it_lacks(
-    inputs: Callable[..., Path], opt_ml: Paths
-) -> None:
-    model = inputs()
-    (model / "passport.json").unlink()
-    pack(model, opt_ml.processing_input("model") / "model.tar.gz")
-    assert main(["evaluate"]) == 0
-    report = json.loads((opt_ml.processing_output("evaluation") / "evaluation.json").read_text("utf-8"))
+def test_an_artifact_of_an_early_version_is_evaluated_without_what_it_lacks(measured: Measured) -> None:
+    report = measured()
     validate("evaluation", report)
     assert set(report["passport"].values()) == {None}
     assert report["abstain"] is None

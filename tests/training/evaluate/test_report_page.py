@@ -148,9 +148,9 @@ def test_the_numbers_are_there_with_their_interval(report: Report) -> None:
     assert "went from 20.0 % to 4.0 %" in text
 
 
-def test_hostile_names_are_only_text(drawn_report: Report) -> None:
+def test_hostile_names_are_only_text(report: Report) -> None:
     evil = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}", "</style><b>")
-    page = drawn_report(evil, 12)
+    page = report(evil, 12)
     parsed = _Page(page)
     assert "script" not in parsed.tags
     assert "x" not in parsed.sources
