@@ -95,7 +95,6 @@ def embedded(options: Options, work: Path, display: Display) -> Iterator[Cloud]:
             client=client,
             work=work / "jobs",
             containers=engine,
-            on_event=lambda event: None,
             interrupt_spot=options.spot,
             seed=options.seed,
         )

@@ -159,7 +159,6 @@ class LaunchWorld:
                 client=self.cloud.client,
                 work=self._work / "jobs",
                 containers=ProcessEngine(),
-                on_event=lambda event: None,
                 interrupt_spot=False,
                 seed=0,
             )

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 
 from kennel.rehearsal.containers import ContainerEngine
 from kennel.rehearsal.interfaces import PipelineExecution
-from kennel.rehearsal.jobs.events import Closed, OnEvent, StepEvent
+from kennel.rehearsal.jobs.events import Closed
 from kennel.rehearsal.jobs.store import Store
 
 _FLUSH_S = 0.3  # how long lines are collected before they are sent
@@ -36,7 +36,6 @@ class Context:
     client: Callable[[str, str | None], Any]
     engine: ContainerEngine
     work: Path
-    on_event: OnEvent
     interruptions: int
     seed: int
     closed: threading.Event
@@ -86,9 +85,9 @@ class Context:
             if kind == "Training":
                 self.record(arn, TrainingTimeInSeconds=seconds, BillableTimeInSeconds=seconds)
 
-    def log(self, kind: str, job: str, role_arn: str, step: str, label: str = "") -> "JobLog":
+    def log(self, kind: str, job: str, role_arn: str) -> "JobLog":
         """Return the job's log (`kind`: TrainingJobs or ProcessingJobs), which is written as the job's role."""
-        return JobLog(self.client("logs", role_arn), f"/aws/sagemaker/{kind}", job, self.on_event, step, label)
+        return JobLog(self.client("logs", role_arn), f"/aws/sagemaker/{kind}", job)
 
 
 class JobLog:
@@ -98,9 +97,8 @@ class JobLog:
     lines have been sent when the block ends. `line` may be called from any thread.
     """
 
-    def __init__(self, client: Any, group: str, job: str, on_event: OnEvent, step: str, label: str) -> None:
+    def __init__(self, client: Any, group: str, job: str) -> None:
         self._client, self._group = client, group
-        self._on_event, self._step, self._label = on_event, step, label
         self._stream = f"{job}/{{}}-{int(time.time())}".format
         self._created: set[str] = set()
         self._pending: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -120,8 +118,6 @@ class JobLog:
         self._append(host or "algo-1", text)
         found = dict(self._values(text))
         self.final.update(found)
-        label = " ".join(filter(None, (self._label, host)))
-        self._on_event(StepEvent(self._step, "metric" if found else "log", text, found, label))
         return bool(found)
 
     def _values(self, text: str) -> Iterator[tuple[str, float]]:

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 from kennel.rehearsal.containers import ContainerEngine, ContainerError
 from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.context import Context
-from kennel.rehearsal.jobs.events import DefinitionError, JobFailed, OnEvent, StepEvent
+from kennel.rehearsal.jobs.events import DefinitionError, JobFailed
 from kennel.rehearsal.jobs.language import PlannedStep, Values, plan, resolve_parameters
 from kennel.rehearsal.jobs.processing import run_processing
 from kennel.rehearsal.jobs.training import TrainingJob
@@ -35,12 +35,11 @@ class PipelineRunner:
         client: Callable[[str, str | None], Any],
         work: Path,
         containers: ContainerEngine,
-        on_event: OnEvent,
         interrupt_spot: bool,
         seed: int,
     ) -> None:
         self._client, self._work, self._containers = client, work, containers
-        self._on_event, self._interrupt_spot, self._seed = on_event, interrupt_spot, seed
+        self._interrupt_spot, self._seed = interrupt_spot, seed
         self._closed = threading.Event()
         self._running: set[threading.Thread] = set()
 
@@ -74,7 +73,6 @@ class PipelineRunner:
             client=self._client,
             engine=self._containers,
             work=self._work,
-            on_event=self._on_event,
             interruptions=int(self._interrupt_spot),
             seed=self._seed,
             closed=self._closed,
@@ -122,21 +120,18 @@ class Execution:
         if "DisplayName" in step:
             record["StepDisplayName"] = step["DisplayName"]
         self._context.execution.steps.append(record)
-        self._context.on_event(StepEvent(name, "started", step["Type"]))
         try:
-            detail = self._run_type(step, record)
+            self._run_type(step, record)
         except BaseException as error:
             reason = (str(error) or type(error).__name__)[:_REASON_LENGTH]
             record |= {"StepStatus": "Failed", "FailureReason": reason, "EndTime": time.time()}
-            self._context.on_event(StepEvent(name, "failed", reason))
             if isinstance(error, JobFailed | ContainerError | OSError | ClientError | BotoCoreError):
                 raise JobFailed(f"{name}: {reason}") from error
             raise
         record |= {"StepStatus": "Succeeded", "EndTime": time.time()}
-        self._context.on_event(StepEvent(name, "finished", detail))
 
-    def _run_type(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
-        types: dict[str, Callable[[Mapping[str, Any], dict[str, Any]], str]] = {
+    def _run_type(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
+        types: dict[str, Callable[[Mapping[str, Any], dict[str, Any]], None]] = {
             "Condition": self._condition,
             "Processing": self._processing,
             "Training": self._training,
@@ -149,54 +144,45 @@ class Execution:
                 f"Steps of type {step['Type']} cannot be rehearsed; those of type {', '.join(types)} can."
             )
         try:
-            return types[step["Type"]](step, record)
+            types[step["Type"]](step, record)
         except KeyError as error:
             raise DefinitionError(f"The step {step['Name']} lacks {error} in its Arguments.") from error
 
-    def _condition(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
+    def _condition(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
         outcome = all(self._values.is_true(condition) for condition in step["Arguments"]["Conditions"])
         self._outcomes[step["Name"]] = outcome
         record["Metadata"] = {"Condition": {"Outcome": str(outcome)}}
-        return str(outcome)
 
-    def _processing(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
+    def _processing(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
         arn = self._context.arn("processing-job", self._context.job_name(step["Name"]))
         record["Metadata"] = {"ProcessingJob": {"Arn": arn}}
         with self._context.timed("Processing", arn):
             self._values.properties[step["Name"]] = run_processing(self._context, step, self._arguments(step))
-        return ""
 
-    def _training(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
+    def _training(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
         name = self._context.job_name(step["Name"])
         arn = self._context.arn("training-job", name)
         record["Metadata"] = {"TrainingJob": {"Arn": arn}}
         request = self._arguments(step)
         self._context.create("create_training_job", {"TrainingJobName": name, **request})
         with self._context.timed("Training", arn):
-            done = TrainingJob(self._context, step["Name"], name, request).run()
+            done = TrainingJob(self._context, name, request).run()
         final = done["FinalMetricDataList"]
         self._context.record(arn, FinalMetricDataList=final, ModelArtifacts=done["ModelArtifacts"])
         self._values.properties[step["Name"]] = done
-        return ", ".join(f"{item['MetricName']} {item['Value']:g}" for item in final)
 
-    def _tuning(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
+    def _tuning(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
         name = self._context.job_name(step["Name"], NAME_LENGTH)
         record["Metadata"] = {"TuningJob": {"Arn": self._context.arn("hyper-parameter-tuning-job", name)}}
-        done = run_tuning(self._context, step, self._arguments(step))
-        self._values.properties[step["Name"]] = done
-        best = done["BestTrainingJob"]
-        final = best["FinalHyperParameterTuningJobObjectiveMetric"]
-        chosen = ", ".join(f"{name} {value}" for name, value in best["TunedHyperParameters"].items())
-        return f"best {final['MetricName']} {final['Value']:g} with {chosen}"
+        self._values.properties[step["Name"]] = run_tuning(self._context, step, self._arguments(step))
 
-    def _register(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
+    def _register(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
         request = self._arguments(step)
         arn = self._context.create("create_model_package", request)["ModelPackageArn"]
         record["Metadata"] = {"RegisterModel": {"Arn": arn}}
         self._values.properties[step["Name"]] = {**request, "ModelPackageArn": arn}
-        return str(arn)
 
-    def _fail(self, step: Mapping[str, Any], record: dict[str, Any]) -> str:
+    def _fail(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
         message = str(self._arguments(step).get("ErrorMessage", ""))
         record["Metadata"] = {"Fail": {"ErrorMessage": message}}
         raise JobFailed(message)

@@ -29,7 +29,7 @@ def run_processing(context: Context, step: Mapping[str, Any], request: Mapping[s
             resources = resource_config(cluster["InstanceType"], hosts, host)
             config = {"resourceconfig": resources, "processingjobconfig": {**request, "ProcessingJobName": name}}
             write_config(root / "config", config)
-        _run(context, step["Name"], name, request, roots)
+        _run(context, name, request, roots)
         key = request.get("ProcessingOutputConfig", {}).get("KmsKeyId", "")
         for root in roots.values():
             for target in _outputs(request).values():
@@ -54,11 +54,11 @@ def _prepare(store: Store, request: Mapping[str, Any], root: Path, index: int, h
         path_on_machine(root, target["LocalPath"]).mkdir(parents=True, exist_ok=True)
 
 
-def _run(context: Context, step: str, name: str, request: Mapping[str, Any], roots: Mapping[str, Path]) -> None:
+def _run(context: Context, name: str, request: Mapping[str, Any], roots: Mapping[str, Path]) -> None:
     specification = request["AppSpecification"]
     limit_s = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY_S)
     environment = {"PROCESSING_JOB_NAME": name, "AWS_REGION": context.region, **request.get("Environment", {})}
-    with context.log("ProcessingJobs", name, request["RoleArn"], step) as log, context.engine.network() as network:
+    with context.log("ProcessingJobs", name, request["RoleArn"]) as log, context.engine.network() as network:
         containers = [
             Container(
                 program="training",

@@ -29,15 +29,13 @@ class TrainingJob:
     """One training job. `request` is CreateTrainingJob's without the name; all its values are resolved."""
 
     context: Context
-    step: str
     name: str
     request: Mapping[str, Any]
-    label: str = ""  # the trial's number in a tuning job
 
     def __post_init__(self) -> None:
         role = self.request["RoleArn"]
         self._store: Store = self.context.store(role)
-        self._log: JobLog = self.context.log("TrainingJobs", self.name, role, self.step, self.label)
+        self._log: JobLog = self.context.log("TrainingJobs", self.name, role)
         self._log.metrics = self.request["AlgorithmSpecification"].get("MetricDefinitions", [])
         self._folder = self.context.work / self.context.execution.id / self.name
         count = int(self.request["ResourceConfig"].get("InstanceCount", 1))

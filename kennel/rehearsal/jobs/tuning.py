@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kennel.rehearsal.jobs.context import Context
-from kennel.rehearsal.jobs.events import DefinitionError, JobFailed, StepEvent
+from kennel.rehearsal.jobs.events import DefinitionError, JobFailed
 from kennel.rehearsal.jobs.training import TrainingJob
 
 NAME_LENGTH = 32  # characters of a tuning job's name, SageMaker's limit
@@ -28,14 +28,11 @@ def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, 
         chosen = dict(sample(config.get("ParameterRanges", {}), generator))
         suffix = hashlib.sha256(f"{name}/{number}".encode()).hexdigest()[:8]
         trial = f"{name}-{number:03d}-{suffix}"
-        label = f"{number}/{count}"
         began = {"TrainingJobName": trial, "TrainingJobStatus": "InProgress", "TunedHyperParameters": chosen}
         arn, now = context.arn("training-job", trial), datetime.now(UTC)
         summaries.append({**began, "TrainingJobArn": arn, "CreationTime": now, "TrainingStartTime": now})
-        ended = _trial(context, step["Name"], trial, definition, chosen, objective, label)
+        ended = _trial(context, trial, definition, chosen, objective)
         summaries[-1] = {**summaries[-1], **ended, "TrainingEndTime": datetime.now(UTC)}
-        metrics = {objective["MetricName"]: _value(summaries[-1])}
-        context.on_event(StepEvent(step["Name"], "trial", _listed(chosen), metrics, label))
     best = _best(summaries, objective["Type"])
     done = sum(summary["TrainingJobStatus"] == "Completed" for summary in summaries)
     return {
@@ -82,12 +79,10 @@ def _objective(config: Mapping[str, Any], definition: Mapping[str, Any]) -> Mapp
 
 def _trial(
     context: Context,
-    step: str,
     name: str,
     definition: Mapping[str, Any],
     chosen: Mapping[str, str],
     objective: Mapping[str, str],
-    label: str,
 ) -> dict[str, Any]:
     static = definition.get("StaticHyperParameters", {})
     parameters = {**static, **chosen, "_tuning_objective_metric": objective["MetricName"]}
@@ -96,8 +91,7 @@ def _trial(
         "TrainingJobArn": context.arn("training-job", name),
         "TunedHyperParameters": dict(chosen),
     }
-    job = TrainingJob(context, step, name, {**definition, "HyperParameters": parameters}, label)
-    context.on_event(StepEvent(step, "log", _listed(chosen), {}, label))
+    job = TrainingJob(context, name, {**definition, "HyperParameters": parameters})
     try:
         done = job.run()
     except JobFailed as error:
@@ -108,10 +102,6 @@ def _trial(
     value = values.get(objective["MetricName"], math.nan)
     final = {"Type": objective["Type"], "MetricName": objective["MetricName"], "Value": value}
     return {**summary, "TrainingJobStatus": "Completed", "FinalHyperParameterTuningJobObjectiveMetric": final}
-
-
-def _listed(chosen: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in chosen.items())
 
 
 def _value(summary: Mapping[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import boto3  # type: ignore[import-untyped]
 
 from kennel.rehearsal.containers import Container, Process, pick_engine
 from kennel.rehearsal.interfaces import PipelineExecution
-from kennel.rehearsal.jobs.events import StepEvent
 from kennel.rehearsal.jobs.execution import PipelineRunner
 
 JOB, PIPELINE = "arn:aws:iam::123456789012:role/job", "arn:aws:iam::123456789012:role/pipeline"
@@ -41,16 +41,18 @@ class Programmed:
 
 @dataclass
 class Pipelines:
-    """An S3, the roles that clients were asked for, the events, and a runner."""
+    """An S3, the roles that clients were asked for, the jobs' logs, and a runner; `on_line` hears each log line."""
 
     work: Path
     s3: Any
     asked: list[tuple[str, str | None]] = field(default_factory=list)
-    events: list[StepEvent] = field(default_factory=list)
+    log: list[tuple[str, str]] = field(default_factory=list)  # (stream, line)
+    on_line: Callable[[str], object] = field(default=lambda line: None)
 
     def client(self, service: str, role: str | None) -> Any:
         self.asked.append((service, role))
-        return boto3.client(service, region_name="us-east-1")
+        made = boto3.client(service, region_name="us-east-1")
+        return _HeardLogs(made, self) if service == "logs" else made
 
     def run(self, *steps: dict[str, Any], spot: bool = False, program: str = "") -> PipelineExecution:
         execution = PipelineExecution(
@@ -64,7 +66,6 @@ class Pipelines:
             client=self.client,
             work=self.work,
             containers=Programmed(program),
-            on_event=self.events.append,
             interrupt_spot=spot,
             seed=0,
         )
@@ -81,13 +82,30 @@ class Pipelines:
     def keys(self, prefix: str = "") -> list[str]:
         return [item["Key"] for item in self.s3.list_objects_v2(Bucket="data", Prefix=prefix).get("Contents", [])]
 
-    def lines(self, kind: str = "log") -> list[str]:
-        return [event.detail for event in self.events if event.kind == kind]
+    def lines(self) -> list[str]:
+        return [line for _, line in self.log]
 
     def artifact(self, key: str) -> dict[str, bytes]:
         with tarfile.open(fileobj=io.BytesIO(self.get(key))) as tar:
             files = [(member.name, tar.extractfile(member)) for member in tar]
             return {name: file.read() for name, file in files if file}
+
+
+class _HeardLogs:
+    """A client of CloudWatch Logs that tells `heard` what it puts there."""
+
+    def __init__(self, client: Any, heard: Pipelines) -> None:
+        self._client, self._heard = client, heard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def put_log_events(self, **request: Any) -> Any:
+        lines = [event["message"] for event in request["logEvents"]]
+        self._heard.log += [(request["logStreamName"], line) for line in lines]
+        for line in lines:
+            self._heard.on_line(line)
+        return self._client.put_log_events(**request)
 
 
 def processing(

@@ -1,7 +1,6 @@
 """Whole pipelines, with programs of a few lines in the containers and an S3 in this process."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
@@ -9,7 +8,6 @@ import pytest
 
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.interfaces import PipelineExecution
-from kennel.rehearsal.jobs.events import StepEvent
 from kennel.rehearsal.jobs.execution import PipelineRunner
 from tests.rehearsal.jobs.pipelines import EXECUTION, PIPELINE, Pipelines, processing, training
 
@@ -80,11 +78,11 @@ def test_after_a_failure_nothing_more_is_started(pipelines: Pipelines) -> None:
 def test_an_execution_that_is_stopped_ends_its_job(pipelines: Pipelines) -> None:
     execution: PipelineExecution | None = None
 
-    def stop(event: StepEvent) -> None:
-        if event.detail == "ready" and execution:
+    def stop(line: str) -> None:
+        if line == "ready" and execution:
             execution.status = "Stopping"
 
-    pipelines.events = _Listener(stop)
+    pipelines.on_line = stop
     execution = PipelineExecution(
         EXECUTION,
         "p",
@@ -100,7 +98,6 @@ def test_an_execution_that_is_stopped_ends_its_job(pipelines: Pipelines) -> None
         client=pipelines.client,
         work=pipelines.work,
         containers=pick_engine(),
-        on_event=pipelines.events.append,
         interrupt_spot=False,
         seed=0,
     ).run(execution)
@@ -108,29 +105,15 @@ def test_an_execution_that_is_stopped_ends_its_job(pipelines: Pipelines) -> None
     assert execution.steps[0]["FailureReason"] == "Stopped: the pipeline execution was stopped."
 
 
-class _Listener(list[StepEvent]):
-    def __init__(self, then: Callable[[StepEvent], None]) -> None:
-        super().__init__()
-        self._then = then
-
-    def append(self, event: StepEvent) -> None:
-        super().append(event)
-        self._then(event)
-
-
 def test_closing_kills_the_job_at_once(pipelines: Pipelines) -> None:
     execution = PipelineExecution(EXECUTION, "p", PIPELINE, {"Steps": [training("Train", _DEAF)]}, {})
     ready = threading.Event()
 
-    def listen(event: StepEvent) -> None:
-        if event.detail == "ready":
-            ready.set()
-
+    pipelines.on_line = lambda line: ready.set() if line == "ready" else None
     runner = PipelineRunner(
         client=pipelines.client,
         work=pipelines.work,
         containers=pick_engine(),
-        on_event=listen,
         interrupt_spot=False,
         seed=0,
     )

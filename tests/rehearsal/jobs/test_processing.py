@@ -46,7 +46,7 @@ def test_an_input_without_objects_fails_the_step_with_its_uri(pipelines: Pipelin
     execution = pipelines.run(processing("P", "", {"data": "s3://data/nothing/here"}))
     assert execution.status == "Failed"
     assert execution.failure_reason.startswith("P: ClientError: no S3 objects found under s3://data/nothing/here")
-    assert [event.kind for event in pipelines.events] == ["started", "failed"]
+    assert [step["StepStatus"] for step in execution.steps] == ["Failed"]
 
 
 def test_a_failing_program_gives_its_own_reason(pipelines: Pipelines) -> None:
