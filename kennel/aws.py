@@ -23,7 +23,8 @@ def client(service: str) -> Any:
 
     config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, max_pool_connections=16)
     with plainly():
-        return boto3.client(service, config=config)
+        # botocore itself reads AWS_DEFAULT_REGION alone.
+        return boto3.client(service, region_name=os.environ.get("AWS_REGION") or None, config=config)
 
 
 def outputs(stage: str, room: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from kennel.aws import client
 from kennel.console import AsJson, Display, print_json
-from kennel.errors import KennelError
+from kennel.errors import ROOT, KennelError
 from kennel.invoke import FILE_LIMIT
 from kennel.loadtest import capacity
 from kennel.loadtest.load import Load, Plan
@@ -26,7 +26,6 @@ from kennel.loadtest.local import local
 from kennel.loadtest.search import search
 from kennel.loadtest.subject import Subject, deployed
 
-_ROOT = Path(__file__).resolve().parents[2]
 _WARM = 2.0  # seconds at the same rate before those that count
 _PROBE = (2.0, 3.0)  # requests a second, and for how many seconds, to see how long one takes
 _MADE = 8  # pictures, where none are given
@@ -127,7 +126,7 @@ def _load(plan: Plan) -> Load:
     done = subprocess.run(
         [sys.executable, "-m", "kennel.loadtest.load"],
         input=json.dumps(dataclasses.asdict(plan)),
-        cwd=_ROOT,
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

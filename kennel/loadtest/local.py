@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kennel.errors import KennelError
+from kennel.errors import ROOT, KennelError, require_repository
 from kennel.loadtest.subject import Subject, describe_machine
 from kennel.verify.archive import read_members, unpack
 
-_ROOT = Path(__file__).resolve().parents[2]
 _START = 120.0  # seconds in which it must listen
 _STOP = 30.0  # seconds after SIGTERM
 _POLL = 0.02
@@ -28,6 +27,7 @@ def local(artifact: Path, folder: Path) -> Iterator[Subject]:
 
     The environment (PRECISION, RUNTIME, THREADS) reaches the server. Raise KennelError where it does not start.
     """
+    require_repository("A load test of a model on this machine")
     _unpack_to(artifact, folder / "model")
     model = _read_model(folder / "model", artifact)
     log = folder / "server.log"
@@ -36,7 +36,7 @@ def local(artifact: Path, folder: Path) -> Iterator[Subject]:
         process = subprocess.Popen(
             [sys.executable, "-m", "inference", "serve"],
             env={**os.environ, **environment},
-            cwd=_ROOT,
+            cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from kennel.compare.records import interval, read_evaluation
 from kennel.console import Display, print_json
-from kennel.errors import KennelError
+from kennel.errors import KennelError, require_repository
 from kennel.local.record import RunFolder, new_run, read_run
 from kennel.local.run import Interrupted, LocalRun
 from kennel.rehearsal.containers import pick_engine
@@ -24,6 +24,7 @@ from kennel.upload.folder import look_at
 
 def on_this_machine(request: Request) -> None:
     """Train here, or go on with an interrupted run; raises KennelError when it fails."""
+    require_repository("Training on this machine")
     run = read_run(request.runs, request.resume) if request.resume else _new(request)
     if run.record.status == "done":
         raise KennelError(f"Run {run.record.run} is complete; there is nothing to go on with.")

@@ -13,7 +13,7 @@ import typer
 
 from kennel.aws import stack_name
 from kennel.console import Stage
-from kennel.errors import KennelError
+from kennel.errors import KennelError, require_repository
 from kennel.train.request import pascal, with_hyperparameters
 
 _SIZES = (32, 64, 96, 128, 160, 192, 224)
@@ -110,6 +110,7 @@ def rehearse(
       kennel rehearse --keep
     """
     given = dict(locals())
+    require_repository("The rehearsal")
     options = Options(**{**given, "photos": tuple(photos or ())})  # checked before half of AWS is imported
     from kennel.rehearsal.rehearse import rehearse as run
 
