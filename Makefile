@@ -12,7 +12,7 @@ WITH_NODE = NODE_BIN="$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_
 CDK = $(WITH_NODE) .venv/cdk/node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test test-fast test-long check lint format synth diff deploy destroy env clean
+.PHONY: help rehearse test test-fast test-long check lint format count synth diff deploy destroy env clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -39,6 +39,9 @@ lint: .venv/.dev ## ruff, rules and format
 format: .venv/.dev ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+count: .venv/.dev ## files and lines by folder, what is long, what has one importer
+	@$(BIN)/python benchmarks/count.py $(ARGS)
 
 synth: .venv/.cdk ## print where the templates of both stages are
 	@$(CDK) synth --quiet $(ARGS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kennel.cli import COMMANDS
+from tests.cli.trees import photographs
 
 pytestmark = pytest.mark.long
 
@@ -98,7 +99,8 @@ def test_the_page_and_its_style_are_in_the_wheel(kennel: Path, tmp_path: Path) -
 
 def test_the_installed_command_reads_and_asks_a_kept_rehearsal(kennel: Path, tmp_path: Path) -> None:
     """A rehearsal of one epoch stays up in the repository; `status` and `invoke` reach it from outside."""
-    options = ["--keep", "--epochs", "1", "--threshold", "0", "--out", str(tmp_path / "out")]
+    data = photographs(tmp_path / "data")
+    options = ["--data", str(data), "--keep", "--epochs", "1", "--threshold", "0", "--out", str(tmp_path / "out")]
     command = [sys.executable, "-c", "from kennel.cli import app; app()", "rehearse", *options]
     with subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
@@ -116,7 +118,7 @@ def test_the_installed_command_reads_and_asks_a_kept_rehearsal(kennel: Path, tmp
             status = run(kennel, "status", folder=tmp_path, **variables)
             assert (status.returncode, status.stderr) == (0, "")
             assert "InService" in status.stdout
-            photo = next((tmp_path / "out").rglob("*.png"))
+            photo = next(file for file in data.rglob("*") if file.is_file())
             answer = run(kennel, "invoke", photo, "--json", folder=tmp_path, **variables)
             assert (answer.returncode, answer.stderr) == (0, "")
             assert '"predictions"' in answer.stdout

@@ -17,7 +17,8 @@ from kennel.errors import KennelError
 from kennel.loadtest import capacity, command
 from kennel.loadtest.load import Load
 from kennel.loadtest.subject import Subject
-from stacks.hosting.scaling import read_capacity
+from stacks.hosting.scaling import FILE, read_capacity
+from tests.contracts import validate
 
 MODEL = {"architecture": "resnet50", "image_size": 224}
 
@@ -54,6 +55,16 @@ def test_synth_reads_what_the_command_writes(tmp_path: Path) -> None:
     assert [(each.rate, each.peak) for each in found.loads] == [(20.0, 2.0), (100.0, 10.0)]
     assert (found.architecture, found.image_size, found.p99_ms) == ("resnet50", 224, 500.0)
     assert (found.instance_type, found.runtime, found.precision) == ("ml.m5.large", "openvino", "int8")
+
+
+@pytest.mark.parametrize("known", [subject(), subject(instance_type="", instances=1), subject(precision="auto")])
+def test_what_is_written_fits_the_contract(known: Subject, tmp_path: Path) -> None:
+    capacity.write(tmp_path / "c.json", capacity.entry(known, [load(20.0), load(100.0)], 500.0, 8))
+    validate("capacity", json.loads((tmp_path / "c.json").read_text()))
+
+
+def test_the_committed_measurements_fit_the_contract() -> None:
+    validate("capacity", json.loads(FILE.read_text()))
 
 
 def test_a_new_measurement_takes_the_place_of_the_same_types_and_leaves_the_others(tmp_path: Path) -> None:
