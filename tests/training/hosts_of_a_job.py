@@ -146,17 +146,18 @@ class Cluster:
     """Launchers of one job's hosts, whose workers do what was planted."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self._folder, self._names, self._meeting = folder, names, meeting_place()
-        self.jobs: dict[str, Job] = {}
+        self._folder, self._meeting = folder, meeting_place()
+        self.jobs = {
+            name: Job(folder / name, None, SETTINGS, resourceconfig={"current_host": name, "hosts": names})
+            for name in names
+        }
         self.processes: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, code: str, *names: str, **variables: str) -> None:
         """Start these hosts, or all."""
-        for name in names or self._names:
-            config = {"current_host": name, "hosts": self._names}
-            job = self.jobs[name] = Job(self._folder / name, None, SETTINGS, resourceconfig=config)
+        for name in names or self.jobs:
             planted = plant(self._folder / f"plant-{name}", code)
-            self.processes[name] = job.start(**{**self._meeting, **planted, **variables})
+            self.processes[name] = self.jobs[name].start(**{**self._meeting, **planted, **variables})
 
     def begun(self) -> list[int]:
         """Wait until a worker of each host has begun; return their processes, in the order of ranks."""

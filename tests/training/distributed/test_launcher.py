@@ -108,15 +108,14 @@ def test_a_launcher_that_is_killed_takes_its_worker_along(host: Cluster) -> None
 def test_a_bad_configuration_is_refused_before_anything_starts(
     file: str, content: str, reason: str, host: Cluster
 ) -> None:
-    host.start("if program == 'training':\n    time.sleep(0.3)\n" + stand_in("    raise ValueError('started')"))
     (host.jobs["algo-1"].paths.config / f"{file}.json").write_text(content, "utf-8")
+    host.start(stand_in("    raise ValueError('started')"))
     code, output = host.end("algo-1")
     assert (code, output) == (1, host.jobs["algo-1"].failure)
     assert reason in output
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_starts(host: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "algo-1").mkdir()
     (tmp_path / "algo-1" / "checkpoints").write_text("no folder", "utf-8")
     host.start(stand_in("    raise ValueError('started')"))
     assert host.failure("algo-1") == f"The folder {tmp_path}/algo-1/checkpoints cannot be made: File exists.\n"
