@@ -15,7 +15,7 @@ from kennel.rehearsal.synthesis import synthesize
 from tests.rehearsal.cloud.world import World, eventually
 
 TAG = {"Key": "team", "Value": "vision"}
-ROOMS = ("Data", "Images", "Pipeline", "Hosting", "Classify", "Release", "Operations")
+STACKS = ("Data", "Images", "Pipeline", "Hosting", "Classify", "Release", "Operations")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def deployed(
 def test_every_stack_of_a_stage_is_deployed(deployed: tuple[World, Deployed]) -> None:
     world, done = deployed
     more = ("Network", "Workbench") if done.stage == "Prod" else ()
-    assert sorted(done.outputs) == sorted(f"{done.stage}-{room}" for room in (*ROOMS, *more))
+    assert sorted(done.outputs) == sorted(f"{done.stage}-{name}" for name in (*STACKS, *more))
     assert {world.stack(name)["StackStatus"] for name in done.outputs} == {"CREATE_COMPLETE"}
 
 
@@ -132,17 +132,17 @@ def test_the_release_as_the_promote_function_asks_for_it_works_with_its_own_role
     assert [row for row in rows.values() if row.note.startswith("not created yet")] == []
 
 
-def test_a_stage_that_is_not_there_is_said_with_those_that_are(assembly: Path) -> None:
+def test_an_unknown_stage_is_refused_with_the_known_ones(assembly: Path) -> None:
     with pytest.raises(KennelError, match=r"no stage 'Test'.*Dev, Prod"):
         stacks_of(assembly, "Test")
 
 
-def test_a_folder_that_is_no_assembly_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_assembly_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KennelError, match="is no cloud assembly"):
         stacks_of(tmp_path, "Dev")
 
 
-def test_an_asset_that_is_gone_is_said(assembly: Path, tmp_path: Path) -> None:
+def test_a_missing_asset_is_refused(assembly: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(assembly, tmp_path / "copy")
     for asset in copy.glob("asset.*"):
         shutil.rmtree(asset) if asset.is_dir() else asset.unlink()
@@ -174,7 +174,7 @@ def test_two_embedded_clouds_in_a_row_share_nothing(tmp_path: Path) -> None:
             assert names == ["mine"]
 
 
-def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     first, second = World(tmp_path), World(tmp_path)
     with first.cloud:
         second.cloud.port = int(first.cloud.url.rpartition(":")[2])

@@ -33,8 +33,8 @@ def world(empty_world: World) -> World:
         "detail": {"bucket": {"name": ["uploads"]}, "object": {"key": [{"wildcard": "datasets/*.manifest"}]}},
     }
     events.put_rule(Name="uploaded", EventPattern=json.dumps(pattern))
-    asked = {"PipelineParameterList": [{"Name": "Data", "Value": "$.detail.object.key"}]}
-    target = {"Id": "1", "Arn": pipeline, "RoleArn": starter, "SageMakerPipelineParameters": asked}
+    parameters = {"PipelineParameterList": [{"Name": "Data", "Value": "$.detail.object.key"}]}
+    target = {"Id": "1", "Arn": pipeline, "RoleArn": starter, "SageMakerPipelineParameters": parameters}
     events.put_targets(Rule="uploaded", Targets=[target])
     function(empty_world, "plain")
     return empty_world
@@ -63,8 +63,8 @@ def test_overrides_are_laid_over_the_rule_s_parameters_and_can_be_seen(world: Wo
     eventually(lambda: world.pipelines)
     arn = world.pipelines[0].arn
     sagemaker = world.cloud.client("sagemaker")
-    held = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)["PipelineParameters"]
-    assert {"Name": "Epochs", "Value": "1"} in held
+    parameters = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)["PipelineParameters"]
+    assert {"Name": "Epochs", "Value": "1"} in parameters
     about = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
     assert about["PipelineExecutionDescription"] == "Started by rule uploaded; the rehearsal set Epochs=1"
 
@@ -90,7 +90,7 @@ def test_any_other_object_starts_nothing(world: World) -> None:
     assert [one.parameters["Data"] for one in world.pipelines] == ["datasets/last.manifest"]
 
 
-def test_a_rule_whose_role_may_not_start_the_pipeline_is_said_and_starts_nothing(world: World) -> None:
+def test_a_rule_whose_role_may_not_start_the_pipeline_is_reported_and_starts_nothing(world: World) -> None:
     iam = world.cloud.client("iam")
     before = iam.get_role_policy(RoleName="starter", PolicyName="only")["PolicyDocument"]
     iam.delete_role_policy(RoleName="starter", PolicyName="only")

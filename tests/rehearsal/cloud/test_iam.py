@@ -96,7 +96,7 @@ JOB = {
 }
 
 
-def test_a_job_is_held_against_the_condition_keys_of_sagemaker(world: World) -> None:
+def test_a_job_is_checked_against_the_condition_keys_of_sagemaker(world: World) -> None:
     guards = {
         "Bool": {"sagemaker:NetworkIsolation": "true"},
         "ForAllValues:StringEquals": {"sagemaker:InstanceTypes": ["ml.m5.xlarge"]},

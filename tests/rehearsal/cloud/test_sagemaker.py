@@ -1,4 +1,4 @@
-"""SageMaker's control plane over HTTP: what is held, refused, begun."""
+"""SageMaker's control plane over HTTP: what it stores, refuses and starts."""
 
 import threading
 from typing import Any
@@ -49,10 +49,10 @@ def test_describe_answers_all_that_create_was_given(world: World) -> None:
     sagemaker(world).create_endpoint_config(
         EndpointConfigName="whole", ProductionVariants=[routing], DataCaptureConfig=capture, KmsKeyId="key"
     )
-    held = sagemaker(world).describe_endpoint_config(EndpointConfigName="whole")
-    assert held["ProductionVariants"] == [routing]
-    assert (held["DataCaptureConfig"], held["KmsKeyId"]) == (capture, "key")
-    assert held["EndpointConfigArn"] == "arn:aws:sagemaker:us-east-1:123456789012:endpoint-config/whole"
+    described = sagemaker(world).describe_endpoint_config(EndpointConfigName="whole")
+    assert described["ProductionVariants"] == [routing]
+    assert (described["DataCaptureConfig"], described["KmsKeyId"]) == (capture, "key")
+    assert described["EndpointConfigArn"] == "arn:aws:sagemaker:us-east-1:123456789012:endpoint-config/whole"
 
 
 def test_an_instance_type_that_does_not_exist_is_refused_as_the_service_does(world: World) -> None:
@@ -71,7 +71,7 @@ def test_a_name_is_given_once(world: World) -> None:
     assert refusal(create, ModelPackageGroupName="once")[0] == "ValidationException"
 
 
-def test_what_is_not_there_is_said_with_its_arn(world: World) -> None:
+def test_a_missing_resource_is_named_with_its_arn(world: World) -> None:
     code, text = refusal(sagemaker(world).describe_endpoint, EndpointName="Nope")
     assert code == "ValidationException"
     assert text == 'Could not find endpoint "arn:aws:sagemaker:us-east-1:123456789012:endpoint/nope".'
@@ -169,13 +169,13 @@ def test_an_endpoint_answers_with_its_container_s_bytes_and_type(world: World) -
     )
     assert (answer["Body"].read(), answer["ContentType"]) == (b"21\xff\x00", "text/plain")
     assert answer["InvokedProductionVariant"] == "V"
-    asked = world.asked[-1]
-    assert (asked.endpoint, asked.headers["Content-Type"], asked.headers["Accept"]) == (
+    request = world.endpoint_calls[-1]
+    assert (request.endpoint, request.headers["Content-Type"], request.headers["Accept"]) == (
         "speaks",
         "image/jpeg",
         "text/plain",
     )
-    assert asked.headers["X-Amzn-SageMaker-Custom-Attributes"] == "c"
+    assert request.headers["X-Amzn-SageMaker-Custom-Attributes"] == "c"
 
 
 @pytest.mark.parametrize("code", [400, 415, 503])

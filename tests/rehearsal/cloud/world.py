@@ -33,7 +33,7 @@ class World:
         self.calls: list[FunctionCall] = []
         self.deployments: list[Deployment] = []
         self.deleted: list[str] = []
-        self.asked: list[EndpointCall] = []
+        self.endpoint_calls: list[EndpointCall] = []
         self.run: Callable[[PipelineExecution], None] = lambda execution: None
         self.function: Callable[[FunctionCall], FunctionAnswer] = lambda call: FunctionAnswer(
             b"{}", None, "the function's log\n"
@@ -57,7 +57,7 @@ class World:
             raise RuntimeError(f"{deployment.model_data_url} does not load")
 
     def _ask(self, call: EndpointCall) -> EndpointAnswer:
-        self.asked.append(call)
+        self.endpoint_calls.append(call)
         return self.container(call)
 
     def role(self, name: str, *statements: dict[str, Any]) -> str:
