@@ -114,6 +114,15 @@ def test_a_second_release_updates_the_endpoint_in_place_and_then_deletes_what_it
     ]
 
 
+def test_a_condition_that_turns_false_deletes_its_resources_in_reverse_order(world: World) -> None:
+    world.create("Withdrawn", hosting("withdrawn"))
+    world.update("Withdrawn", ModelPackageArn=package(world, "one.tar.gz"))
+    assert world.update("Withdrawn", ModelPackageArn="")["StackStatus"] == "UPDATE_COMPLETE"
+    deleted = [name for name, status, _ in world.events("Withdrawn") if status == "DELETE_COMPLETE"]
+    assert deleted == ["Target", "Endpoint", "Config", "Model"]
+    assert "withdrawn" in world.deleted
+
+
 def test_a_model_that_does_not_serve_is_rolled_back_and_the_old_one_stays(world: World) -> None:
     world.create("Guarded", hosting("guarded"))
     good = package(world, "good.tar.gz")
@@ -172,7 +181,14 @@ def test_a_resource_that_fails_rolls_the_creation_back_and_says_why(world: World
                 "Properties": {
                     "ProductionVariants": [{"VariantName": "A", "ModelName": "none", "InstanceType": "ml.abacus"}]
                 },
-                "DependsOn": "Bucket",
+                "DependsOn": "Policy",
+            },
+            "Policy": {
+                "Type": "AWS::S3::BucketPolicy",
+                "Properties": {
+                    "Bucket": {"Ref": "Bucket"},
+                    "PolicyDocument": {"Version": "2012-10-17", "Statement": []},
+                },
             },
         }
     }
@@ -182,6 +198,8 @@ def test_a_resource_that_fails_rolls_the_creation_back_and_says_why(world: World
     assert "none" in stack["StackStatusReason"]
     buckets = [one["Name"] for one in world.cloud.client("s3").list_buckets()["Buckets"]]
     assert "halfway" not in buckets
+    undone = [(name, status) for name, status, _ in world.events("Broken") if status.startswith("DELETE")]
+    assert undone == [("Policy", "DELETE_COMPLETE"), ("Bucket", "DELETE_COMPLETE")]
 
 
 @pytest.mark.parametrize("kind", ["AWS::Quantum::Ledger", "AWS::DynamoDB::Table"])
