@@ -92,7 +92,7 @@ def train_whole(context: TrainingContext, stop: StopFlag) -> TrainedModel | None
         run.save(progress)
     if logits is None:  # resumed after the last epoch
         logits = validate(run, stop)
-    return None if logits is None else run.result(logits, progress)
+    return run.result(logits, progress)
 
 
 class Run:
@@ -143,8 +143,11 @@ class Run:
         self.save(progress)
         self.context.log(f"stopped by SIGTERM {where}; checkpoint written")
 
-    def result(self, logits: Tensor, progress: Progress) -> TrainedModel:
-        """Return the trained network with its logits and history."""
+    def result(self, logits: Tensor | None, progress: Progress) -> TrainedModel | None:
+        """Return the trained network with its logits and history; None if validation was stopped."""
+        if logits is None:
+            self.save_and_stop(progress, "while validating")
+            return None
         model = self.exported.to(memory_format=torch.contiguous_format)
         return TrainedModel(model, self.context.settings, logits, progress.history)
 
@@ -158,10 +161,12 @@ def validate(run: Run, stop: StopFlag) -> Tensor | None:
     _broadcast_statistics(context, run.exported)
     plan = valid_plan(len(split), context.settings.batch_size, rank=group.rank, world_size=group.world_size)
     decoded = batches(Images(split, context.preprocessing, augment=False), plan, context.device)
-    own = engine.predict(run.exported, (x for x, _ in takewhile(lambda _: not stop.is_set, decoded)), context.precision)
+    local = engine.predict(
+        run.exported, (x for x, _ in takewhile(lambda _: not stop.is_set, decoded)), context.precision
+    )
     if group.all_reduce(stop.is_set)[0]:
         return None
-    logits = group.all_gather_rows(own.reshape(-1, context.architecture.classes), len(split))
+    logits = group.all_gather_rows(local.reshape(-1, context.architecture.classes), len(split))
     wrong = (~logits.isfinite().all(1)).nonzero().flatten().tolist()
     if wrong:
         raise TrainingError(
@@ -174,9 +179,9 @@ def validate(run: Run, stop: StopFlag) -> Tensor | None:
 def _broadcast_statistics(context: TrainingContext, model: nn.Module) -> None:
     """Give all ranks rank 0's statistics of batch normalization, which are exported; each rank has its own."""
     if context.group.world_size > 1:
-        own = list(model.buffers())
-        for buffer, first in zip(own, context.group.broadcast([buffer.cpu() for buffer in own]), strict=True):
-            buffer.copy_(first)
+        local = list(model.buffers())
+        for buffer, main in zip(local, context.group.broadcast([buffer.cpu() for buffer in local]), strict=True):
+            buffer.copy_(main)
 
 
 def _wrap(model: nn.Module, context: TrainingContext) -> nn.Module:

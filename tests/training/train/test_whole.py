@@ -118,6 +118,9 @@ def test_a_finished_run_that_is_started_again_trains_nothing(job: Make, capsys: 
     capsys.readouterr()
     assert _same(_state(job(ema=0.5)), first)
     assert "epoch=1 " not in capsys.readouterr().out
+    assert _state(job(ema=0.5), StopAfter(0)) is None
+    assert "stopped by SIGTERM while validating; checkpoint written" in capsys.readouterr().out
+    assert _same(_state(job(ema=0.5)), first)
 
 
 def test_averaged_weights_are_what_is_kept_under_the_plain_names(job: Make) -> None:
