@@ -1,4 +1,4 @@
-"""Hyperparameters arrive as strings, and bad ones are told what would be good."""
+"""Hyperparameters arrive as strings, and bad ones are message what would be good."""
 
 import argparse
 import subprocess
@@ -25,7 +25,7 @@ def test_what_sagemaker_adds_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("epoch", "3", "Unknown hyperparameter 'epoch'; known are model, mode"),
         ("epochs", "three", "epochs must be a whole number, not 'three'"),
@@ -44,8 +44,8 @@ def test_what_sagemaker_adds_is_passed_over() -> None:
         ("batch_size", "99999999", "batch_size must lie between"),
     ],
 )
-def test_a_bad_value_is_refused_with_what_would_work(name: str, value: str, told: str) -> None:
-    with pytest.raises(HyperparameterError, match=told):
+def test_a_bad_value_is_refused_with_what_would_work(name: str, value: str, message: str) -> None:
+    with pytest.raises(HyperparameterError, match=message):
         Hyperparameters.from_strings({name: value})
 
 

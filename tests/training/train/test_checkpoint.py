@@ -20,7 +20,7 @@ def _names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
+def test_the_newest_two_checkpoints_stay(tmp_path: Path) -> None:
     for step in (1, 2, 10):
         checkpoint.save(tmp_path, step, {"step": step})
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["step-000000002.ckpt", "step-000000010.ckpt"]
@@ -46,7 +46,7 @@ def test_a_write_that_was_interrupted_is_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path / "nowhere") is None
 
 
-def test_a_damaged_checkpoint_does_not_count_among_the_two_that_are_kept(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_does_not_count_among_the_two_that_stay(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, step, {"step": step})
     (tmp_path / "step-000000003.ckpt").write_bytes(b"damaged")
@@ -73,7 +73,7 @@ class _Bomb:
 
 
 @pytest.mark.parametrize("content", [pickle.dumps(_Bomb()), b"no archive", b""])
-def test_whole_bytes_of_another_origin_are_not_run_and_not_believed(
+def test_whole_bytes_of_another_origin_are_not_run_and_not_loaded(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -85,7 +85,7 @@ def test_only_matrices_are_decayed() -> None:
     assert all(name.endswith("weight") and "bn" not in name for name in kinds[0])
 
 
-def test_the_average_follows_the_weights_with_a_decay_that_grows_to_the_one_asked_for() -> None:
+def test_the_average_follows_the_weights_with_a_decay_that_grows_to_the_given_one() -> None:
     model: Any = torch.nn.BatchNorm1d(1)
     average: Any = engine.ema_of(model, 0.5)
     wanted = 0.0

@@ -146,16 +146,17 @@ def test_what_an_interrupted_export_left_is_gone(network: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"), [({"export_change": 1e-6}, "export_change=1e-06"), ({"export_agreement": 1.0}, "agreement=1 ")]
+    ("limit", "message"),
+    [({"export_change": 1e-6}, "export_change=1e-06"), ({"export_agreement": 1.0}, "agreement=1 ")],
 )
 def test_int8_beyond_a_limit_is_left_out_and_says_by_how_much(
-    network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: dict[str, float], told: str
+    network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: dict[str, float], message: str
 ) -> None:
     monkeypatch.setattr(exporting, "quantize", lambda model, images: _turned(network))
     limits: dict[str, Any] = {"export_agreement": 0.0, "export_change": 1.0, **limit}
     int8 = _export(network, tmp_path, **limits)["int8"]
     assert int8["accepted"] is False
-    assert told in int8["reason"]
+    assert message in int8["reason"]
     assert int8["agreement"] < 0.9
     assert int8["largest_change"] > 0.1
     assert "file" not in int8
@@ -278,5 +279,5 @@ def test_a_network_whose_answers_are_no_numbers_agrees_with_nothing() -> None:
 
 
 @pytest.mark.parametrize(("share", "change", "holds"), [(0.98, 0.1, True), (0.97, 0.05, False), (1.0, 0.11, False)])
-def test_both_limits_must_be_kept(share: float, change: float, holds: bool) -> None:
+def test_both_limits_count(share: float, change: float, holds: bool) -> None:
     assert Agreement(share, change, 50).within(0.98, 0.1) is holds

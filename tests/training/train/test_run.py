@@ -72,11 +72,11 @@ def test_the_model_says_how_sure_it_may_be(
     assert calibration["samples"] == 4
     assert record["abstain"]["coverage"] == 1.0  # all four have the same confidence
     assert record["abstain"]["precision"] == 0.75
-    assert "calibrated temperature=" in (said := capsys.readouterr().out)
-    assert "on validation it answers 100.0%, of which 75.0% are right" in said
+    assert "calibrated temperature=" in (logged := capsys.readouterr().out)
+    assert "on validation it answers 100.0%, of which 75.0% are right" in logged
 
 
-def test_a_precision_that_cannot_be_had_is_said(
+def test_a_precision_that_cannot_be_reached_is_logged(
     finished: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert finished(abstain_precision=0.9)["abstain"] is None

@@ -48,9 +48,9 @@ def test_the_same_seed_chooses_the_same_and_not_the_first(split: Split) -> None:
 
 def test_the_images_are_as_they_are_evaluated(split: Split) -> None:
     images = sample_images(split, HOW, most=5, seed=0)
-    meant = [to_array(open_rgb(split.read(index)), HOW) for index in sample_by_class(split, 5, seed=0)]
+    expected = [to_array(open_rgb(split.read(index)), HOW) for index in sample_by_class(split, 5, seed=0)]
     assert images.dtype == torch.float32
-    assert np.array_equal(images.numpy(), np.stack(meant))
+    assert np.array_equal(images.numpy(), np.stack(expected))
 
 
 def test_of_large_images_fewer_are_taken_but_never_too_few(tmp_path: Path) -> None:

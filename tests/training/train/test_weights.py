@@ -97,10 +97,10 @@ def _cut(file: Path, write: Callable[[], None]) -> None:
 def test_what_holds_no_weights_is_refused_with_its_name_and_what_to_do(
     kind: str, channel: Callable[[str], Path]
 ) -> None:
-    name, write, told = BROKEN[kind]
+    name, write, message = BROKEN[kind]
     file = channel(name)
     write(file)
-    with pytest.raises(TrainingError, match=told) as caught:
+    with pytest.raises(TrainingError, match=message) as caught:
         read_weights(file.parent)
     assert name in str(caught.value)
 

@@ -93,7 +93,7 @@ def test_a_run_that_is_stopped_anywhere_ends_as_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize(("seconds", "found"), [("0", 1), ("", None), ("60", None)])
-def test_checkpoints_are_as_frequent_as_told(
+def test_checkpoints_are_as_frequent_as_the_environment_says(
     seconds: str, found: int | None, job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CHECKPOINT_SECONDS", seconds)
@@ -123,7 +123,7 @@ def test_a_finished_run_that_is_started_again_trains_nothing(job: Make, capsys: 
     assert _same(_state(job(ema=0.5)), first)
 
 
-def test_averaged_weights_are_what_is_kept_under_the_plain_names(job: Make) -> None:
+def test_averaged_weights_are_returned_under_the_plain_names(job: Make) -> None:
     plain, averaged = _state(job("plain")), _state(job("averaged", ema=0.99))
     assert plain.keys() == averaged.keys()
     assert not torch.equal(plain["conv1.weight"], averaged["conv1.weight"])
@@ -181,10 +181,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(job: Make, tmp_pa
     (weights / "weights.json").write_text('{"file": "w.pth"}', "utf-8")
     with pytest.raises(TrainingError) as caught:
         train_whole(job(mode="whole", batch_size=6), StopAfter())
-    told = str(caught.value)
-    assert told.startswith("Training stopped at epoch 1, batch 1 of 2: the loss is nan. ")
-    assert "learning_rate below 0.0029" in told
-    named = told.split("the batch is ")[1]
+    message = str(caught.value)
+    assert message.startswith("Training stopped at epoch 1, batch 1 of 2: the loss is nan. ")
+    assert "learning_rate below 0.0029" in message
+    named = message.split("the batch is ")[1]
     assert named.endswith(" and 1 more.")
     first = {one.train_split.samples[index].name for index in _first_batch(12, 6)}
     assert set(named.removesuffix(" and 1 more.").split(", ")) < first

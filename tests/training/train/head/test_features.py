@@ -42,7 +42,7 @@ def root(tmp_path: Path, tiny_network: None) -> Path:
 
 
 @pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[Line]]:
+def log_lines(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[Line]]:
     """The lines about features since the last look: first the training split's, then the validation split's."""
 
     def read() -> list[Line]:
@@ -72,9 +72,9 @@ def test_features_are_what_torch_makes_of_the_evaluated_picture(root: Path) -> N
     features, network = _extract(job), _backbone(job)[0]
     for split, found in ((job.train_split, features.train), (job.valid_split, features.valid)):
         images = Images(split, job.preprocessing, augment=False)
-        meant = features_in_torch(network, images, [(index, 0) for index in range(len(split))])
-        assert meant.std() > 0.1
-        torch.testing.assert_close(found, meant, rtol=1e-3, atol=1e-4)
+        expected = features_in_torch(network, images, [(index, 0) for index in range(len(split))])
+        assert expected.std() > 0.1
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_view_is_the_augmentation_with_a_seed_of_its_own_for_each_image(root: Path) -> None:
@@ -91,10 +91,10 @@ def test_a_view_is_the_augmentation_with_a_seed_of_its_own_for_each_image(root: 
 
 
 def test_a_second_run_computes_nothing_and_needs_no_backbone(
-    root: Path, told: Callable[[], list[Line]], capsys: pytest.CaptureFixture[str]
+    root: Path, log_lines: Callable[[], list[Line]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = _extract(head_context(root, views=1))
-    assert [(line["views"], line["images"], line["computed"], line["reused"]) for line in told()] == [
+    assert [(line["views"], line["images"], line["computed"], line["reused"]) for line in log_lines()] == [
         ("1", "40", "40", "0"),
         ("0", "9", "9", "0"),
     ]
@@ -107,24 +107,24 @@ def test_a_second_run_computes_nothing_and_needs_no_backbone(
     assert again.key == first.key
 
 
-def test_more_views_leave_the_known_ones_alone(root: Path, told: Callable[[], list[Line]]) -> None:
+def test_more_views_leave_the_known_ones_alone(root: Path, log_lines: Callable[[], list[Line]]) -> None:
     one = _extract(head_context(root, views=1))
-    told()
+    log_lines()
     two = _extract(head_context(root, views=2))
-    assert told()[0]["computed"] == "20"
+    assert log_lines()[0]["computed"] == "20"
     assert torch.equal(two.train[:40], one.train)
 
 
 def test_a_changed_image_is_computed_and_the_others_are_found_wherever_they_stand(
-    root: Path, told: Callable[[], list[Line]]
+    root: Path, log_lines: Callable[[], list[Line]]
 ) -> None:
     first = _extract(head_context(root, views=1))
-    told()
+    log_lines()
     changed = tinted_images(20)
     changed[5] = (1, tinted(1, 777))
     _replace_train(root, [changed[19], *changed[:19]])
     again = _extract(head_context(root, views=1))
-    assert told()[0]["computed"] == "2"  # it alone, in both views
+    assert log_lines()[0]["computed"] == "2"  # it alone, in both views
     order = [19, *range(19)]
     kept = [place for place in range(20) if order[place] != 5]
     for view in (0, 20):
@@ -142,28 +142,28 @@ def test_the_same_image_twice_is_computed_once(root: Path) -> None:
 
 @pytest.mark.parametrize("changed", [{"image_size": 40}, {"precision": "bfloat16"}])
 def test_another_transform_or_precision_finds_nothing(
-    changed: dict[str, Any], root: Path, told: Callable[[], list[Line]]
+    changed: dict[str, Any], root: Path, log_lines: Callable[[], list[Line]]
 ) -> None:
     _extract(head_context(root))
-    told()
+    log_lines()
     _extract(head_context(root, **changed))
-    assert [line["reused"] for line in told()] == ["0", "0"]
+    assert [line["reused"] for line in log_lines()] == ["0", "0"]
 
 
-def test_other_weights_find_nothing(root: Path, told: Callable[[], list[Line]]) -> None:
+def test_other_weights_find_nothing(root: Path, log_lines: Callable[[], list[Line]]) -> None:
     first = _extract(head_context(root))
-    told()
+    log_lines()
     write_head_job(root, seed=1)
     again = _extract(head_context(root))
-    assert [line["reused"] for line in told()] == ["0", "0"]
+    assert [line["reused"] for line in log_lines()] == ["0", "0"]
     assert again.key != first.key
 
 
-def test_the_seed_changes_the_views_only(root: Path, told: Callable[[], list[Line]]) -> None:
+def test_the_seed_changes_the_views_only(root: Path, log_lines: Callable[[], list[Line]]) -> None:
     _extract(head_context(root, views=1))
-    told()
+    log_lines()
     _extract(head_context(root, views=1, seed=1))
-    assert told()[0]["reused"] == "20"
+    assert log_lines()[0]["reused"] == "20"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
@@ -210,7 +210,7 @@ def test_int8_that_is_too_coarse_is_refused_and_not_tried_again(
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "foreign"])
-def test_a_damaged_chunk_is_said_and_computed_again(
+def test_a_damaged_chunk_is_logged_and_computed_again(
     damage: str, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = _extract(head_context(root))
@@ -229,18 +229,18 @@ def test_a_damaged_chunk_is_said_and_computed_again(
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ("nan", r"The weights' bn1\.bias holds infinite or undefined numbers"),
         ("3e38", r"no finite features for cat/0\.img of the channel train"),
     ],
 )
-def test_weights_that_give_no_numbers_are_refused(value: str, told: str, root: Path) -> None:
+def test_weights_that_give_no_numbers_are_refused(value: str, message: str, root: Path) -> None:
     file = channel(root, "weights") / "weights.pth"
     state = torch.load(file, weights_only=True)
     state["bn1.bias"].fill_(float(value))
     torch.save(state, file)
-    with pytest.raises(TrainingError, match=told):
+    with pytest.raises(TrainingError, match=message):
         _extract(head_context(root))
     assert chunks(root) == []
 

@@ -1,4 +1,4 @@
-"""Many settings on the same features: how they are chosen, ranked, said and kept."""
+"""Many settings on the same features: how they are chosen, ranked, logged and kept."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,15 +68,15 @@ def test_the_settings_follow_the_seed_and_fit_small_splits() -> None:
     assert trial_settings(9, replace(GIVEN, learning_rate=10), 9).learning_rate <= 10
 
 
-def test_each_trial_is_said_and_recorded_and_the_best_is_trained(
+def test_each_trial_is_logged_and_recorded_and_the_best_is_trained(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained = _train(root)
     output = capsys.readouterr().out.splitlines()
-    said = [line for line in output if line.startswith("trial=")]
-    assert len(said) == len(trained.trials) == 6
-    said.sort()  # they end in any order
-    for number, (line, trial) in enumerate(zip(said, trained.trials, strict=True), 1):
+    logged = [line for line in output if line.startswith("trial=")]
+    assert len(logged) == len(trained.trials) == 6
+    logged.sort()  # they end in any order
+    for number, (line, trial) in enumerate(zip(logged, trained.trials, strict=True), 1):
         assert line.startswith(f"trial={number} of=6 trial_accuracy={trial['accuracy']:.6f} trial_loss=")
         assert f"learning_rate={trial['learning_rate']} " in line
     best = min(trained.trials, key=lambda trial: (-trial["accuracy"], trial["loss"]))
@@ -92,10 +92,10 @@ def test_no_metrics_expression_takes_a_trials_line_for_an_epochs(
     import re
 
     _train(root)
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("trial", "head", "features"))]
+    logged = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("trial", "head", "features"))]
     for definition in METRIC_DEFINITIONS:
         name = definition["Name"]
-        found = [line for line in said if re.search(definition["Regex"], line)]
+        found = [line for line in logged if re.search(definition["Regex"], line)]
         assert not found or name == "images_per_second"
 
 
@@ -178,7 +178,7 @@ def test_other_settings_are_other_trials(
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped"])
-def test_a_damaged_trial_is_said_and_tried_again(damage: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_trial_is_logged_and_tried_again(damage: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = _train(root, trials=3)
     file = next((root / "checkpoints").glob("*/trials.txt"))
     text = file.read_bytes()

@@ -19,7 +19,7 @@ SETTINGS: dict[str, Any] = {"views": 1, "trials": 2, "epochs": 2}
 
 @pytest.fixture
 def root(tmp_path: Path, tiny_network: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Jobs with the same 20 training and 9 validation pictures; after each batch a chunk is written."""
+    """Jobs with the same 20 training and 9 validation images; after each batch a chunk is written."""
     monkeypatch.setenv("CHECKPOINT_SECONDS", "0")
     return lambda name: write_head_job(tmp_path / name)
 

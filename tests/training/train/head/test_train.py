@@ -57,7 +57,7 @@ def _same(one: TrainedHead, other: TrainedHead) -> bool:
     return bool(torch.equal(one.head.weight, other.head.weight) and torch.equal(one.head.bias, other.head.bias))
 
 
-def test_a_head_learns_and_says_each_epoch() -> None:
+def test_a_head_learns_and_logs_each_epoch() -> None:
     lines: list[str] = []
     fitted = fit(_features(), _settings(), lambda: False, lines.append)
     assert fitted
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_head_and_another_one_another() -> None:
     assert not _same(_fit(_features(), _settings(seed=1)), one)
 
 
-def test_only_the_views_that_are_asked_for_are_learnt_from() -> None:
+def test_only_the_chosen_views_are_trained_on() -> None:
     features, plain = _features(views=2), _fit(_features(views=2), _settings())
     features.train[COUNT:] = float("nan")
     assert _same(_fit(features, _settings()), plain)
@@ -89,7 +89,7 @@ def test_only_the_views_that_are_asked_for_are_learnt_from() -> None:
 
 def test_a_view_has_the_labels_of_its_images() -> None:
     features = _features(views=1)
-    features.train[:COUNT] = 0  # nothing to learn from the plain pictures
+    features.train[:COUNT] = 0  # nothing to learn from the plain images
     assert _fit(features, _settings(views=1, epochs=20)).history[-1]["valid_accuracy"] == 1
 
 
