@@ -1,6 +1,6 @@
-"""The one way to AWS: clients, the outputs of deployed stacks, and AWS's errors as sentences.
+"""Access to AWS: clients, the outputs of deployed stacks, and AWS's errors as sentences.
 
-`AWS_ENDPOINT_URL` decides between AWS and the rehearsal's embedded one; nothing here knows which it is.
+boto3 reads `AWS_ENDPOINT_URL`, which leads to the rehearsal's embedded AWS; nothing here knows which of them it is.
 """
 
 import os
@@ -27,27 +27,28 @@ def client(service: str) -> Any:
         return boto3.client(service, region_name=os.environ.get("AWS_REGION") or None, config=config)
 
 
-def outputs(stage: str, room: str) -> dict[str, str]:
-    """Return the outputs of the stack `<stage>-<room>`; raises KennelError where it is not deployed."""
-    name = stack_name(stage, room)
+def outputs(stage: str, stack: str) -> dict[str, str]:
+    """Return the outputs of the stack `<stage>-<stack>`; raises KennelError where it is not deployed."""
+    name = stack_name(stage, stack)
     with plainly(absent=f"Stack {name} is not deployed{_where()}: run `make deploy STAGE={stage}` first."):
-        stack = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
-    return {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
+        described = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    return {one["OutputKey"]: one["OutputValue"] for one in described.get("Outputs", [])}
 
 
-def output(stage: str, room: str, key: str) -> str:
+def output(stage: str, stack: str, key: str) -> str:
     """Return one output of a stack; raises KennelError where the stack or the output is missing."""
-    found = outputs(stage, room)
+    found = outputs(stage, stack)
     if key not in found:
-        name = stack_name(stage, room)
+        name = stack_name(stage, stack)
         raise KennelError(f"Stack {name} has no output {key}: deploy this version with `make deploy STAGE={stage}`.")
     return found[key]
 
 
-def stack_name(stage: str, room: str) -> str:
+def stack_name(stage: str, stack: str) -> str:
+    """Return `<stage>-<stack>`; raises KennelError for what cannot be a stage's name."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", stage):
         raise KennelError(f"{stage!r} is no stage name; the stages of this app are Dev and Prod.")
-    return f"{stage}-{room}"
+    return f"{stage}-{stack}"
 
 
 @contextmanager
@@ -58,12 +59,12 @@ def plainly(absent: str = "") -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise KennelError(_said(error.response.get("Error", {}), error.operation_name, absent)) from error
+        raise KennelError(_service_error(error.response.get("Error", {}), error.operation_name, absent)) from error
     except BotoCoreError as error:
-        raise KennelError(_failed(error)) from error
+        raise KennelError(_client_error(error)) from error
 
 
-def _said(error: dict[str, str], operation: str, absent: str) -> str:
+def _service_error(error: dict[str, str], operation: str, absent: str) -> str:
     code, message = error.get("Code", "Unknown"), error.get("Message", "").strip()
     if absent and code == "ValidationError" and "does not exist" in message:
         return absent
@@ -74,7 +75,7 @@ def _said(error: dict[str, str], operation: str, absent: str) -> str:
     return f"AWS refused {operation}: {message or 'no reason given'} ({code})."
 
 
-def _failed(error: Exception) -> str:
+def _client_error(error: Exception) -> str:
     kind = type(error).__name__
     if kind == "NoRegionError":
         return "No AWS region is set: `export AWS_REGION=eu-west-1`, or name a profile that has one in AWS_PROFILE."

@@ -1,4 +1,4 @@
-"""What an instance costs an hour, read from the one table that the command and the evaluation's report share."""
+"""The price of an instance hour, read from the one table that the command and the evaluation's report share."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -21,12 +21,12 @@ class Prices:
     per_hour: Mapping[str, float]
 
     def cost(self, instance_type: str, instances: int, seconds: float) -> float | None:
-        """Dollars for `seconds` on that many instances, or None where the type has no price here."""
+        """Return the dollars for `seconds` on that many instances, or None where the type has no price here."""
         price = self.per_hour.get(instance_type)
         return None if price is None else price * instances * seconds / _HOUR
 
     def note(self, region: str) -> str:
-        """One sentence on whose prices these are, and that those of `region` may differ (empty: no region)."""
+        """Return one sentence on whose prices these are, and that those of `region` may differ (empty: no region)."""
         elsewhere = "" if region in ("", self.region) else f"; those of {region} may differ"
         return f"Prices: {self.region}, on demand, as of {self.date}{elsewhere}."
 
@@ -42,13 +42,13 @@ def read_prices(file: Path = _TABLE) -> Prices:
 
 
 def total(costs: Iterable[float | None]) -> float | None:
-    """The sum, or None where one of them is unknown."""
+    """Return the sum, or None where one of them is unknown."""
     found = list(costs)
     return None if None in found else sum(cost for cost in found if cost is not None)
 
 
 def dollars(amount: float | None) -> str:
-    """An amount for people: `$1,234`, `$12.34`, `$0.0123`, or `unknown`."""
+    """Return an amount for people: `$1,234`, `$12.34`, `$0.0123`, or `unknown`."""
     if amount is None:
         return "unknown"
     if amount >= 1000:

@@ -1,4 +1,4 @@
-"""What is kept of a run on this machine: its folder and run.json, by which it can be resumed and compared."""
+"""The folder of a run on this machine, and its run.json, by which it can be resumed and compared."""
 
 import fcntl
 import json
@@ -49,7 +49,7 @@ class RunFolder:
 
     @property
     def cache(self) -> Path:
-        """What all runs on the same data share: features, and a checkpoint folder for each set of settings."""
+        """Return the folder of what all runs on the same data share: features, and checkpoints by their settings."""
         return self.path.parent / "cache" / self.record.fingerprint
 
     @contextmanager
@@ -88,7 +88,7 @@ def new_run(
 
 
 def read_run(runs: Path, name: str) -> RunFolder:
-    """The folder of an earlier run; raises KennelError for one that does not exist or whose run.json is broken."""
+    """Return the folder of an earlier run; raises KennelError where there is none or its run.json is broken."""
     path = runs.resolve() / name
     if not re.fullmatch(r"[\w.-]+", name) or not (path / _FILE).is_file():
         known = ", ".join(sorted(file.parent.name for file in runs.glob(f"*/{_FILE}"))[-3:]) or "none"

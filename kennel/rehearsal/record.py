@@ -1,4 +1,4 @@
-"""What a rehearsal has found out so far; it is written at the end, be it the good one or not."""
+"""The record of a rehearsal, from which its report is written, and the results that the jobs left in the bucket."""
 
 import json
 import os
@@ -17,6 +17,8 @@ from kennel.rehearsal.report import CoverageRow, Prediction, RehearsalReport, wr
 
 @dataclass
 class Record:
+    """What a rehearsal has found out so far; it is written after a failure too."""
+
     options: Options
     display: Display
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -37,7 +39,7 @@ class Record:
         return write(self._report(), self.options.out)
 
     def accuracy(self) -> str:
-        """How good the model is, in a few words; empty where nothing was measured."""
+        """Say how good the model is in a few words; empty where nothing was measured."""
         report = self._report()
         if report.test_accuracy is None or report.test_interval is None:
             return ""
@@ -89,7 +91,7 @@ class Results:
         record.model_page = self._fetch("evaluation", "report.html", folder)
 
     def place(self, output: str) -> tuple[str, str]:
-        """Bucket and prefix of an output."""
+        """Return bucket and prefix of an output."""
         bucket, prefix = self.outputs[output].removeprefix("s3://").split("/", 1)
         return bucket, prefix
 

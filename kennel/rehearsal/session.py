@@ -20,11 +20,11 @@ from kennel.upload.upload import Upload, upload_dataset
 
 _PICTURES = 12
 _POLL_S = 0.25  # of the embedded AWS, in this process
-_RELEASE_S = 120
+_RELEASE_S = 120  # until an event has led to what it sets off
 
 
 class Session:
-    """What one step leaves behind for the next. `record` gets whatever the report shall show."""
+    """The steps of one rehearsal; each leaves here what the next one needs, and in `record` what is reported."""
 
     assembly: Path
     deployed: Deployed
@@ -99,7 +99,7 @@ class Session:
                 self.display.advance((number + 1) / len(shown))
             known = [one for one in self.record.predictions if one.truth is not None]
             right = sum(one.label == one.truth for one in known)
-            step.detail = f"{len(shown)} pictures, {right} of {len(known)} held-out ones right"
+            step.detail = f"{len(shown)} pictures, {right} of {len(known)} of the test split right"
         for one in self.record.predictions:
             self.display.log(f"  {_line(one)}")
 
@@ -121,8 +121,8 @@ class Session:
     def _bucket(self) -> str:
         return self._output("Data", "DataBucketName")
 
-    def _output(self, room: str, name: str) -> str:
-        return self.deployed.outputs[f"{self.options.stage}-{room}"][name]
+    def _output(self, stack: str, name: str) -> str:
+        return self.deployed.outputs[f"{self.options.stage}-{stack}"][name]
 
     def _say_what_is_not_enacted(self) -> None:
         others: dict[str, Counter[str]] = {}
@@ -148,12 +148,12 @@ def _line(one: Prediction) -> str:
 
 @dataclass(frozen=True)
 class Waiting:
-    """`undelivered` are the events that a rule's target has refused so far: no use to wait for what they set off."""
+    """Waits for what an event leads to; `undelivered` are the events that a rule's target has refused so far."""
 
     undelivered: Sequence[str]
 
     def wait(self, what: str, ready: Callable[[], Any], *, seconds: float) -> Any:
-        """Call `ready` until it answers something true and return that; raises KennelError when it will not."""
+        """Call `ready` until it returns something true and return that; raises KennelError when it will not."""
         deadline = time.monotonic() + seconds
         while not (answer := ready()):
             if self.undelivered:
@@ -165,17 +165,17 @@ class Waiting:
 
 
 def execution_of(sagemaker: Any, pipeline: str, waiting: Waiting) -> str:
-    """The ARN of the pipeline's first execution, which the upload's manifest starts through EventBridge."""
+    """Return the ARN of the pipeline's first execution, which the upload's manifest starts through EventBridge."""
 
     def started() -> Any:
         found = sagemaker.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
         return found and found[0]["PipelineExecutionArn"]
 
-    return str(waiting.wait("The start of the pipeline by the upload's manifest", started, seconds=30))
+    return str(waiting.wait("The start of the pipeline by the upload's manifest", started, seconds=_RELEASE_S))
 
 
 def registered(sagemaker: Any, group: str) -> dict[str, Any]:
-    """The newest model package of `group`, described."""
+    """Return the description of the newest model package of `group`."""
     newest = sagemaker.list_model_packages(
         ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", MaxResults=1
     )["ModelPackageSummaryList"]
@@ -186,7 +186,7 @@ def registered(sagemaker: Any, group: str) -> dict[str, Any]:
 
 
 def approve(sagemaker: Any, package: dict[str, Any]) -> bool:
-    """Approve `package` as an operator would, unless the stage does it by itself; say whether it was done."""
+    """Approve `package` as an operator would, unless the stage does it by itself; return whether it was done."""
     if package["ModelApprovalStatus"] == "Approved":
         return False
     sagemaker.update_model_package(ModelPackageArn=package["ModelPackageArn"], ModelApprovalStatus="Approved")
@@ -203,11 +203,11 @@ def wait_until_served(
 
     def ended() -> Any:
         about = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-        asked = {one["ParameterKey"]: one["ParameterValue"] for one in about.get("Parameters", [])}
+        parameters = {one["ParameterKey"]: one["ParameterValue"] for one in about.get("Parameters", [])}
         status = about["StackStatus"]
         if "ROLLBACK" in status or "FAILED" in status:
             raise KennelError(f"The release failed, {stack} is {status}: {about.get('StackStatusReason', 'no reason')}")
-        return asked.get("ModelPackageArn") == package and status.endswith("_COMPLETE")
+        return parameters.get("ModelPackageArn") == package and status.endswith("_COMPLETE")
 
     waiting.wait("The release by the promote Lambda", ended, seconds=_RELEASE_S)
     about = sagemaker.describe_endpoint(EndpointName=endpoint)

@@ -111,15 +111,16 @@ def _job(step: Mapping[str, Any], values: Mapping[str, Any]) -> Job:
     return Job(step["Name"], value(cluster["InstanceType"]), int(value(cluster.get("InstanceCount", 1))), limit, copies)
 
 
-def choose_manifest(s3: Any, bucket: str, asked: str) -> str:
-    """Return the key of a data set's manifest: of `asked` (a name, a key or an s3:// address), or the newest of all.
+def choose_manifest(s3: Any, bucket: str, dataset: str) -> str:
+    """Return the key of a data set's manifest: of `dataset` (a name, a key or an s3:// address), or the newest of all.
 
     Raises KennelError where there is none.
     """
-    key = asked.removeprefix(f"s3://{bucket}/")
-    found = _manifests(s3, bucket, key if key.endswith(".manifest") else f"datasets/{asked}/" if asked else "datasets/")
+    key = dataset.removeprefix(f"s3://{bucket}/")
+    prefix = key if key.endswith(".manifest") else f"datasets/{dataset}/" if dataset else "datasets/"
+    found = _manifests(s3, bucket, prefix)
     if not found:
-        missing = f"There is no data set {asked!r}" if asked else "There is no data set"
+        missing = f"There is no data set {dataset!r}" if dataset else "There is no data set"
         raise KennelError(
             f"{missing} in s3://{bucket}: send one with `kennel upload FOLDER`, which starts the pipeline."
         )
@@ -150,7 +151,7 @@ def follow(client: Client, execution: str, prices: Prices, console: Console) -> 
 
 
 def cost_lines(plan: Plan, estimated: str) -> list[str]:
-    """What is said before the question: each job's limit, the sum, and what is to be expected (empty: unknown)."""
+    """Return what is printed before the question: each job's limit, the sum, the estimate (empty: unknown)."""
     lines = [f"Data: {plan.parameters['DataManifest']}"]
     for job in plan.jobs:
         copies = f"{job.copies} trials x " if job.copies > 1 else ""
