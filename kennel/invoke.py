@@ -1,10 +1,13 @@
-"""Asks the deployed function what is on a picture."""
+"""`kennel invoke`: asks the deployed function for the classes of a picture, which is reduced where it is too large."""
 
 import base64
+import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,8 +78,6 @@ def _read(path: Path) -> bytes:
 
 
 def _smaller(path: Path, size: int) -> bytes:
-    from kennel.reduce import reduced
-
     holds = f"{path} has {size / 1e6:.1f} MB; a request to Lambda holds {FILE_LIMIT / 1e6:.1f} MB"
     smaller = reduced(path.read_bytes(), FILE_LIMIT)
     if smaller is None:
@@ -139,7 +140,8 @@ def _serve(stage: str, port: int) -> None:
     # Nobody plays the HTTP API where AWS is an embedded one.
     api_url = "" if "AWS_ENDPOINT_URL" in os.environ else output(stage, "Classify", "ApiUrl")
     who = f"It asks the function of {stage} with your credentials. Ctrl-C ends it."
-    from kennel.page import Target, serve_until_stopped  # it imports this module
+    from kennel.page.server import serve_until_stopped  # it imports this module
+    from kennel.page.snippets import Target
 
     target = Target(stage, function, client("lambda"), api_url)
     serve_until_stopped(target, port, lambda address: typer.echo(f"Drop a photo on {address}\n{who}"))
@@ -168,3 +170,55 @@ def _none_of_these(best: Mapping[str, Any], threshold: float) -> str:
     shown = ((f"{100 * share:.{digits}f} %", f"{100 * threshold:.{digits}f} %") for digits in range(15))
     mine, least = next((pair for pair in shown if pair[0] != pair[1]), (f"{share}", f"{threshold}"))
     return f"None of these (best guess {best['label']} {mine}, below {least})"
+
+
+_SHORTER = 1024  # pixels of the shorter side: four times what models usually look at
+_LONGEST = 65_500  # what a JPEG can have
+_STEP = 0.7  # from one try to the next
+_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Reduced:
+    jpeg: bytes
+    width: int
+    height: int
+
+
+def reduced(picture: bytes, max_bytes: int) -> Reduced | None:
+    """The whole picture upright as a JPEG of at most `max_bytes`, or None for bytes that are no picture.
+
+    What the inference server would see of colours stays: alpha is dropped, of 16-bit grey the upper 8 bits count.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller's own file
+            with Image.open(io.BytesIO(picture)) as opened:
+                whole = _upright(opened)
+    except Exception:  # Pillow's decoders raise nearly anything for broken bytes; the answer is the same
+        return None
+    scale = min(1.0, _SHORTER / min(whole.size), _LONGEST / max(whole.size))
+    while len((made := _jpeg(whole, scale)).jpeg) > max_bytes:
+        scale *= _STEP
+    return made
+
+
+def _upright(opened: Any) -> Any:
+    """As inference/images.py has it."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(opened)
+    if upright.mode.startswith("I;16"):
+        upright = upright.point(lambda value: value * (1 / 256)).convert("L")
+    if upright.mode == "P" and "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    return upright.convert("RGB")
+
+
+def _jpeg(whole: Any, scale: float) -> Reduced:
+    width, height = (max(1, round(side * scale)) for side in whole.size)
+    packed = io.BytesIO()
+    whole.resize((width, height), reducing_gap=3).save(packed, "JPEG", quality=_QUALITY)
+    return Reduced(packed.getvalue(), width, height)

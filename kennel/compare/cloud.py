@@ -1,19 +1,66 @@
-"""The records of runs on AWS: evaluation.json in the data bucket, and what SageMaker remembers of the jobs."""
+"""The records of past runs: evaluation.json in the bucket, SageMaker's jobs, and the runs of this machine."""
 
 import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from kennel.aws import plainly
-from kennel.compare.records import BROKEN, Evaluation, Found, Run, learned, trained_on
+from kennel.aws import output, plainly
+from kennel.compare.records import BROKEN, Evaluation, Found, Run, learned, read_evaluation, trained_on
 from kennel.errors import KennelError
 from kennel.pipeline_steps import Usage, steps_of, usages
 from kennel.prices import Prices, total
+from kennel.train.launch import choose_manifest
+
+Client = Callable[[str], Any]
+
+
+def gather(client: Client, stage: str, runs: Path, prices: Prices) -> Found:
+    """Everything that left a record, newest first. What AWS refuses leaves this machine's runs."""
+    found = Found()
+    local_runs(runs, found)
+    try:
+        bucket = output(stage, "Data", "DataBucketName")
+        aws_runs(client, bucket, output(stage, "Pipeline", "PipelineName"), prices, found)
+        found.newest_images = _newest_images(client("s3"), bucket)
+    except KennelError as error:
+        found.without_aws = str(error)
+    found.runs.sort(key=lambda run: run.started, reverse=True)
+    return found
+
+
+def local_runs(folder: Path, found: Found) -> None:
+    """Runs that were finished below `folder`."""
+    for file in sorted(folder.glob("*/evaluation/evaluation.json")):
+        place = file.parent.parent
+        found.add(str(file), lambda place=place, file=file: _local(place, read_evaluation(file)))  # type: ignore[misc]
+
+
+def _local(place: Path, evaluation: Evaluation) -> Run:
+    record = json.loads((place / "run.json").read_text(encoding="utf-8"))
+    return Run(
+        run=place.name,
+        launcher="local",
+        instance_type="",
+        instances=int(record["instances"]),
+        started=str(record["started"]),
+        seconds=sum(record["seconds"].values()),
+        billable_seconds=0.0,
+        cost=0.0,
+        **learned(evaluation),
+    )
+
+
+def _newest_images(s3: Any, bucket: str) -> int:
+    try:
+        return images_of(s3, bucket, choose_manifest(s3, bucket, ""))
+    except KennelError:
+        return 0  # nothing was uploaded yet
+
 
 _NEWEST = 30  # runs looked at; each costs a handful of calls
-Client = Callable[[str], Any]
 
 
 def aws_runs(client: Client, bucket: str, pipeline: str, prices: Prices, found: Found, newest: int = _NEWEST) -> None:

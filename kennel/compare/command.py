@@ -1,15 +1,20 @@
-"""`kennel compare`."""
+"""`kennel compare`: a table of past runs, narrow enough for 80 columns, and a recommendation for the next."""
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from kennel.aws import client
-from kennel.compare.gather import gather
-from kennel.compare.show import show
-from kennel.console import AsJson, Stage
-from kennel.prices import read_prices
+from kennel.compare.advice import advise, spoken
+from kennel.compare.cloud import gather
+from kennel.compare.records import Found, Run
+from kennel.console import AsJson, Stage, print_json
+from kennel.prices import Prices, dollars, read_prices
 
 
 def compare(
@@ -33,3 +38,51 @@ def compare(
 
     prices = read_prices()
     show(gather(client, stage, runs, prices), images, prices, as_json=as_json)
+
+
+def show(found: Found, images: int, prices: Prices, *, as_json: bool) -> None:
+    advice = advise(found.runs, images or found.newest_images)
+    if as_json:
+        return print_json(
+            {
+                "runs": [dataclasses.asdict(run) for run in found.runs],
+                "unread": found.unread,
+                "without_aws": found.without_aws,
+                "advice": advice,
+            }
+        )
+    console = Console(highlight=False)
+    if found.runs:
+        console.print(_table(found.runs))
+        _say(console, prices.note(found.region))
+    if found.without_aws:
+        _say(console, f"Only runs on this machine are compared: {found.without_aws}")
+    for where in found.unread:
+        _say(console, f"Not read, since it is incomplete or of another version: {where}")
+    _say(console, advice)
+
+
+def _table(runs: list[Run]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("run", "images", "time\n(billed)", "cost", "accuracy\n(95 %)"):
+        table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True)
+    table.add_column("worst classes", overflow="fold")
+    for run in runs:
+        table.add_row(*(Text(cell) for cell in _cells(run)))
+    return table
+
+
+def _cells(run: Run) -> tuple[str, ...]:
+    billed = f"\n({spoken(run.billable_seconds)})" if run.launcher != "local" else ""
+    return (
+        f"{run.launcher}\n{run.place}\n{run.started[:16].replace('T', ' ')}",
+        f"{run.images:,}\n{run.epochs} epochs\n{run.mode}",
+        spoken(run.seconds) + billed,
+        "none" if run.launcher == "local" else dollars(run.cost),
+        f"{run.accuracy:.1%}\n{100 * run.low:.1f} to {100 * run.high:.1f}",
+        "\n".join(f"{name} {recall:.0%}" for name, recall in run.worst),
+    )
+
+
+def _say(console: Console, text: Any) -> None:
+    console.print(text, markup=False, soft_wrap=True)

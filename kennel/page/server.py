@@ -1,17 +1,153 @@
-"""The page's server: on loopback, for as long as somebody wants it."""
+"""The server of a page on loopback to try the deployed function with; it answers this machine's browser alone."""
 
-from __future__ import annotations
-
+import base64
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from kennel.errors import KennelError
-from kennel.page.handler import Handler
-from kennel.page.target import Target
+from kennel.invoke import FILE_LIMIT
+from kennel.page.snippets import Target, snippets
+
+_STATIC = Path(__file__).with_name("static")
+_FILES = {  # path -> (file, media type)
+    "/": (_STATIC / "page.html", "text/html; charset=utf-8"),
+    "/page.css": (_STATIC / "page.css", "text/css; charset=utf-8"),
+    "/page.js": (_STATIC / "page.js", "text/javascript; charset=utf-8"),
+    "/picture.js": (_STATIC / "picture.js", "text/javascript; charset=utf-8"),
+    "/show.js": (_STATIC / "show.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": (_STATIC / "icon.svg", "image/svg+xml"),
+    # The report's own, so that both look alike.
+    "/report.css": (_STATIC.parents[1] / "rehearsal/report/style.css", "text/css; charset=utf-8"),
+}
+_MAX_PIXELS = 50_000_000  # what the inference server takes
+_SOURCES = ("url", "s3_uri", "image")
+_HEADERS = {
+    "Cache-Control": "no-store",
+    # Pictures that the page shows are blobs of its own; it speaks to nobody but this server.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class _Refusal(Exception):
+    """The page's own no: an HTTP status and a sentence."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Any  # of server.py, with its `target`
+    protocol_version = "HTTP/1.1"
+    timeout = 30  # seconds of silence
+    server_version, sys_version = "Kennel", ""
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        self._answer(self._post)
+
+    def _answer(self, action: Callable[[], None]) -> None:
+        try:
+            self._check_host()
+            action()
+        except _Refusal as error:
+            self._refuse(error.status, error.code, str(error))
+        except KennelError as error:
+            self._refuse(502, "not_asked", str(error))
+        except OSError:
+            raise  # the browser has gone, or says nothing more
+        except Exception as error:
+            self._refuse(500, "page_error", f"The page's server broke: {type(error).__name__}: {error}.")
+
+    def _check_host(self) -> None:
+        """A name that leads here by DNS rebinding is neither of these; any port is fine (ssh -L)."""
+        if self.headers.get("Host", "").partition(":")[0] not in ("127.0.0.1", "localhost"):
+            raise _Refusal(403, "foreign_host", "This page answers as 127.0.0.1 and localhost only.")
+
+    def _get(self) -> None:
+        address = urlsplit(self.path)
+        if address.path == "/about":
+            return self._send_json(200, self._about())
+        if address.path == "/snippets":
+            return self._send_json(200, self._snippets({key: one[0] for key, one in parse_qs(address.query).items()}))
+        if address.path not in _FILES:
+            raise _Refusal(404, "not_found", f"There is no {address.path[:100]} here.")
+        file, kind = _FILES[address.path]
+        self._send(200, file.read_bytes(), {"Content-Type": kind})
+
+    def _about(self) -> dict[str, Any]:
+        target = self.server.target
+        where = "rehearsed on this machine" if target.environment else target.region
+        return {"stage": target.stage, "where": where, "max_bytes": FILE_LIMIT, "max_pixels": _MAX_PIXELS}
+
+    def _snippets(self, query: dict[str, str]) -> dict[str, str]:
+        source, value = query.get("source", ""), query.get("value", "")
+        if source not in _SOURCES or not value:
+            raise _Refusal(400, "invalid_request", "Give source (url, s3_uri or image) and value.")
+        return snippets(self.server.target, source, value, query.get("type") or "application/octet-stream")
+
+    def _post(self) -> None:
+        if urlsplit(self.path).path != "/classify":
+            raise _Refusal(404, "not_found", "Pictures go to /classify.")
+        # A browser names the origin of every POST; without the check any web site could ask on the operator's bill.
+        if self.headers.get("Origin") != f"http://{self.headers['Host']}":
+            raise _Refusal(403, "foreign_origin", "This page takes pictures from itself only; programs ask Lambda.")
+        raw, milliseconds = self.server.target.ask(self._event(self._body()))
+        self._send(200, raw, {"Content-Type": "application/json", "Server-Timing": f"invoke;dur={milliseconds:.3f}"})
+
+    def _event(self, body: bytes) -> dict[str, str]:
+        if self.headers.get_content_type() != "application/json":
+            return {"image": base64.b64encode(body).decode("ascii")}
+        try:
+            event = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise _Refusal(400, "invalid_request", "The body is not valid JSON.") from error
+        if not isinstance(event, dict):
+            raise _Refusal(400, "invalid_request", "The body is not a JSON object.")
+        return event
+
+    def _body(self) -> bytes:
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise _Refusal(411, "invalid_request", "The request does not say how long it is.")
+        if int(length) > FILE_LIMIT:
+            raise _Refusal(413, "too_large", f"A request to Lambda holds {FILE_LIMIT / 1e6:.1f} MB of picture.")
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            raise _Refusal(400, "invalid_request", "Half of the request is missing.")
+        return body
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        self.close_connection = True  # a body may be on its way that nobody reads
+        error = {"code": code, "message": message, "status": status}
+        self._send_json(status, {"error": error}, {"Connection": "close"})
+
+    def _send_json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**_HEADERS, **headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Nothing: the terminal belongs to the rehearsal."""
 
 
 def serve_until_stopped(target: Target, port: int, tell: Callable[[str], None]) -> None:

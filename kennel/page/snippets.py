@@ -1,16 +1,19 @@
-"""The same question from elsewhere: curl, the AWS CLI and boto3, each ready to be pasted.
+"""The deployed function that the page calls, and how to call it with curl, the AWS CLI and boto3, ready to be pasted.
 
-File names and addresses come from a stranger's drag and drop, so everything is quoted here, by those who know how.
+File names and addresses may be anybody's, so everything is quoted with shlex, json and urllib.
 """
 
-from __future__ import annotations
-
 import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from shlex import quote
+from typing import Any
 from urllib.parse import quote as quote_url
 
-from kennel.page.target import Target
+from kennel.aws import plainly
+from kennel.errors import KennelError
 
 _literal = partial(json.dumps, ensure_ascii=False)  # of a text, such that Python reads it too
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -21,6 +24,46 @@ _TOKEN = '-H "${AWS_SESSION_TOKEN:+x-amz-security-token: }${AWS_SESSION_TOKEN:-A
 
 # No shell word is as long as a photo, and `base64 -w0` is GNU's only.
 _EVENT_OF_FILE = """printf '{"image": "%s"}' "$(base64 < FILE | tr -d '\\n')" """
+
+
+@dataclass(frozen=True)
+class Target:
+    """`client`: boto3's for Lambda; `function`: the alias's ARN.
+
+    `api_url`: the stage's HTTP API, empty in a rehearsal, which has none. `environment`: the AWS_* variables that
+    another terminal must set to reach the same AWS; empty where it has them already, so that no secret is shown.
+    """
+
+    stage: str
+    function: str
+    client: Any
+    api_url: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def region(self) -> str:
+        return str(self.client.meta.region_name)
+
+    @property
+    def endpoint_url(self) -> str:
+        """Return the address of Lambda's API."""
+        return str(self.client.meta.endpoint_url)
+
+    def ask(self, event: Mapping[str, str]) -> tuple[bytes, float]:
+        """Return the function's answer as it came, its own errors included, and the milliseconds until it was here.
+
+        Raise KennelError where the function broke or could not be called.
+        """
+        payload = json.dumps(event).encode()
+        started = time.perf_counter()
+        with plainly():
+            answer = self.client.invoke(FunctionName=self.function, Payload=payload)
+        raw: bytes = answer["Payload"].read()
+        if answer.get("FunctionError"):
+            raise KennelError(
+                f"The function broke; its log says more. Its answer: {raw[:300].decode(errors='replace')}"
+            )
+        return raw, 1000 * (time.perf_counter() - started)
 
 
 def snippets(target: Target, source: str, value: str, kind: str) -> dict[str, str]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from kennel.console import Display
 from kennel.errors import KennelError
-from kennel.page import Target, serve_until_stopped
+from kennel.page.server import serve_until_stopped
+from kennel.page.snippets import Target
 from kennel.rehearsal.cloud.deployment import Deployed
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import image_engine, pick_engine

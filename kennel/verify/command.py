@@ -1,15 +1,24 @@
-"""`kennel verify`."""
+"""`kennel verify`: checks a model artifact or a registered package against its passport."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from kennel.aws import client
+from kennel.aws import client, plainly
 from kennel.console import AsJson, print_json
-from kennel.verify.verify import verify as findings_of
+from kennel.errors import KennelError
+from kennel.verify.archive import LARGEST, Member, read_members
+from kennel.verify.passport import Finding, check_members, check_package
+
+Client = Callable[[str], Any]
+_ARN = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:\d{12}:model-package/\S+", re.ASCII)
 
 
 def verify(
@@ -30,7 +39,7 @@ def verify(
       kennel verify s3://BUCKET/runs/kennel-dev/train/JOB/output/model.tar.gz --json
     """
 
-    findings = findings_of(artifact, client=client)
+    findings = check_artifact(artifact, client=client)
     if as_json:
         print_json([{"ok": one.ok, "what": one.what, "detail": one.detail} for one in findings])
     else:
@@ -47,3 +56,59 @@ def show_findings(findings: Sequence[Any]) -> None:
         console.print(Text(f"{mark} {one.what}", style=style) + Text(f"  {one.detail}", style=""), soft_wrap=True)
     wrong = sum(not one.ok for one in findings)
     console.print(f"{wrong} of {len(findings)} checks failed." if wrong else f"All {len(findings)} checks passed.")
+
+
+def check_artifact(artifact: str, *, client: Client) -> list[Finding]:
+    """Check `artifact`: a local model.tar.gz, an s3:// address or the ARN of a model package.
+
+    Each file against the passport's hash, model.json against the passport, and for a model package its metadata
+    against the artifact. `client` makes a boto3 client of a service. Raise KennelError for an artifact that cannot be
+    read or is hostile.
+    """
+    if artifact.startswith("arn:"):
+        return _check_registered(artifact, client)
+    return check_members(_members_of(artifact, client))
+
+
+def _check_registered(arn: str, client: Client) -> list[Finding]:
+    if not _ARN.fullmatch(arn):
+        raise KennelError(f"{arn!r} is no ARN of a model package (arn:aws:sagemaker:...:model-package/GROUP/VERSION).")
+    with plainly():
+        package = client("sagemaker").describe_model_package(ModelPackageName=arn)
+    containers = package.get("InferenceSpecification", {}).get("Containers") or [{}]
+    address = containers[0].get("ModelDataUrl", "")
+    if not address.startswith("s3://"):
+        raise KennelError(f"The model package {arn} names no artifact in S3.")
+    members = _members_of(address, client)
+    return [*check_members(members), *check_package(package, members, client)]
+
+
+def _members_of(place: str, client: Client) -> dict[str, Member]:
+    with _from_s3(place, client) if place.startswith("s3://") else _from_disk(place) as file:
+        return read_members(file, place)
+
+
+@contextmanager
+def _from_disk(place: str) -> Iterator[IO[bytes]]:
+    try:
+        with Path(place).open("rb") as file:
+            yield file
+    except OSError as error:
+        hint = "name a model.tar.gz, an s3:// address or the ARN of a model package"
+        raise KennelError(f"{place} cannot be read ({error.strerror or error}); {hint}.") from None
+
+
+@contextmanager
+def _from_s3(place: str, client: Client) -> Iterator[IO[bytes]]:
+    bucket, _, key = place.removeprefix("s3://").partition("/")
+    if not bucket or not key:
+        raise KennelError(f"{place!r} must be s3://BUCKET/KEY of a model.tar.gz.")
+    with tempfile.TemporaryFile() as file:
+        s3 = client("s3")
+        with plainly():
+            size = s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+            if size > LARGEST:
+                raise KennelError(f"{place} is refused: it is larger than {LARGEST >> 30} GiB.")
+            s3.download_fileobj(bucket, key, file)
+        file.seek(0)
+        yield file

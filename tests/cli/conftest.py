@@ -11,7 +11,7 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 
 if TYPE_CHECKING:
-    from tests.cli.page_world import PageWorld
+    from tests.cli.page.world import PageWorld
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def s3(aws: str) -> Any:
 
 @pytest.fixture(scope="module")
 def shared_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageWorld]:
-    from tests.cli.page_world import page_world  # with an embedded AWS, for which most modules need not wait
+    from tests.cli.page.world import page_world  # with an embedded AWS, for which most modules need not wait
 
     with page_world(tmp_path_factory.mktemp("cloud")) as made:
         yield made

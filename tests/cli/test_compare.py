@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from kennel.cli import app
 from kennel.compare.advice import advise, factor, spoken
-from kennel.compare.cloud import aws_runs
-from kennel.compare.gather import local_runs
+from kennel.compare.cloud import aws_runs, local_runs
 from kennel.compare.records import Found, Run, interval
 from kennel.prices import Prices
 from tests.cli.launch_world import EVALUATION

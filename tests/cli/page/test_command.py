@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from kennel.cli import app
 from kennel.rehearsal.samples import write_digits
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ALIAS = "arn:aws:lambda:us-east-1:123456789012:function:classify:live"
 
 

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from kennel.page import Target, served
+from kennel.page.server import served
+from kennel.page.snippets import Target
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
 from tests.rehearsal.cloud.world import World
 

@@ -10,8 +10,7 @@ import pytest
 
 from kennel.errors import KennelError
 from kennel.upload.folder import look_at
-from kennel.upload.shards import LIMIT, Shard, pack, plan
-from kennel.upload.upload import Upload, upload_dataset
+from kennel.upload.upload import LIMIT, Shard, Upload, pack, plan, upload_dataset
 from tests.cli.trees import tree
 from tests.contracts import validate
 

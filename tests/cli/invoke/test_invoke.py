@@ -15,7 +15,7 @@ from PIL import Image
 from kennel.aws import client
 from kennel.errors import KennelError
 from kennel.invoke import FILE_LIMIT, PAYLOAD_LIMIT, Refused, classify, payload, show_answer
-from tests.cli.test_reduce import noise
+from tests.cli.invoke.test_reduce import noise
 from tests.cli.trees import png
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:classify:live"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kennel.reduce import Reduced, reduced
+from kennel.invoke import Reduced, reduced
 
 LIMIT = 200_000
 

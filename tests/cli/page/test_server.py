@@ -8,8 +8,9 @@ import requests
 
 from kennel.errors import KennelError
 from kennel.invoke import FILE_LIMIT
-from kennel.page import Target, served
-from tests.cli.page_world import GOOD, PageWorld
+from kennel.page.server import served
+from kennel.page.snippets import Target
+from tests.cli.page.world import GOOD, PageWorld
 from tests.cli.trees import png
 
 

@@ -17,9 +17,8 @@ from botocore.auth import SigV4Auth  # type: ignore[import-untyped]
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from botocore.credentials import Credentials  # type: ignore[import-untyped]
 
-from kennel.page import Target
-from kennel.page.snippets import snippets
-from tests.cli.page_world import GOOD, PageWorld
+from kennel.page.snippets import Target, snippets
+from tests.cli.page.world import GOOD, PageWorld
 from tests.cli.trees import png
 
 TOOLS = ("curl", "AWS CLI", "boto3")

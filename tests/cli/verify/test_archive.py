@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from kennel.errors import KennelError
-from kennel.verify.verify import Finding, verify
-from tests.cli.artifacts import model, no_client, pack, sha, wrong_ones
+from kennel.verify.command import check_artifact
+from kennel.verify.passport import Finding
+from tests.cli.verify.artifacts import model, no_client, pack, sha, wrong_ones
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def check(tmp_path: Path) -> Callable[[bytes], list[Finding]]:
     def run(packed: bytes) -> list[Finding]:
         file = tmp_path / "model.tar.gz"
         file.write_bytes(packed)
-        return verify(str(file), client=no_client)
+        return check_artifact(str(file), client=no_client)
 
     return run
 
@@ -110,4 +111,4 @@ def test_what_a_stranger_wrote_does_not_reach_the_terminal_raw(check: Callable[[
 @pytest.mark.parametrize("place", ["nowhere.tar.gz", ".", "s3://bucket", "s3:///key", "arn:aws:s3:::bucket/key"])
 def test_a_place_that_is_none_is_one_sentence(place: str) -> None:
     with pytest.raises(KennelError):
-        verify(place, client=no_client)
+        check_artifact(place, client=no_client)

@@ -9,8 +9,8 @@ import pytest
 
 from kennel.errors import KennelError
 from kennel.verify import archive
-from kennel.verify.verify import verify
-from tests.cli.artifacts import model, no_client, pack
+from kennel.verify.command import check_artifact
+from tests.cli.verify.artifacts import model, no_client, pack
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def check(tmp_path: Path) -> Callable[[bytes], None]:
     def run(packed: bytes) -> None:
         file = tmp_path / "model.tar.gz"
         file.write_bytes(packed)
-        verify(str(file), client=no_client)
+        check_artifact(str(file), client=no_client)
 
     return run
 
@@ -26,13 +26,13 @@ def check(tmp_path: Path) -> Callable[[bytes], None]:
 def _entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, link
-    return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + bytes(10_240))
+    return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + bytes(10_240), mtime=0)
 
 
 def _sparse() -> bytes:
     member = tarfile.TarInfo("weights.pt")
     member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "1000"}
-    return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + bytes(10_240))
+    return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + bytes(10_240), mtime=0)
 
 
 def _damaged() -> bytes:
@@ -94,7 +94,8 @@ def test_a_header_as_large_as_a_file_is_refused(check: Callable[[bytes], None]) 
 
 
 @pytest.mark.parametrize(
-    "packed", [b"", b"no archive", b"\x1f\x8b\x08 cut", gzip.compress(b"x" * 5000), _damaged(), pack(model())[:-2000]]
+    "packed",
+    [b"", b"no archive", b"\x1f\x8b\x08 cut", gzip.compress(b"x" * 5000, mtime=0), _damaged(), pack(model())[:-2000]],
 )
 def test_a_broken_archive_is_one_sentence(check: Callable[[bytes], None], packed: bytes) -> None:
     with pytest.raises(KennelError, match="no whole model"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.page_world import GOOD, PageWorld
+from tests.cli.page.world import GOOD, PageWorld
 from tests.cli.trees import png
 
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements-dev.txt)")

@@ -1,1 +1,0 @@
-"""`kennel compare`: past runs from their records, and what they say about the next one."""
