@@ -11,8 +11,7 @@ from kennel.console import Display
 from kennel.errors import KennelError
 from kennel.local.record import RunFolder
 from kennel.rehearsal.containers import Container, ContainerEngine, ContainerError, Network
-from kennel.rehearsal.jobs.contract import check_outcome, resource_config, run_hosts, write_config
-from kennel.rehearsal.jobs.events import JobFailed
+from kennel.rehearsal.jobs.contract import JobFailed, check_outcome, resource_config, run_hosts, write_config
 from kennel.rehearsal.jobs.store import pack
 from kennel.upload.upload import upload_dataset
 

@@ -11,8 +11,7 @@ from kennel.aws import output, plainly
 from kennel.console import Display
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, total
-from kennel.rehearsal.jobs.events import DefinitionError
-from kennel.rehearsal.jobs.language import resolve_parameters
+from kennel.rehearsal.jobs.language import DefinitionError, resolve_parameters
 from kennel.train.follow import Ending, Follower
 
 Client = Callable[[str], Any]

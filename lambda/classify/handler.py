@@ -54,7 +54,7 @@ def _http_response(outcome: Outcome, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log(outcome: Outcome, value: dict[str, Any], seconds: float, error: Exception | None) -> None:
-    """Print one JSON line, the only place where inner errors appear. A caller's mistake needs no traceback."""
+    """Print one JSON line, the only place where inner errors are told. A caller's mistake needs no traceback."""
     line: dict[str, Any] = {
         "level": "INFO" if outcome.status < 500 else "ERROR",
         "request_id": value["request_id"],

@@ -44,7 +44,6 @@ _ERRORS: dict[str, tuple[type[errors.ClassifyError], str, bool]] = {
     "InvalidSignatureException expired": (errors.EndpointUnavailable, _BROKEN, True),  # signed before the sandbox was
     "RequestExpired expired": (errors.EndpointUnavailable, _BROKEN, True),  # frozen (aws-sdk-js-v3#7605)
     "ThrottlingException": (errors.EndpointThrottled, _BUSY, True),  # with status 400
-    "408": (errors.EndpointUnavailable, _BROKEN, True),  # a load balancer's last word on a silent connection
     "429": (errors.EndpointThrottled, _BUSY, True),
     "5xx": (errors.EndpointUnavailable, _BROKEN, True),
 }
@@ -77,10 +76,11 @@ class SageMakerRuntime:
             self.pool.close()
             self.pool = _pool(self.url)
         path, headers = self._signed(endpoint, body, media_type)
+        # Without urllib3's retries, which would send the old signature and read no more of an answer than its status.
+        options = {"retries": False, "enforce_content_length": True}
         try:
             timeout = urllib3.Timeout(connect=2.0, total=deadline.timeout())
-            # Without urllib3's retries, which would send the old signature and know an answer by its status alone.
-            response = deadline.run(lambda: self.pool.urlopen("POST", path, body, headers, False, timeout=timeout))
+            response = deadline.run(lambda: self.pool.urlopen("POST", path, body, headers, timeout=timeout, **options))
         except (TimeoutError, urllib3.exceptions.ReadTimeoutError) as error:
             raise errors.EndpointUnavailable("The model did not answer in time; try again.", retryable=True) from error
         except urllib3.exceptions.HTTPError as error:

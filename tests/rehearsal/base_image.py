@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from kennel.rehearsal.containers import ContainerError
 from kennel.rehearsal.containers.images import DEFAULT_BASE, Tool
 
 _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -24,9 +26,10 @@ def base_image(folder: Path) -> str:
     if not any(map(shutil.which, ("docker", "podman", "buildah"))):
         pytest.skip("needs docker, podman or buildah")
     tool, built = Tool.find(), f"localhost/kennel-base:{_PYTHON}"
-    if tool.succeeds("inspect", built):
+    if tool.image_config(built):
         return built
-    if tool._run(("pull", DEFAULT_BASE), _PULL_S).returncode == 0:
+    with suppress(ContainerError):
+        tool.run("pull", DEFAULT_BASE, timeout=_PULL_S)
         return DEFAULT_BASE
     if _PYTHON not in _SUITES or not shutil.which("debootstrap") or os.geteuid():
         pytest.skip(f"{DEFAULT_BASE} cannot be pulled, and building a base needs root, debootstrap and another Python")

@@ -78,6 +78,16 @@ class Tool:
             raise ContainerError(f"{self.name} {arguments[0]} failed:\n{(done.stderr or done.stdout)[-2000:]}")
         return done.stdout.strip()
 
+    def image_config(self, name: str) -> Mapping[str, Any] | None:
+        """Return the OCI configuration of the image `name`, or None when this machine has no such image."""
+        buildah = self.name == "buildah"
+        done = self._run(("inspect", "--type", "image", name) if buildah else ("image", "inspect", name), 60)
+        if done.returncode:
+            return None
+        found = json.loads(done.stdout)
+        config: Mapping[str, Any] = found["OCIv1"]["config"] if buildah else found[0]["Config"]
+        return config
+
     def _run(self, arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
         command = [self.name, *arguments]
         try:
@@ -109,8 +119,8 @@ def build(tool: Tool, program: Program, base: str) -> Image:
     """Return the image of `program`'s folder on `base`; build it unless there is one of the same files."""
     context = REPOSITORY / program
     name = f"localhost/kennel-{program}:{digest(context, base)}"
-    inspect = ("inspect", "--type", "image", name) if tool.name == "buildah" else ("image", "inspect", name)
-    if not tool.succeeds(*inspect):
+    config = tool.image_config(name)
+    if config is None:
         # docker build has no --volume.
         files = [f"--volume={path}:{path}:ro" for path in _PIP_FILES if tool.name != "docker" and Path(path).exists()]
         options = ("--network=host", f"--build-arg=BASE={base}", *files, "--tag", name)
@@ -118,8 +128,8 @@ def build(tool: Tool, program: Program, base: str) -> Image:
             tool.run("build", *options, str(context), timeout=_BUILD_S)
         except ContainerError as error:
             raise ContainerError(f"{error}\nThe base was {base}; --base-image takes another one.") from None
-    found = json.loads(tool.run(*inspect))
-    return Image(name, found["OCIv1"]["config"] if tool.name == "buildah" else found[0]["Config"])
+        config = tool.image_config(name)
+    return Image(name, config or {})
 
 
 def digest(context: Path, base: str) -> str:

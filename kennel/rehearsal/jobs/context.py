@@ -16,12 +16,16 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 
 from kennel.rehearsal.containers import ContainerEngine
 from kennel.rehearsal.interfaces import PipelineExecution
-from kennel.rehearsal.jobs.events import Closed
+from kennel.rehearsal.jobs.contract import JobFailed
 from kennel.rehearsal.jobs.store import Store
 
 _FLUSH_S = 0.3  # how long lines are collected before they are sent
 _BATCH = 500  # events in one PutLogEvents: CloudWatch takes 10,000, and 1 MiB in all
 _MESSAGE_LENGTH = 2000  # characters
+
+
+class Closed(JobFailed):
+    """The rehearsal ends: running jobs are killed at once."""
 
 
 @dataclass
@@ -94,7 +98,7 @@ class JobLog:
     """The log of one job in CloudWatch Logs: one group for each kind of job, one stream for each host.
 
     `final` has the latest value of each metric in `metrics` (as MetricDefinitions). Use it as a context manager: all
-    lines have been sent when the block ends. `line` may be called from any thread.
+    lines have been sent when the block ends. `write` may be called from any thread.
     """
 
     def __init__(self, client: Any, group: str, job: str) -> None:
@@ -113,28 +117,25 @@ class JobLog:
     def __exit__(self, *exception: object) -> None:
         self._flush()
 
-    def line(self, text: str, host: str = "") -> bool:
-        """Write one line of `host` (empty: the only one); return whether it contains a metric."""
-        self._append(host or "algo-1", text)
-        found = dict(self._values(text))
-        self.final.update(found)
-        return bool(found)
-
-    def _values(self, text: str) -> Iterator[tuple[str, float]]:
-        for metric in self.metrics:
-            match = re.search(metric["Regex"], text)
-            with suppress(ValueError):  # SageMaker ignores a value that is not a number
-                if match:
-                    yield metric["Name"], float(match[1])
-
-    def _append(self, host: str, text: str) -> None:
-        event = {"timestamp": int(time.time() * 1000), "message": text[:_MESSAGE_LENGTH] or " "}
+    def write(self, line: str, host: str = "algo-1") -> bool:
+        """Write one line of `host`; return whether it contains a metric."""
+        event = {"timestamp": int(time.time() * 1000), "message": line[:_MESSAGE_LENGTH] or " "}
         with self._lock:
             self._pending[host].append(event)
             if self._timer is None:
                 self._timer = threading.Timer(_FLUSH_S, self._flush)
                 self._timer.daemon = True
                 self._timer.start()
+        found = dict(self._values(line))
+        self.final.update(found)
+        return bool(found)
+
+    def _values(self, line: str) -> Iterator[tuple[str, float]]:
+        for metric in self.metrics:
+            match = re.search(metric["Regex"], line)
+            with suppress(ValueError):  # SageMaker ignores a value that is not a number
+                if match:
+                    yield metric["Name"], float(match[1])
 
     def _flush(self) -> None:
         """Send the pending lines. A denied call does not fail the job: the control plane reports it as denied."""

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.containers import Container, ContainerEngine, Process
-from kennel.rehearsal.jobs.events import JobFailed
 
 _OPT_ML = "/opt/ml"
 _POLL_S = 0.05
 GRACE_S = 120.0  # between SIGTERM and SIGKILL, as SageMaker waits
 _REASON_LENGTH = 1024  # characters of a failure file that SageMaker reports
+
+
+class JobFailed(RuntimeError):
+    """A job or a step failed; the text becomes its FailureReason."""
 
 
 def resource_config(instance_type: str, hosts: Sequence[str], host: str, interface: str = "lo") -> dict[str, Any]:

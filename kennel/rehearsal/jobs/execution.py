@@ -11,8 +11,8 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 from kennel.rehearsal.containers import ContainerEngine, ContainerError
 from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.context import Context
-from kennel.rehearsal.jobs.events import DefinitionError, JobFailed
-from kennel.rehearsal.jobs.language import PlannedStep, Values, plan, resolve_parameters
+from kennel.rehearsal.jobs.contract import JobFailed
+from kennel.rehearsal.jobs.language import DefinitionError, PlannedStep, Values, plan, resolve_parameters
 from kennel.rehearsal.jobs.processing import run_processing
 from kennel.rehearsal.jobs.training import TrainingJob
 from kennel.rehearsal.jobs.tuning import NAME_LENGTH, run_tuning

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from kennel.rehearsal.jobs.events import DefinitionError
+from kennel.rehearsal.jobs.contract import JobFailed
 
 _BOOLEANS = {"true": True, "false": False}
 _PATH_PART = re.compile(r"\.?([^.\[\]]+)|\[(?:'([^']*)'|\"([^\"]*)\"|(\d+))\]")
@@ -26,6 +26,10 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "LessThan": operator.lt,
     "LessThanOrEqualTo": operator.le,
 }
+
+
+class DefinitionError(JobFailed):
+    """The pipeline's definition or its parameters cannot work; the text says which part and why."""
 
 
 def resolve_parameters(definition: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _run(context: Context, name: str, request: Mapping[str, Any], roots: Mapping
                 network=network,
                 host=host,
                 hosts=[*roots],
-                on_line=partial(log.line, host=host if len(roots) > 1 else ""),
+                on_line=partial(log.write, host=host),
             )
             for host, root in roots.items()
         ]

@@ -9,7 +9,7 @@ from typing import Any
 from boto3.exceptions import S3UploadFailedError  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from kennel.rehearsal.jobs.events import JobFailed
+from kennel.rehearsal.jobs.contract import JobFailed
 
 
 class Store:

@@ -48,7 +48,7 @@ class TrainingJob:
             with self._log:
                 outcome = self._attempt()
                 if outcome.ended_by == "interruption":
-                    self._log.line("The spot instance was taken away: SIGTERM; starting again from the checkpoint.")
+                    self._log.write("The spot instance was taken away: SIGTERM; starting again from the checkpoint.")
                     outcome = self._attempt()
             check_outcome(outcome, self._limit_s, [root / "output" / "failure" for root in self._roots])
             return self._description(self._upload())
@@ -105,10 +105,8 @@ class TrainingJob:
         return {"hyperparameters": parameters, "inputdataconfig": channels, "resourceconfig": resources}
 
     def _container(self, host: str, network: Network, interruption: SpotInterruption) -> Container:
-        shown = host if len(self._hosts) > 1 else ""
-
         def on_line(text: str) -> None:
-            if self._log.line(text, shown):
+            if self._log.write(text, host):
                 interruption.metric()
 
         algorithm = self.request["AlgorithmSpecification"]

@@ -3,46 +3,55 @@
 import hashlib
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from kennel.rehearsal.jobs.context import Context
-from kennel.rehearsal.jobs.events import DefinitionError, JobFailed
+from kennel.rehearsal.jobs.contract import JobFailed
+from kennel.rehearsal.jobs.language import DefinitionError
 from kennel.rehearsal.jobs.training import TrainingJob
 
 NAME_LENGTH = 32  # characters of a tuning job's name, SageMaker's limit
+_Summary = dict[str, Any]
 
 
 def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     """Run all trials, one after the other; raise JobFailed when none reports a value of the objective."""
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
     name = context.job_name(step["Name"], NAME_LENGTH)
+    arn = context.arn("hyper-parameter-tuning-job", name)
     context.create("create_hyper_parameter_tuning_job", {"HyperParameterTuningJobName": name, **request})
     generator = random.Random(config.get("RandomSeed", context.seed))
     count = int(config["ResourceLimits"]["MaxNumberOfTrainingJobs"])
     objective = _objective(config, definition)
-    summaries: list[dict[str, Any]] = []
-    context.record(context.arn("hyper-parameter-tuning-job", name), TrainingJobSummaries=summaries)
+    summaries: list[_Summary] = []
+    context.record(arn, TrainingJobSummaries=summaries)
     for number in range(1, count + 1):
-        chosen = dict(sample(config.get("ParameterRanges", {}), generator))
         suffix = hashlib.sha256(f"{name}/{number}".encode()).hexdigest()[:8]
-        trial = f"{name}-{number:03d}-{suffix}"
-        began = {"TrainingJobName": trial, "TrainingJobStatus": "InProgress", "TunedHyperParameters": chosen}
-        arn, now = context.arn("training-job", trial), datetime.now(UTC)
-        summaries.append({**began, "TrainingJobArn": arn, "CreationTime": now, "TrainingStartTime": now})
-        ended = _trial(context, trial, definition, chosen, objective)
+        trial, now = f"{name}-{number:03d}-{suffix}", datetime.now(UTC)
+        summaries.append(
+            {
+                "TrainingJobName": trial,
+                "TrainingJobArn": context.arn("training-job", trial),
+                "TrainingJobStatus": "InProgress",
+                "TunedHyperParameters": dict(sample(config.get("ParameterRanges", {}), generator)),
+                "CreationTime": now,
+                "TrainingStartTime": now,
+            }
+        )
+        ended = _trial(context, summaries[-1], definition, objective)
         summaries[-1] = {**summaries[-1], **ended, "TrainingEndTime": datetime.now(UTC)}
     best = _best(summaries, objective["Type"])
-    done = sum(summary["TrainingJobStatus"] == "Completed" for summary in summaries)
+    completed = sum(summary["TrainingJobStatus"] == "Completed" for summary in summaries)
     return {
         **request,
         "HyperParameterTuningJobName": name,
-        "HyperParameterTuningJobArn": context.arn("hyper-parameter-tuning-job", name),
+        "HyperParameterTuningJobArn": arn,
         "HyperParameterTuningJobStatus": "Completed",
         "BestTrainingJob": best,
         "TrainingJobSummaries": sorted(summaries, key=lambda summary: summary is not best),
-        "TrainingJobStatusCounters": {"Completed": done, "NonRetryableError": count - done},
+        "TrainingJobStatusCounters": {"Completed": completed, "NonRetryableError": count - completed},
     }
 
 
@@ -78,39 +87,32 @@ def _objective(config: Mapping[str, Any], definition: Mapping[str, Any]) -> Mapp
 
 
 def _trial(
-    context: Context,
-    name: str,
-    definition: Mapping[str, Any],
-    chosen: Mapping[str, str],
-    objective: Mapping[str, str],
-) -> dict[str, Any]:
-    static = definition.get("StaticHyperParameters", {})
-    parameters = {**static, **chosen, "_tuning_objective_metric": objective["MetricName"]}
-    summary: dict[str, Any] = {
-        "TrainingJobName": name,
-        "TrainingJobArn": context.arn("training-job", name),
-        "TunedHyperParameters": dict(chosen),
+    context: Context, summary: _Summary, definition: Mapping[str, Any], objective: Mapping[str, str]
+) -> _Summary:
+    """Run one trial; return what is new in its summary."""
+    parameters = {
+        **definition.get("StaticHyperParameters", {}),
+        **summary["TunedHyperParameters"],
+        "_tuning_objective_metric": objective["MetricName"],
     }
-    job = TrainingJob(context, name, {**definition, "HyperParameters": parameters})
     try:
+        job = TrainingJob(context, summary["TrainingJobName"], {**definition, "HyperParameters": parameters})
         done = job.run()
     except JobFailed as error:
         if context.stopping:
             raise
-        return {**summary, "TrainingJobStatus": "Failed", "FailureReason": str(error)}
+        return {"TrainingJobStatus": "Failed", "FailureReason": str(error)}
     values = {item["MetricName"]: item["Value"] for item in done["FinalMetricDataList"]}
-    value = values.get(objective["MetricName"], math.nan)
-    final = {"Type": objective["Type"], "MetricName": objective["MetricName"], "Value": value}
-    return {**summary, "TrainingJobStatus": "Completed", "FinalHyperParameterTuningJobObjectiveMetric": final}
+    final = {**objective, "Value": values.get(objective["MetricName"], math.nan)}
+    return {"TrainingJobStatus": "Completed", "FinalHyperParameterTuningJobObjectiveMetric": final}
 
 
-def _value(summary: Mapping[str, Any]) -> float:
-    return float(summary.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value", math.nan))
+def _best(summaries: Sequence[_Summary], direction: str) -> _Summary:
+    def value(summary: _Summary) -> float:
+        return float(summary.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value", math.nan))
 
-
-def _best(summaries: list[dict[str, Any]], direction: str) -> dict[str, Any]:
-    rated = [summary for summary in summaries if not math.isnan(_value(summary))]
+    rated = [summary for summary in summaries if not math.isnan(value(summary))]
     if not rated:
         reasons = [summary["FailureReason"] for summary in summaries if "FailureReason" in summary]
         raise JobFailed(f"No trial reported the objective. {reasons[0] if reasons else ''}".strip())
-    return max(rated, key=_value) if direction == "Maximize" else min(rated, key=_value)
+    return max(rated, key=value) if direction == "Maximize" else min(rated, key=value)

@@ -45,7 +45,6 @@ def error_of(*replies: Reply, endpoint: Endpoint, seconds: float = 60.0) -> dict
         container(503),
         container(429),
         Reply(500, {}, "InternalFailure"),
-        Reply(408, b""),
         Reply(403, {"message": EXPIRED}, "InvalidSignatureException"),
         Reply(None),
     ],

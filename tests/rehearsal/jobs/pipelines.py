@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,35 +41,39 @@ class Programmed:
 
 @dataclass
 class Pipelines:
-    """An S3, the roles that clients were asked for, the jobs' logs, and a runner; `on_line` hears each log line."""
+    """An S3, the roles that clients were made for, and a runner."""
 
     work: Path
     s3: Any
     asked: list[tuple[str, str | None]] = field(default_factory=list)
-    log: list[tuple[str, str]] = field(default_factory=list)  # (stream, line)
-    on_line: Callable[[str], object] = field(default=lambda line: None)
+    clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str, role: str | None) -> Any:
         self.asked.append((service, role))
-        made = boto3.client(service, region_name="us-east-1")
-        return _HeardLogs(made, self) if service == "logs" else made
+        return self._client(service)
 
-    def run(self, *steps: dict[str, Any], spot: bool = False, program: str = "") -> PipelineExecution:
-        execution = PipelineExecution(
+    def _client(self, service: str) -> Any:
+        if service not in self.clients:  # half a second for SageMaker's
+            self.clients[service] = boto3.client(service, region_name="us-east-1")
+        return self.clients[service]
+
+    def runner(self, *, spot: bool = False, program: str = "") -> PipelineRunner:
+        return PipelineRunner(
+            client=self.client, work=self.work, containers=Programmed(program), interrupt_spot=spot, seed=0
+        )
+
+    def execution(self, *steps: dict[str, Any]) -> PipelineExecution:
+        return PipelineExecution(
             arn=EXECUTION,
             pipeline_name="p",
             role_arn=PIPELINE,
             definition={"Version": "2020-12-01", "Steps": list(steps)},
             parameters={},
         )
-        runner = PipelineRunner(
-            client=self.client,
-            work=self.work,
-            containers=Programmed(program),
-            interrupt_spot=spot,
-            seed=0,
-        )
-        runner.run(execution)
+
+    def run(self, *steps: dict[str, Any], spot: bool = False, program: str = "") -> PipelineExecution:
+        execution = self.execution(*steps)
+        self.runner(spot=spot, program=program).run(execution)
         return execution
 
     def put(self, key: str, body: bytes) -> None:
@@ -82,30 +86,27 @@ class Pipelines:
     def keys(self, prefix: str = "") -> list[str]:
         return [item["Key"] for item in self.s3.list_objects_v2(Bucket="data", Prefix=prefix).get("Contents", [])]
 
+    def logs(self) -> list[tuple[str, str]]:
+        """(name of the stream without its time, line) of all jobs, from CloudWatch Logs."""
+        client, found = self._client("logs"), []
+        for group in client.describe_log_groups()["logGroups"]:
+            for stream in client.describe_log_streams(logGroupName=group["logGroupName"])["logStreams"]:
+                name = stream["logStreamName"]
+                place = {"logGroupName": group["logGroupName"], "logStreamName": name, "startFromHead": True}
+                found += [(name.rpartition("-")[0], one["message"]) for one in client.get_log_events(**place)["events"]]
+        return found
+
     def lines(self) -> list[str]:
-        return [line for _, line in self.log]
+        return [line for _, line in self.logs()]
+
+    def wait_for(self, line: str) -> None:
+        while line not in self.lines():
+            threading.Event().wait(0.02)
 
     def artifact(self, key: str) -> dict[str, bytes]:
         with tarfile.open(fileobj=io.BytesIO(self.get(key))) as tar:
             files = [(member.name, tar.extractfile(member)) for member in tar]
             return {name: file.read() for name, file in files if file}
-
-
-class _HeardLogs:
-    """A client of CloudWatch Logs that tells `heard` what it puts there."""
-
-    def __init__(self, client: Any, heard: Pipelines) -> None:
-        self._client, self._heard = client, heard
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def put_log_events(self, **request: Any) -> Any:
-        lines = [event["message"] for event in request["logEvents"]]
-        self._heard.log += [(request["logStreamName"], line) for line in lines]
-        for line in lines:
-            self._heard.on_line(line)
-        return self._client.put_log_events(**request)
 
 
 def processing(

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from kennel.rehearsal.jobs.events import DefinitionError
-from kennel.rehearsal.jobs.language import Values, plan, resolve_parameters
+from kennel.rehearsal.jobs.language import DefinitionError, Values, plan, resolve_parameters
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
 """Whole pipelines, with programs of a few lines in the containers and an S3 in this process."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 import pytest
 
-from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.execution import PipelineRunner
-from tests.rehearsal.jobs.pipelines import EXECUTION, PIPELINE, Pipelines, processing, training
+from tests.rehearsal.jobs.pipelines import PIPELINE, Pipelines, processing, training
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
 
@@ -75,57 +76,35 @@ def test_after_a_failure_nothing_more_is_started(pipelines: Pipelines) -> None:
     assert [step["StepName"] for step in execution.steps] == ["A"]
 
 
+@contextmanager
+def _running(pipelines: Pipelines, script: str) -> Iterator[tuple[PipelineRunner, PipelineExecution, threading.Thread]]:
+    """A training job in a thread of its own, which has printed "ready"."""
+    runner, execution = pipelines.runner(), pipelines.execution(training("Train", script))
+    thread = threading.Thread(target=runner.run, args=(execution,))
+    thread.start()
+    try:
+        pipelines.wait_for("ready")
+        yield runner, execution, thread
+    finally:
+        runner.close()
+        thread.join()
+
+
 def test_an_execution_that_is_stopped_ends_its_job(pipelines: Pipelines) -> None:
-    execution: PipelineExecution | None = None
-
-    def stop(line: str) -> None:
-        if line == "ready" and execution:
-            execution.status = "Stopping"
-
-    pipelines.on_line = stop
-    execution = PipelineExecution(
-        EXECUTION,
-        "p",
-        PIPELINE,
-        {"Steps": [training("Train", "say('ready'); time.sleep(600)")]},
-        {},
-    )
-    script = execution.definition["Steps"][0]["Arguments"]["AlgorithmSpecification"]["ContainerEntrypoint"]
-    script[-1] = script[-1].replace(
-        "say('ready')", "signal.signal(signal.SIGTERM, lambda *a: sys.exit(143)); say('ready')"
-    )
-    PipelineRunner(
-        client=pipelines.client,
-        work=pipelines.work,
-        containers=pick_engine(),
-        interrupt_spot=False,
-        seed=0,
-    ).run(execution)
+    script = "signal.signal(signal.SIGTERM, lambda *a: sys.exit(143)); say('ready'); time.sleep(600)"
+    with _running(pipelines, script) as (_, execution, thread):
+        execution.status = "Stopping"
+        thread.join()
     assert execution.status == "Stopped"
     assert execution.steps[0]["FailureReason"] == "Stopped: the pipeline execution was stopped."
 
 
 def test_closing_kills_the_job_at_once(pipelines: Pipelines) -> None:
-    execution = PipelineExecution(EXECUTION, "p", PIPELINE, {"Steps": [training("Train", _DEAF)]}, {})
-    ready = threading.Event()
-
-    pipelines.on_line = lambda line: ready.set() if line == "ready" else None
-    runner = PipelineRunner(
-        client=pipelines.client,
-        work=pipelines.work,
-        containers=pick_engine(),
-        interrupt_spot=False,
-        seed=0,
-    )
-    thread = threading.Thread(target=runner.run, args=(execution,))
-    thread.start()
-    assert ready.wait(60)
-    runner.close()
-    assert not thread.is_alive()
+    script = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('ready'); time.sleep(600)"
+    with _running(pipelines, script) as (runner, execution, thread):
+        runner.close()
+        assert not thread.is_alive()
     assert execution.failure_reason == "Train: The rehearsal ended while the pipeline ran."
-
-
-_DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('ready'); time.sleep(600)"
 
 
 def test_a_request_that_sagemaker_would_not_take_fails_its_step(pipelines: Pipelines) -> None:
