@@ -31,6 +31,16 @@ class DataStack(cdk.Stack):
         cdk.CfnOutput(self, "DataKeyArn", value=self.key.key_arn)
         cdk.CfnOutput(self, "ModelPackageGroupName", value=group.ref)
 
+    def grant_approve(self, role: iam.Role) -> None:
+        """Allow `role` to read the stage's registered models and to approve or reject them."""
+        group = self.model_package_group_name
+        versions = self.format_arn(service="sagemaker", resource="model-package", resource_name=f"{group}/*")
+        named = self.format_arn(service="sagemaker", resource="model-package-group", resource_name=group)
+        allow(role, ["sagemaker:ListModelPackages"], [named, versions])
+        allow(role, ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"], [versions])
+        finding = in_account("sagemaker", f"model-package/{group}/*")
+        acknowledge(role, "A registered model's version is a number that nobody knows before.", finding)
+
     def _bucket(self, settings: StageSettings) -> s3.Bucket:
         bucket = s3.Bucket(
             self,

@@ -12,7 +12,9 @@ from stacks.permissions import acknowledge, allow, in_account
 # What the workbench calls from inside the VPC. Jobs and the endpoint need none of these: their containers are
 # isolated, and SageMaker moves their data through the S3 gateway.
 _WORKBENCH = {
-    "SageMakerApi": ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_API,  # the notebook stops itself when idle
+    "SageMakerApi": ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_API,  # the notebook operates the stage
+    "SageMakerRuntime": ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_RUNTIME,  # the notebook asks the endpoint
+    "Lambda": ec2.InterfaceVpcEndpointAwsService.LAMBDA_,  # and the function
     "Logs": ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS,
     "EcrApi": ec2.InterfaceVpcEndpointAwsService.ECR,  # the trainer pulls the training image
     "EcrDocker": ec2.InterfaceVpcEndpointAwsService.ECR_DOCKER,

@@ -23,7 +23,7 @@ class KennelStage(cdk.Stage):
         data = DataStack(self, "Data", settings=settings)
         network = NetworkStack(self, "Network", settings=settings) if settings.network else None
         images = ImagesStack(self, "Images", settings=settings)
-        PipelineStack(self, "Pipeline", settings=settings, data=data, images=images, network=network)
+        pipeline = PipelineStack(self, "Pipeline", settings=settings, data=data, images=images, network=network)
         hosting = HostingStack(self, "Hosting", settings=settings, data=data, images=images, network=network)
         classify = ClassifyStack(self, "Classify", settings=settings, data=data, hosting=hosting)
         release = ReleaseStack(self, "Release", settings=settings, data=data, hosting=hosting)
@@ -31,6 +31,16 @@ class KennelStage(cdk.Stage):
             self, "Operations", settings=settings, hosting=hosting, classify=classify, release=release, data=data
         )
         if network and settings.workbench:
-            WorkbenchStack(self, "Workbench", settings=settings, data=data, images=images, network=network)
+            WorkbenchStack(
+                self,
+                "Workbench",
+                settings=settings,
+                data=data,
+                images=images,
+                network=network,
+                pipeline=pipeline,
+                hosting=hosting,
+                classify=classify,
+            )
         # Tags of a stack reach all its resources that take tags, without a copy in every one of them.
         cdk.Tags.of(self).add("kennel:stage", id_, include_resource_types=["aws:cdk:stack"])

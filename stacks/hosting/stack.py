@@ -80,6 +80,12 @@ class HostingStack(cdk.Stack):
             grantee=grantee, actions=["sagemaker:InvokeEndpoint"], resource_arns=[self.endpoint_arn]
         )
 
+    def grant_describe(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Allow `grantee` to read the endpoint's state."""
+        return iam.Grant.add_to_principal(
+            grantee=grantee, actions=["sagemaker:DescribeEndpoint"], resource_arns=[self.endpoint_arn]
+        )
+
     def grant_release(self, grantee: iam.IGrantable) -> iam.Grant:
         """Allow `grantee` to update this stack and to read its state.
 

@@ -12,7 +12,7 @@ from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
-from stacks.permissions import allow
+from stacks.permissions import acknowledge, allow, in_account
 from stacks.pipeline.definition import pipeline_definition
 from stacks.pipeline.requests import Jobs
 from stacks.pipeline.roles import job_role, pipeline_role
@@ -58,6 +58,7 @@ class PipelineStack(cdk.Stack):
             role_arn=role.role_arn,
         )
         pipeline.node.add_dependency(role, jobs_role)  # and their policies: CreatePipeline checks them
+        self.pipeline_name = settings.name
         self._start_on_upload(pipeline, data)
         cdk.CfnOutput(self, "PipelineName", value=pipeline.ref)
         cdk.CfnOutput(
@@ -66,6 +67,18 @@ class PipelineStack(cdk.Stack):
             description="What start-pipeline-execution wants in --pipeline-parameters to train on several instances",
             value=f"Name=InstanceCount,Value={settings.training.multi_instance_count}",
         )
+
+    def grant_operate(self, role: iam.Role) -> None:
+        """Allow `role` to start, stop and follow runs, and to read the logs of their jobs."""
+        arn = self.format_arn(service="sagemaker", resource="pipeline", resource_name=self.pipeline_name)
+        allow(role, ["sagemaker:StartPipelineExecution", "sagemaker:ListPipelineExecutions"], [arn])
+        actions = ["DescribePipelineExecution", "ListPipelineExecutionSteps", "StopPipelineExecution"]
+        allow(role, [f"sagemaker:{action}" for action in actions], [f"{arn}/execution/*"])
+        groups = [f"log-group:/aws/sagemaker/{kind}Jobs:*" for kind in ("Training", "Processing")]
+        allow(role, ["logs:FilterLogEvents"], [self.format_arn(service="logs", resource=group) for group in groups])
+        runs = in_account("sagemaker", f"pipeline/{self.pipeline_name}/execution/*")
+        acknowledge(role, "SageMaker makes up the ids of runs and the log streams of jobs.", runs)
+        acknowledge(role, "All streams of the jobs' two log groups.", *(in_account("logs", group) for group in groups))
 
     def _start_on_upload(self, pipeline: sagemaker.CfnPipeline, data: DataStack) -> None:
         arn = self.format_arn(service="sagemaker", resource="pipeline", resource_name=pipeline.ref)

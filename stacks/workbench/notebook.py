@@ -1,19 +1,27 @@
-"""A notebook on the stage's data: no internet, no root, stopped when nobody uses it."""
+"""A notebook that operates the stage: no internet, no root, stopped when nobody uses it."""
+
+import json
+from pathlib import Path
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3_assets as assets
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from stacks.classify import ClassifyStack
 from stacks.config import WorkbenchSettings
 from stacks.data import DataStack
+from stacks.hosting.stack import HostingStack
 from stacks.permissions import acknowledge, allow, any_object, in_account, sagemaker_principal, via_s3
+from stacks.pipeline.stack import PipelineStack
 from stacks.workbench.user_data import script
 
 _READ = ("datasets/", "prepared/", "runs/", "photos/", "capture/")
 _WRITE = ("datasets/", "photos/")
 _LOGS = "log-group:/aws/sagemaker/NotebookInstances:*"
+_SOURCES = Path(__file__).parents[2] / "notebooks"
 
 
 class Notebook(Construct):
@@ -26,12 +34,27 @@ class Notebook(Construct):
         *,
         settings: WorkbenchSettings,
         data: DataStack,
+        pipeline: PipelineStack,
+        hosting: HostingStack,
+        classify: ClassifyStack,
         subnet: ec2.ISubnet,
         security_group: ec2.SecurityGroup,
     ) -> None:
         super().__init__(scope, id_)
         role = _role(self, data)
-        lifecycle = _stop_when_idle(self, settings.notebook_idle_minutes)
+        data.grant_approve(role)
+        pipeline.grant_operate(role)
+        hosting.grant_invoke(role)
+        hosting.grant_describe(role)
+        classify.grant_invoke(role)
+        names = {
+            "DataBucketName": data.bucket.bucket_name,
+            "ModelPackageGroupName": data.model_package_group_name,
+            "PipelineName": pipeline.pipeline_name,
+            "EndpointName": hosting.endpoint_name,
+            "FunctionAliasArn": classify.alias.function_arn,
+        }
+        lifecycle = _at_start(self, role, settings.notebook_idle_minutes, names)
         instance = sagemaker.CfnNotebookInstance(
             self,
             "Instance",
@@ -58,8 +81,23 @@ class Notebook(Construct):
         )
 
 
-def _stop_when_idle(scope: Construct, minutes: int) -> sagemaker.CfnNotebookInstanceLifecycleConfig:
-    text = script("notebook_start.sh", IDLE=script("notebook_idle.py"), IDLE_MINUTES=str(minutes))
+def _at_start(
+    scope: Construct, role: iam.Role, idle_minutes: int, names: dict[str, str]
+) -> sagemaker.CfnNotebookInstanceLifecycleConfig:
+    """Return what runs at each start: the check that stops an idle instance, and the copy of notebooks/."""
+    copied = {}
+    for name in ("operate.ipynb", "requirements.txt"):
+        asset = assets.Asset(scope, name.split(".")[0].capitalize(), path=str(_SOURCES / name))
+        allow(role, ["s3:GetObject"], [asset.bucket.arn_for_objects(asset.s3_object_key)])
+        copied[name] = asset.s3_object_url
+    text = script(
+        "notebook_start.sh",
+        IDLE=script("notebook_idle.py"),
+        IDLE_MINUTES=str(idle_minutes),
+        STAGE=json.dumps(names, indent=1),
+        NOTEBOOK=copied["operate.ipynb"],
+        REQUIREMENTS=copied["requirements.txt"],
+    )
     hook = sagemaker.CfnNotebookInstanceLifecycleConfig.NotebookInstanceLifecycleHookProperty(
         content=cdk.Fn.base64(text)
     )

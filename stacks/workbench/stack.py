@@ -4,10 +4,13 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
+from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
 from stacks.data import DataStack
+from stacks.hosting.stack import HostingStack
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
+from stacks.pipeline.stack import PipelineStack
 from stacks.workbench.notebook import Notebook
 from stacks.workbench.trainer import Trainer
 
@@ -24,13 +27,24 @@ class WorkbenchStack(cdk.Stack):
         data: DataStack,
         images: ImagesStack,
         network: NetworkStack,
+        pipeline: PipelineStack,
+        hosting: HostingStack,
+        classify: ClassifyStack,
     ) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: notebook and EC2 training launcher")
         assert settings.workbench is not None
         subnet = network.vpc.isolated_subnets[0]
         group = self._outbound_only(network)
         notebook = Notebook(
-            self, "Notebook", settings=settings.workbench, data=data, subnet=subnet, security_group=group
+            self,
+            "Notebook",
+            settings=settings.workbench,
+            data=data,
+            pipeline=pipeline,
+            hosting=hosting,
+            classify=classify,
+            subnet=subnet,
+            security_group=group,
         )
         trainer = Trainer(
             self, "Trainer", settings=settings, data=data, images=images, subnet=subnet, security_group=group

@@ -26,7 +26,8 @@ def test_there_are_the_endpoints_that_the_workload_needs_and_no_others(synth: Sy
         return {text(each["ServiceName"]).split(">.")[-1] for each in endpoints if each["VpcEndpointType"] == kind}
 
     assert services("Gateway") == {"s3"}
-    assert services("Interface") == {"sagemaker.api", "logs", "ecr.api", "ecr.dkr", "ssm", "ssmmessages"}
+    called = {"sagemaker.api", "sagemaker.runtime", "lambda", "logs", "ecr.api", "ecr.dkr", "ssm", "ssmmessages"}
+    assert services("Interface") == called
 
 
 def test_interface_endpoints_stand_in_one_zone(synth: Synthesized) -> None:

@@ -1,5 +1,6 @@
 """The check that stops an idle notebook, run as it runs there: against a Jupyter, with the AWS CLI in PATH."""
 
+import json
 import os
 import subprocess
 import sys
@@ -118,13 +119,20 @@ def test_a_stop_that_aws_refuses_is_a_failure_that_the_next_check_repeats(check:
 
 def start(tmp_path: Path, commands: Commands) -> subprocess.CompletedProcess[str]:
     """Run the lifecycle script in a root of its own."""
-    text = script("notebook_start.sh", IDLE=script("notebook_idle.py"), IDLE_MINUTES="45")
+    values = {
+        "IDLE_MINUTES": "45",
+        "STAGE": '{"PipelineName": "p"}',
+        "NOTEBOOK": "s3://b/n",
+        "REQUIREMENTS": "s3://b/r",
+    }
+    text = script("notebook_start.sh", IDLE=script("notebook_idle.py"), **values)
     environment = {"PATH": commands.path, "ROOT": str(tmp_path / "root")}
     return subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True, timeout=60)
 
 
 def test_each_start_installs_the_check_and_its_timer(tmp_path: Path, commands: Commands) -> None:
-    commands.add("systemd-run")
+    for name in ("systemd-run", "aws", "chown"):
+        commands.add(name)
     seen = tmp_path / "root" / "run" / "kennel-seen"
     seen.parent.mkdir(parents=True)
     seen.touch()
@@ -133,9 +141,26 @@ def test_each_start_installs_the_check_and_its_timer(tmp_path: Path, commands: C
     installed = tmp_path / "root/usr/local/lib/kennel/notebook_idle.py"
     assert installed.read_text() == PROGRAM.read_text()
     assert not seen.exists()  # yesterday's use is not today's
-    (call,) = commands.calls()
+    call, *copies, _ = commands.calls()
     assert call.startswith("systemd-run --unit=kennel-idle --on-active=5min --on-unit-active=5min ")
     assert call.endswith(f"{installed} 45")
+    home = tmp_path / "root/home/ec2-user/SageMaker/kennel"
+    assert json.loads((home / "stage.json").read_text()) == {"PipelineName": "p"}
+    assert copies == [
+        f"aws s3 cp --no-progress s3://b/n {home}/operate.ipynb",
+        f"aws s3 cp --no-progress s3://b/r {home}/requirements.txt",
+    ]
+
+
+def test_a_notebook_that_cannot_be_copied_does_not_keep_the_instance_from_starting(
+    tmp_path: Path, commands: Commands
+) -> None:
+    commands.add("systemd-run")
+    commands.add("aws", status=1)
+    commands.add("chown", status=1)
+    done = start(tmp_path, commands)
+    assert done.returncode == 0, done.stderr
+    assert "operate.ipynb was not copied from s3://b/n" in done.stdout
 
 
 def test_a_notebook_without_its_timer_does_not_start(tmp_path: Path, commands: Commands) -> None:

@@ -1,5 +1,8 @@
 """The notebook and the training instance as declared: closed, encrypted, allowed little."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from stacks.workbench.user_data import script
 from tests.stacks.synthesized import Synthesized, text
 
+ROOT = Path(__file__).parents[3]
 ROOM = ("Prod", "Workbench")
 
 
@@ -17,8 +21,12 @@ def launch(synth: Synthesized) -> dict[str, Any]:
     return data
 
 
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def actions(statement: dict[str, Any]) -> list[str]:
-    return [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+    return listed(statement["Action"])
 
 
 def test_dev_has_no_workbench(synth: Synthesized) -> None:
@@ -39,17 +47,47 @@ def test_the_notebook_installs_the_check_that_stops_it_at_each_start(synth: Synt
     notebook = synth.only(*ROOM, "AWS::SageMaker::NotebookInstance")
     assert notebook["LifecycleConfigName"] == {"Fn::GetAtt": [lifecycle, "NotebookInstanceLifecycleConfigName"]}
     hook = synth.only(*ROOM, "AWS::SageMaker::NotebookInstanceLifecycleConfig")["OnStart"][0]["Content"]["Fn::Base64"]
+    hook = text(hook)
     assert script("notebook_idle.py").rstrip() in hook
-    assert hook.rstrip().endswith(" 60")  # minutes
-    assert len(hook) * 4 / 3 < 16_384  # the service's limit, after base64
+    assert 'notebook_idle.py"\n' in hook
+    assert '"$program" 60\n' in hook  # minutes
+    assert len(hook) * 4 / 3 < 16_384 - 1000  # the service's limit, after base64, with room for real names
 
 
 def test_the_notebook_may_stop_itself_and_no_other(synth: Synthesized) -> None:
     (notebook,) = synth.resources(*ROOM, "AWS::SageMaker::NotebookInstance")
-    stops = [each for _, each in synth.statements(*ROOM) if "sagemaker" in str(each["Action"])]
+    stops = [each for _, each in synth.statements(*ROOM) if "NotebookInstance" in str(each["Action"])]
     assert [(each["Action"], each["Resource"]) for each in stops] == [
         ("sagemaker:StopNotebookInstance", {"Ref": notebook})
     ]
+
+
+def test_each_start_copies_the_notebook_of_this_repository_and_the_stages_names(synth: Synthesized) -> None:
+    hook = synth.only(*ROOM, "AWS::SageMaker::NotebookInstanceLifecycleConfig")["OnStart"][0]["Content"]["Fn::Base64"]
+    start = text(hook)
+    (names,) = re.findall(r"KENNEL_STAGE_END'\n(.*?)\nKENNEL_STAGE_END", start, flags=re.DOTALL)
+    found = json.loads(names)
+    assert (found["PipelineName"], found["EndpointName"]) == ("kennel-prod", "kennel-prod")
+    assert found["DataBucketName"].startswith("<Prod-Data.")
+    assert found["FunctionAliasArn"].startswith("<Prod-Classify.")
+    for name in ("operate.ipynb", "requirements.txt"):
+        (key,) = re.findall(rf'cp --no-progress "<?s3://\S+/(\w+)\.\w+>?" "\$home/{name}"', start)
+        (asset,) = synth.folder.rglob(f"asset.{key}.*")
+        assert asset.read_bytes() == (ROOT / "notebooks" / name).read_bytes()
+
+
+def test_the_notebook_operates_this_stage_and_no_other(synth: Synthesized) -> None:
+    allowed = {
+        action: [text(arn).split(">:")[-1] for arn in listed(each["Resource"])]
+        for role, each in synth.statements(*ROOM)
+        if role.startswith("NotebookRole") and "*" not in listed(each["Resource"])
+        for action in actions(each)
+    }
+    assert allowed["sagemaker:StartPipelineExecution"] == ["pipeline/kennel-prod"]
+    assert allowed["sagemaker:ListPipelineExecutionSteps"] == ["pipeline/kennel-prod/execution/*"]
+    assert allowed["sagemaker:InvokeEndpoint"] == ["endpoint/kennel-prod"]
+    assert [arn.split("/", 1)[0] for arn in allowed["sagemaker:UpdateModelPackage"]] == ["model-package"]
+    assert allowed["lambda:InvokeFunction"][0].startswith("<Prod-Classify.")
 
 
 def test_the_notebook_writes_only_data_sets_and_photos(synth: Synthesized) -> None:
