@@ -1,11 +1,13 @@
 """Every test may talk to this machine and to nobody else."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +62,48 @@ def moto_server() -> Iterator[str]:
     assert process.stdout
     yield process.stdout.readline().strip()
     process.communicate()
+
+
+@dataclass
+class KeptRehearsal:
+    """A rehearsal that stays up: what its clients set, the address of its page, and the folder of its report."""
+
+    environment: dict[str, str]
+    page: str
+    out: Path
+
+
+@pytest.fixture(scope="session")
+def kept_rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptRehearsal]:
+    """`kennel rehearse --keep` after one epoch on the digits; for long tests."""
+    out = tmp_path_factory.mktemp("kept") / "out"
+    code = "from kennel.cli import app; app(prog_name='kennel')"
+    options = ["--keep", "--epochs", "1", "--threshold", "0.05", "--out", str(out)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "AWS_"))}
+    root = Path(__file__).parents[1]
+    environment["PYTHONPATH"] = str(root)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "rehearse", *options],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "Ctrl-C ends it." in line:
+                break
+        else:
+            raise AssertionError(f"the rehearsal ended: {said[-3000:]}")
+        exports = dict(re.findall(r"^export (\w+)=(\S+)$", said, flags=re.M))
+        page = re.findall(r"^Drop a photo on (\S+)$", said, flags=re.M)[0]
+        yield KeptRehearsal(exports, page, out)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
