@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,17 @@ from typing import Any
 # As `python -m` has it: so that `benchmarks` and `kennel` are found.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.lib import assets, report  # noqa: E402
-from benchmarks.lib.lambda_table import (  # noqa: E402
-    CALLING,
-    COMPILED,
-    NOTHING,
-    PLAIN,
-    SOURCE,
-    overhead,
-    parts,
-    show,
-    summary,
-)
+from benchmarks.lib import lambda_sandboxes, report  # noqa: E402
+from benchmarks.lib.lambda_sandboxes import Function, Warm, answered  # noqa: E402
 from benchmarks.lib.photographs import files, photographs  # noqa: E402
-from benchmarks.lib.report import Figures  # noqa: E402
-from benchmarks.lib.sandboxes import Function, Warm, answered  # noqa: E402
+from benchmarks.lib.report import Figures, print_table, print_targets  # noqa: E402
 
 REQUESTS = 300  # warm ones of each function
 WARM_UP = 20  # before them
+NOTHING, PLAIN, CALLING = "does nothing", "boto3 client", "boto3 client and call"
+COMPILED, SOURCE = "Kennel, compiled", "Kennel, source only"
+PARTS = ("start", "import", "runtime", "client", "first request", "answer")
+TARGETS = {"cold_ratio": "at most 0.75", "warm_overhead_ms": "at most 2", "package_kb": "under 200"}
 
 
 def main() -> None:
@@ -53,9 +46,12 @@ def main() -> None:
 
 
 def measure(folder: Path, port: int, rounds: int) -> Figures:
-    asset = assets.deployed(folder / "cdk.out")
-    source, compiled = assets.source_only(asset, folder / "source"), assets.compiled(asset, folder / "compiled")
-    plain, measured = assets.plain(folder / "plain"), assets.measured(compiled, folder / "measured")
+    asset = lambda_sandboxes.deployed(folder / "cdk.out")
+    source, compiled = (
+        lambda_sandboxes.source_only(asset, folder / "source"),
+        lambda_sandboxes.compiled(asset, folder / "compiled"),
+    )
+    plain, measured = lambda_sandboxes.plain(folder / "plain"), lambda_sandboxes.measured(compiled, folder / "measured")
     functions = {
         NOTHING: Function("nothing.handler", plain),
         PLAIN: Function("plain.handler", plain),
@@ -68,8 +64,8 @@ def measure(folder: Path, port: int, rounds: int) -> Figures:
     figures: Figures = {"machine": report.describe_machine(), "rounds": rounds, "picture_bytes": len(picture)}
     figures |= _cold(functions, Function("measured.handler", measured), event, port, rounds)
     figures |= _warm({name: functions[name] for name in (NOTHING, CALLING, COMPILED)}, event, picture, port)
-    figures["kilobytes"] = {COMPILED: assets.kilobytes(compiled), SOURCE: assets.kilobytes(source)}
-    figures["deployed_compiled"] = assets.is_compiled(asset)
+    figures["kilobytes"] = {COMPILED: lambda_sandboxes.kilobytes(compiled), SOURCE: lambda_sandboxes.kilobytes(source)}
+    figures["deployed_compiled"] = lambda_sandboxes.is_compiled(asset)
     return figures | summary(figures)
 
 
@@ -143,11 +139,75 @@ def _stub() -> Iterator[int]:
     """Yield the port of a stub endpoint, which ends with this process, whose pipe it reads."""
     command = [sys.executable, "-m", "benchmarks.lib.stub_endpoint"]
     with subprocess.Popen(
-        command, cwd=assets.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=lambda_sandboxes.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin and process.stdout
         yield int(process.stdout.readline())
         process.stdin.close()
+
+
+def parts(started: float, clock: Mapping[str, float], answered: float) -> dict[str, float]:
+    """Return the milliseconds of one cold start in order; their sum is the whole. Arguments in seconds of one clock.
+
+    start: the interpreter and the runtime client; import: the package and what it imports; runtime: until the handler
+    has the event; client: making a boto3 client; first request: the rest of it, with the endpoint's answer.
+    """
+    seconds = {
+        "start": clock["begun"] - started,
+        "import": clock["imported"] - clock["begun"],
+        "runtime": clock["called"] - clock["imported"],
+        "client": clock["client"],
+        "first request": clock["answered"] - clock["called"] - clock["client"],
+        "answer": answered - clock["answered"],
+    }
+    return {name: 1000 * taken for name, taken in seconds.items()}
+
+
+def overhead(function: Sequence[float], endpoint: Sequence[float]) -> float:
+    """Return the median of what each answer took beyond the endpoint's time. Raise ValueError unless they pair."""
+    return statistics.median(mine - its for mine, its in zip(function, endpoint, strict=True))
+
+
+def summary(figures: Figures) -> Figures:
+    """Return medians and ratios; cold_ratio is that of the package as deployed, with or without compiled files."""
+    medians = {name: statistics.median(times) for name, times in figures["cold_ms"].items()}
+    ours = COMPILED if figures["deployed_compiled"] else SOURCE
+    return {
+        "cold_median_ms": medians,
+        "cold_ratio": medians[ours] / medians[PLAIN],
+        "cold_ratio_compiled": medians[COMPILED] / medians[PLAIN],
+        "cold_ratio_source": medians[SOURCE] / medians[PLAIN],
+        "cold_ratio_calling": medians[ours] / medians[CALLING],
+        "parts": {name: statistics.median(one[name] for one in figures["parts_ms"]) for name in PARTS},
+        "package_kb": figures["kilobytes"][COMPILED],
+    }
+
+
+def show(figures: Figures) -> None:
+    """Print the tables."""
+    print(f"{figures['machine']}\n")
+    medians = figures["cold_median_ms"]
+    print_table(
+        "Process start to first answer, ms",
+        ("function", "median", "least", "most", "over boto3"),
+        [
+            (name, medians[name], min(ms), max(ms), medians[name] / medians[PLAIN])
+            for name, ms in figures["cold_ms"].items()
+        ],
+    )
+    print_table("Parts of it, ms", ("part", "median"), figures["parts"].items())
+    columns = ("answer_ms", "beyond_endpoint_ms", "beyond_direct_ms")
+    print_table(
+        "Warm, median ms",
+        ("function", "answer", "beyond the endpoint", "beyond a direct call"),
+        [(name, *(warm[column] for column in columns)) for name, warm in figures["warm"].items()],
+    )
+    print(
+        f"the stub endpoint itself {figures['endpoint_ms']:.2f} ms, a direct call of it {figures['direct_ms']:.2f} ms"
+    )
+    sizes = ", ".join(f"{name} {size:.0f} kB" for name, size in figures["kilobytes"].items())
+    print(f"package: {sizes}; deployed {'with' if figures['deployed_compiled'] else 'without'} compiled files\n")
+    print_targets(figures, TARGETS)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class Found:
     pictures: list[float | None] = field(default_factory=list)
 
 
-Ask = Callable[[Picture, bool], Reply]  # whether as the HTTP API asks
+Ask = Callable[[Picture, bool], Reply]  # whether with the HTTP API's event
 
 
 def asking(client: Any, function: str) -> Ask:
@@ -152,7 +152,7 @@ def load(ask: Ask, pictures: Sequence[Picture], callers: int, seconds: float, ra
     """Return what became of all requests of so many callers, each with one request at a time.
 
     They join within `ramp` seconds; every second one sends the HTTP API's event. A picture that was begun within the
-    `seconds` after that is asked about until it is answered.
+    `seconds` after that is sent until it is answered.
     """
     since = time.monotonic() + ramp
     chances = [random.Random(number) for number in range(callers)]

@@ -22,12 +22,12 @@ from kennel.errors import KennelError
 
 PAYLOAD_LIMIT = 6 * 2**20  # bytes of a synchronous Lambda request
 _BAR = 24  # characters of a probability of 1
-_ENVELOPE = 1024  # room for the JSON around the picture
+_ENVELOPE = 1024  # for the JSON around the picture
 FILE_LIMIT = (PAYLOAD_LIMIT - _ENVELOPE) * 3 // 4  # base64 makes four bytes of three
 
 
 class Refused(KennelError):
-    """The function answered with an error of its own."""
+    """An error that the function itself answered with."""
 
     def __init__(self, code: str, message: str, request_id: str = "") -> None:
         super().__init__(f"{message.rstrip('.')} ({code}{', request ' + request_id if request_id else ''}).")
@@ -35,7 +35,7 @@ class Refused(KennelError):
 
 
 def payload(picture: str, top_k: int | None = None) -> dict[str, Any]:
-    """Return the event for a URL, an s3:// address or a file; raises KennelError for a file that cannot be sent.
+    """Return the event for a URL, an s3:// address or a file; raise KennelError for a file that cannot be sent.
 
     A picture too large for a request is sent reduced, and stderr says so.
     """
@@ -50,7 +50,7 @@ def payload(picture: str, top_k: int | None = None) -> dict[str, Any]:
 def classify(client: Any, function: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """Invoke `function` (an alias's ARN) and return its answer.
 
-    Raises Refused for an error of the function's own, KennelError where it broke or could not be called.
+    Raise Refused for an error of the function's own, KennelError where it broke or could not be called.
     """
     with plainly():
         answer = client.invoke(FunctionName=function, Payload=json.dumps(payload).encode())
@@ -134,7 +134,7 @@ def invoke(
 
 
 def _serve(stage: str, port: int) -> None:
-    """Until Ctrl-C or SIGTERM."""
+    """Serve the page until Ctrl-C or SIGTERM."""
 
     function = output(stage, "Classify", "FunctionAliasArn")
     # Nobody plays the HTTP API where AWS is an embedded one.
@@ -186,7 +186,7 @@ class Reduced:
 
 
 def reduced(picture: bytes, max_bytes: int) -> Reduced | None:
-    """The whole picture upright as a JPEG of at most `max_bytes`, or None for bytes that are no picture.
+    """Return the whole picture upright as a JPEG of at most `max_bytes`, or None for bytes that are no picture.
 
     What the inference server would see of colours stays: alpha is dropped, of 16-bit grey the upper 8 bits count.
     """
@@ -206,7 +206,7 @@ def reduced(picture: bytes, max_bytes: int) -> Reduced | None:
 
 
 def _upright(opened: Any) -> Any:
-    """As inference/images.py has it."""
+    """Return the picture as inference/images.py decodes it."""
     from PIL import ImageOps
 
     upright = ImageOps.exif_transpose(opened)

@@ -50,7 +50,7 @@ class FaultProxy:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def draw(self) -> tuple[str, float]:
-        """A fault or "passed", and how many seconds an answer is held back."""
+        """Return a fault or "passed", and how many seconds an answer is held back."""
         with self._lock:
             names, shares = [*self._shares], [*self._shares.values()]
             fault = self._chance.choices([*names, "passed"], [*shares, 1 - sum(shares)])[0]

@@ -66,7 +66,7 @@ def closed_loop_load(settings: Settings) -> dict[str, Any]:
             status, body = response.status, response.data
         except (urllib3.exceptions.HTTPError, OSError) as error:
             status, body = 0, repr(error).encode()
-            time.sleep(0.1)  # a server that is gone is not asked a million times
+            time.sleep(0.1)  # a server that is gone gets no million requests
         return Answer(picture, begun, time.monotonic(), status, body)
 
     begun, spent = time.monotonic(), _cpu_seconds()

@@ -30,7 +30,7 @@ STAGE = "Prod"
 
 @dataclass(frozen=True)
 class StackUnderLoad:
-    """`client`: of Lambda, for as many callers as asked for; `proxy`: between the function and the endpoint."""
+    """`client`: of Lambda, with a connection for each caller; `proxy`: between the function and the endpoint."""
 
     client: Any
     function: str

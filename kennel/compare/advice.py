@@ -1,4 +1,4 @@
-"""What past runs say about the next one. Pure functions of records."""
+"""The time and cost that the next run can be expected to take, from the records of past runs."""
 
 import statistics
 from collections import defaultdict
@@ -14,7 +14,7 @@ _FEW = 2  # runs of one kind below which a figure is one observation
 
 @dataclass(frozen=True)
 class Expected:
-    """What a run on the same kind of machine would take: medians over `runs` records."""
+    """The expected time and cost of a run on one kind of machine: medians over `runs` records."""
 
     launcher: str
     place: str
@@ -24,7 +24,7 @@ class Expected:
 
 
 def expectations(runs: Sequence[Run], *, images: int, epochs: int, mode: str) -> list[Expected]:
-    """One entry a launcher and machine that has records in this mode, scaled to `images` (and epochs, see factor)."""
+    """Return one entry per launcher and machine with records in this mode, scaled by `factor`."""
     kinds: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
         if run.mode == mode and run.images > 0 and run.seconds > 0:
@@ -40,13 +40,16 @@ def _expected(kind: tuple[str, str], runs: Sequence[Run], images: int, epochs: i
 
 
 def factor(run: Run, images: int, epochs: int) -> float:
-    """Time grows with the images and, but in head mode (where an epoch takes a second), with the epochs."""
+    """Return the expected time over the run's: it grows with the images and with the epochs.
+
+    In head mode an epoch takes a second, so there epochs do not count.
+    """
     more_epochs = epochs / run.epochs if run.mode != "head" and run.epochs and epochs else 1.0
     return images / run.images * more_epochs
 
 
 def advise(runs: Sequence[Run], images: int = 0) -> str:
-    """One or two sentences: the cheapest and the fastest for `images` (0: as many as the newest run had)."""
+    """Return one or two sentences: the cheapest and the fastest for `images` (0: as many as the newest run had)."""
     usable = [run for run in runs if run.images > 0 and run.seconds > 0]
     if not usable:
         return "There is no record of a finished run yet, so there is nothing to recommend."
@@ -61,14 +64,14 @@ def _best(expected: Sequence[Expected], images: int, mode: str) -> str:
     fastest = min(expected, key=lambda one: one.seconds)
     head = f"For {images:,} images ({mode} mode)"
     if not paid:
-        return f"{head} the fastest is {_said(fastest)}; no run on AWS has a known cost to compare with."
+        return f"{head} the fastest is {_described(fastest)}; no run on AWS has a known cost to compare with."
     cheapest = min(paid, key=lambda one: one.cost or 0.0)
     if cheapest is fastest:
-        return f"{head} the cheapest on AWS and the fastest of all is {_said(cheapest)}."
-    return f"{head} the cheapest on AWS is {_said(cheapest)}; the fastest is {_said(fastest)}."
+        return f"{head} the cheapest on AWS and the fastest of all is {_described(cheapest)}."
+    return f"{head} the cheapest on AWS is {_described(cheapest)}; the fastest is {_described(fastest)}."
 
 
-def _said(one: Expected) -> str:
+def _described(one: Expected) -> str:
     cost = "" if one.launcher == "local" else f" and {dollars(one.cost)}"
     name = "this machine" if one.launcher == "local" else f"{one.launcher} on {one.place}"
     return f"{name} (about {spoken(one.seconds)}{cost})"
@@ -85,7 +88,7 @@ def _how_sure(runs: Sequence[Run], expected: Sequence[Expected], images: int, mo
 
 
 def spoken(seconds: float) -> str:
-    """A duration for people: 45 s, 12 min, 3.4 h."""
+    """Return a duration for people: 45 s, 12 min, 3.4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

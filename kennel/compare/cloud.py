@@ -18,7 +18,7 @@ Client = Callable[[str], Any]
 
 
 def gather(client: Client, stage: str, runs: Path, prices: Prices) -> Found:
-    """Everything that left a record, newest first. What AWS refuses leaves this machine's runs."""
+    """Return all runs with a record, newest first; where AWS cannot be read, those of this machine."""
     found = Found()
     local_runs(runs, found)
     try:
@@ -64,7 +64,7 @@ _NEWEST = 30  # runs looked at; each costs a handful of calls
 
 
 def aws_runs(client: Client, bucket: str, pipeline: str, prices: Prices, found: Found, newest: int = _NEWEST) -> None:
-    """The newest runs of the pipeline and of the EC2 launcher; raises KennelError."""
+    """Add the newest runs of the pipeline and of the EC2 launcher to `found`; raise KennelError where AWS refuses."""
     found.region = str(client("s3").meta.region_name)
     with plainly():
         cloud = _Cloud(client, bucket, pipeline, prices)
@@ -80,7 +80,7 @@ class _Cloud:
         self._written: dict[str, datetime] = {}
 
     def evaluations(self, newest: int) -> list[tuple[datetime, str]]:
-        """(time, key) of the newest evaluation.json files, newest first."""
+        """Return (time, key) of the newest evaluation.json files, newest first."""
         for kind in ("evaluate/", "ec2/"):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + kind)
             for page in pages:
@@ -141,7 +141,7 @@ class _Cloud:
 
 
 def images_of(s3: Any, bucket: str, manifest: str) -> int:
-    """How many images an uploaded data set has, or 0 where that cannot be read."""
+    """Return how many images an uploaded data set has, or 0 where that cannot be read."""
     key = f"{manifest.removesuffix('.manifest')}/dataset.json"
     try:
         with plainly():

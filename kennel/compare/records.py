@@ -1,4 +1,4 @@
-"""One past run in the numbers that can be compared, and how they are read from evaluation.json."""
+"""The record of one past run, and its fields as evaluation.json has them."""
 
 import json
 import math
@@ -53,7 +53,7 @@ class Found:
     runs: list[Run] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     without_aws: str = ""
-    region: str = ""  # AWS's, where it was asked
+    region: str = ""  # of AWS, where it could be read
     newest_images: int = 0  # of the newest data set, 0: unknown
 
     def add(self, where: str, make: Callable[[], Run]) -> None:
@@ -64,7 +64,7 @@ class Found:
 
 
 def read_evaluation(file: Path) -> Evaluation:
-    """evaluation.json; raises KennelError where it is missing or broken."""
+    """Return evaluation.json; raise KennelError where it is missing or broken."""
     try:
         content: Evaluation = json.loads(file.read_text(encoding="utf-8"))
         return content
@@ -73,7 +73,7 @@ def read_evaluation(file: Path) -> Evaluation:
 
 
 def learned(evaluation: Evaluation) -> dict[str, Any]:
-    """The fields of Run that evaluation.json knows; raises KeyError, TypeError or ValueError for a broken one."""
+    """Return the fields of Run that evaluation.json knows; raise KeyError, TypeError or ValueError for a broken one."""
     model, count = evaluation["model"], int(evaluation["test_samples"])
     settings, data = model.get("hyperparameters") or {}, model.get("data") or {}
     accuracy = float(evaluation["metrics"]["accuracy"]["value"])
@@ -92,15 +92,15 @@ def learned(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def trained_on(evaluation: Evaluation) -> tuple[str, int, float]:
-    """Instance type, instances and seconds of the training itself, as the model remembers them."""
+    """Return instance type, instances and seconds of the training itself, as the model remembers them."""
     about = evaluation["model"].get("trained_on") or {}
     return str(about.get("instance_type") or ""), int(about.get("instances") or 1), float(about.get("seconds") or 0)
 
 
 def interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share seen on `count` images (Wilson 1927)."""
+    """Return Wilson's 95 % interval of a share seen on `count` images (Wilson 1927)."""
     if count <= 0:
         return 0.0, 1.0
     z2 = _Z**2
-    middle, room = share + z2 / (2 * count), _Z * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    return max(0.0, (middle - room) / (1 + z2 / count)), min(1.0, (middle + room) / (1 + z2 / count))
+    middle, half = share + z2 / (2 * count), _Z * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    return max(0.0, (middle - half) / (1 + z2 / count)), min(1.0, (middle + half) / (1 + z2 / count))

@@ -36,7 +36,7 @@ _LONGER = 2  # a rate is confirmed for so many times as long as it was tried
 
 @dataclass(frozen=True)
 class Request:
-    """What the operator asked for; exactly one of `artifact` and `stage`."""
+    """The operator's options; exactly one of `artifact` and `stage` is given."""
 
     artifact: Path | None
     stage: str

@@ -30,7 +30,7 @@ Sender = Callable[[bytes], str]
 
 @dataclass(frozen=True)
 class Plan:
-    """Where requests go (`url` or else `endpoint`), and how many: `rate` is in requests a second.
+    """The target of the requests (`url` or else `endpoint`) and their `rate` in requests a second.
 
     `warm` seconds at the same rate come before the `seconds` that count.
     """
@@ -65,7 +65,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Load:
-    """One rate (requests a second) and what it came to; times in milliseconds, None where nothing was answered.
+    """The result of one rate (requests a second); `held`: the target was met. Times in ms, None without any answer.
 
     `concurrency` are the requests in flight on average, `concurrency_peak` the most in ten seconds, on average over the
     tens of seconds. `late_ms`: how late requests left for the load's own sake (99th percentile).
@@ -100,7 +100,7 @@ def _count(plan: Plan, low: float, high: float) -> int:
 
 
 class OpenLoop:
-    """Sends by the plan, and stops as soon as the target cannot be held any more."""
+    """A run of a plan, which stops as soon as the target cannot be held any more."""
 
     def __init__(self, plan: Plan, send: Sender, bodies: Sequence[bytes]) -> None:
         self._plan, self._send, self._bodies = plan, send, bodies
@@ -145,7 +145,7 @@ def closed_loop(
     """Return all that `ask(connection, turn)` returned: each connection asks again as soon as it has its answer.
 
     The connections join one after the other within `ramp` seconds, and begin no further turn `seconds` after that or
-    when they have had their share of the `most` turns. Raises what `ask` raises.
+    when they have had their share of the `most` turns. Raise what `ask` raises.
     """
     until = time.monotonic() + ramp + seconds
 

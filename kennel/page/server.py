@@ -41,7 +41,7 @@ _HEADERS = {
 
 
 class _Refusal(Exception):
-    """The page's own no: an HTTP status and a sentence."""
+    """A request that the page itself refuses: an HTTP status and a sentence."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(500, "page_error", f"The page's server broke: {type(error).__name__}: {error}.")
 
     def _check_host(self) -> None:
-        """A name that leads here by DNS rebinding is neither of these; any port is fine (ssh -L)."""
+        """Refuse a name that leads here by DNS rebinding; any port is allowed (ssh -L)."""
         if self.headers.get("Host", "").partition(":")[0] not in ("127.0.0.1", "localhost"):
             raise _Refusal(403, "foreign_host", "This page answers as 127.0.0.1 and localhost only.")
 
@@ -164,7 +164,7 @@ def serve_until_stopped(target: Target, port: int, tell: Callable[[str], None]) 
 def served(target: Target, port: int = 0) -> Iterator[str]:
     """Serve the page on 127.0.0.1 and yield its address; port 0 takes a free one.
 
-    Raises KennelError when the port is in use.
+    Raise KennelError when the port is in use.
     """
     try:
         server = _Server(("127.0.0.1", port), Handler)
@@ -186,4 +186,4 @@ class _Server(ThreadingHTTPServer):
     target: Target
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went away is no news."""
+        """Do not report a browser that went away."""

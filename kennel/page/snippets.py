@@ -67,7 +67,10 @@ class Target:
 
 
 def snippets(target: Target, source: str, value: str, kind: str) -> dict[str, str]:
-    """`source`: url, s3_uri or image; `value`: the address, or the file's name; `kind`: the file's media type."""
+    """Return the three calls.
+
+    `source`: url, s3_uri or image; `value`: the address, or the file's name; `kind`: the file's media type.
+    """
     return {
         "curl": _curl(target, source, value, kind),
         "AWS CLI": _exports(target, "AWS_ENDPOINT_URL", *_KEYS) + _cli(target, source, value),
@@ -91,7 +94,7 @@ def _curl(target: Target, source: str, value: str, kind: str) -> str:
 
 
 def _curl_lambda(target: Target, source: str, value: str) -> str:
-    """Where no HTTP API is played, Lambda's own API takes the same question."""
+    """Return the call of Lambda's own API, for a rehearsal, which has no HTTP API."""
     name, _, alias = target.function.split(":function:")[-1].partition(":")
     address = f"{target.endpoint_url}/2015-03-31/functions/{quote_url(name)}/invocations?Qualifier={quote_url(alias)}"
     return (

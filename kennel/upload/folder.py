@@ -1,4 +1,4 @@
-"""Looks at a tree of class folders before anything of it is sent, and says in one sentence what is wrong with it."""
+"""A tree of class folders, checked before anything of it is sent."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ class Image:
 
     @property
     def content(self) -> str:
-        """What stands for the bytes: two files with the same are the same."""
+        """Return the SHA-256: files with the same one have the same bytes."""
         return self.sha256
 
 
@@ -47,7 +47,7 @@ class Tree:
 
 
 def look_at(folder: Path) -> Tree:
-    """List the images of `folder`, sorted by name; raises KennelError for a tree that could not be trained on."""
+    """Return the images of `folder`, sorted by name; raise KennelError for a tree that could not be trained on."""
     if not folder.exists():
         raise KennelError(f"{folder} does not exist.")
     if not folder.is_dir():
@@ -82,7 +82,7 @@ def with_hashes(tree: Tree, progress: Callable[[int], None]) -> Tree:
 
 
 class readable:  # reads as a word: `with readable(name)`
-    """Turns what the file system refuses inside the block into a KennelError that names the file."""
+    """Turn what the file system refuses inside the block into a KennelError that names the file."""
 
     def __init__(self, name: str) -> None:
         self.name = name

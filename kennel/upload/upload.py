@@ -1,4 +1,4 @@
-"""Sends a folder of images to the data bucket as tar shards; the manifest goes last, so a broken upload starts nothing.
+"""The upload of an image folder as tar shards; the manifest is written last, so a broken upload starts no training.
 
 A shard's bytes depend on its images alone. Shards that arrived before are left alone: a second run goes on where the
 first one was broken off.
@@ -32,12 +32,12 @@ class Shard:
 
     @property
     def content(self) -> str:
-        """SHA-256 over what goes in, known before it is packed: whether a shard is up already needs no second look."""
+        """Return the SHA-256 over its images: known before it is packed, it tells whether the bucket has it."""
         return digest(self.images)
 
     @property
     def size(self) -> int:
-        """Sum of the images' own bytes."""
+        """Return the sum of the images' own bytes."""
         return sum(image.size for image in self.images)
 
 
@@ -52,18 +52,18 @@ def digest(images: Sequence[Image]) -> str:
 def plan(images: Sequence[Image], limit: int = LIMIT) -> list[Shard]:
     """Divide `images`, in their order, into shards of at most `limit` bytes; a larger image has a shard to itself."""
     groups: list[list[Image]] = []
-    room = 0
+    free = 0  # bytes of the last shard
     for image in images:
-        if not groups or _packed(image) > room:
+        if not groups or _packed(image) > free:
             groups.append([])
-            room = limit - _END
+            free = limit - _END
         groups[-1].append(image)
-        room -= _packed(image)
+        free -= _packed(image)
     return [Shard(f"images-{number:05d}.tar", tuple(group)) for number, group in enumerate(groups)]
 
 
 def pack(shard: Shard, stream: IO[bytes]) -> None:
-    """Write the shard's tar to `stream`; raises KennelError if an image changed since it was looked at."""
+    """Write the shard's tar to `stream`; raise KennelError if an image changed since it was looked at."""
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for image in shard.images:
             member = tarfile.TarInfo(image.name)  # time 0, owner 0
@@ -78,7 +78,7 @@ def pack(shard: Shard, stream: IO[bytes]) -> None:
 
 
 def _packed(image: Image) -> int:
-    """Bytes in the tar, at most: header, content in whole blocks, and for some names a PAX header before them."""
+    """Return its bytes in the tar at most: header, content in whole blocks, for some names a PAX header."""
     name = len(image.name.encode())
     extended = 0 if image.name.isascii() and name <= 100 else 2 * _BLOCK + _whole(name + 32)
     return _BLOCK + _whole(image.size) + extended
@@ -97,7 +97,7 @@ _MARK = "kennel-content"  # S3 user metadata: what a shard was packed from
 
 @dataclass(frozen=True)
 class Upload:
-    """What lies in the bucket now. `new` is False where the same manifest was there before (nothing starts again)."""
+    """The data set in the bucket. `new` is False where the same manifest was there before (nothing starts again)."""
 
     manifest_key: str
     fingerprint: str
@@ -118,7 +118,7 @@ def upload_dataset(
     again: bool = False,
     progress: Progress = lambda doing, done, total: None,
 ) -> Upload:
-    """Upload `folder` as data set `name` (default: the folder's); raises KennelError before anything is sent if it can.
+    """Upload `folder` as data set `name` (default: the folder's); raise KennelError before anything is sent if it can.
 
     `weights` is a state_dict (.pth) to start from. `again` writes the manifest even if it is there, which starts the
     pipeline once more.
@@ -194,7 +194,7 @@ def _opened(part: Shard | Image) -> IO[bytes]:
         pack(part, stream)
         stream.seek(0)
     except OSError as error:
-        raise KennelError(f"No room to pack {part.name} in {tempfile.gettempdir()} ({error.strerror}).") from error
+        raise KennelError(f"No space to pack {part.name} in {tempfile.gettempdir()} ({error.strerror}).") from error
     return stream
 
 

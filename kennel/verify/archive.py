@@ -1,4 +1,4 @@
-"""Reads a model.tar.gz that may be hostile: whatever is read has a bound, and nothing is written but by `unpack`."""
+"""A reader of model.tar.gz files that may be hostile: all that is read has a bound; only `unpack` writes files."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ class Member:
 
 
 class _Bounded:
-    """What tarfile needs of a file, with an end to it."""
+    """A file for tarfile that refuses to be read beyond the bounds."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream = stream
@@ -53,7 +53,7 @@ class _Bounded:
 
 
 def read_members(file: IO[bytes], name: str) -> dict[str, Member]:
-    """Return the files of the flat archive `file` by their names; raises KennelError for anything but that."""
+    """Return the files of the flat archive `file` by their names; raise KennelError for anything but that."""
     found: dict[str, Member] = {}
     try:
         with gzip.GzipFile(fileobj=file) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:  # type: ignore[call-overload]
@@ -70,7 +70,7 @@ def read_members(file: IO[bytes], name: str) -> dict[str, Member]:
 
 
 def unpack(tar: tarfile.TarFile, folder: Path) -> None:
-    """Write the plain files of `tar` below `folder`; raises tarfile.TarError for what is none or lies elsewhere.
+    """Write the plain files of `tar` below `folder`; raise tarfile.TarError for what is none or lies elsewhere.
 
     By hand: `extractall(filter="data")` came with Python 3.11.4, and Debian 12 has 3.11.2.
     """

@@ -49,7 +49,7 @@ def verify(
 
 
 def show_findings(findings: Sequence[Any]) -> None:
-    """Each finding has `ok`, `what` and `detail`."""
+    """Print a line for each finding, and how many failed."""
     console = Console(highlight=False)
     for one in findings:
         mark, style = ("✓", "green") if one.ok else ("✗", "red")

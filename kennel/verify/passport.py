@@ -16,7 +16,7 @@ _FILES = ("model.json", "model.xml", "model.bin")  # what is served
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: whether it holds, and the value or what is wrong with it."""
+    """The result of one check: whether it passed, and the value or what is wrong with it."""
 
     ok: bool
     what: str
@@ -24,7 +24,7 @@ class Finding:
 
 
 def check_members(members: Mapping[str, Member]) -> list[Finding]:
-    """Hold each file to the passport's hash, and what model.json says to what the passport says."""
+    """Compare each file with the passport's hash, and model.json with the passport."""
     passport = read_json(members, NAME)
     if not passport:
         return [Finding(False, NAME, "missing or no JSON object: the artifact was made without a passport")]

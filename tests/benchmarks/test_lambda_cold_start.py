@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lib import assets, lambda_table
+from benchmarks import lambda_cold_start
+from benchmarks.lib import lambda_sandboxes
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,8 +25,8 @@ def asset(tmp_path: Path) -> Path:
 
 
 def test_compiled_files_are_used_whatever_time_the_sources_have(asset: Path, tmp_path: Path) -> None:
-    compiled = assets.compiled(asset, tmp_path / "compiled")
-    assert assets.is_compiled(compiled)
+    compiled = lambda_sandboxes.compiled(asset, tmp_path / "compiled")
+    assert lambda_sandboxes.is_compiled(compiled)
     (compiled / "classify" / "handler.py").write_text("raise SystemExit('the source was read')")
     code = "from classify.handler import handler; print(handler('cat', None)['label'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=compiled, capture_output=True, text=True, check=True)
@@ -33,14 +34,14 @@ def test_compiled_files_are_used_whatever_time_the_sources_have(asset: Path, tmp
 
 
 def test_a_copy_of_sources_has_no_compiled_files_and_is_smaller(asset: Path, tmp_path: Path) -> None:
-    compiled = assets.compiled(asset, tmp_path / "compiled")
-    source = assets.source_only(compiled, tmp_path / "source")
-    assert not assets.is_compiled(source)
-    assert 0 < assets.kilobytes(source) < assets.kilobytes(compiled)
+    compiled = lambda_sandboxes.compiled(asset, tmp_path / "compiled")
+    source = lambda_sandboxes.source_only(compiled, tmp_path / "source")
+    assert not lambda_sandboxes.is_compiled(source)
+    assert 0 < lambda_sandboxes.kilobytes(source) < lambda_sandboxes.kilobytes(compiled)
 
 
 def test_the_measured_function_answers_as_before_and_tells_its_times_in_order(asset: Path, tmp_path: Path) -> None:
-    measured = assets.measured(asset, tmp_path / "measured")
+    measured = lambda_sandboxes.measured(asset, tmp_path / "measured")
     code = "import json, measured; print(json.dumps(measured.handler('cat', None)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=measured, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
@@ -82,7 +83,7 @@ def cold(**deployed: bool) -> dict[str, Any]:
     clock = {"begun": 1.03, "imported": 1.07, "called": 1.08, "client": 0.01, "answered": 1.11}
     figures: dict[str, Any] = {"machine": "a machine", "endpoint_ms": 0.1, "direct_ms": 0.2, "warm_overhead_ms": 1.5}
     figures["cold_ms"] = {name: [value, value + 2, value + 1] for name, value in times.items()}
-    figures["parts_ms"] = [lambda_table.parts(1.0, clock, 1.115)]
+    figures["parts_ms"] = [lambda_cold_start.parts(1.0, clock, 1.115)]
     figures["kilobytes"] = {"Kennel, compiled": 64.0, "Kennel, source only": 19.0}
     figures["warm"] = {"does nothing": {"answer_ms": 0.5, "beyond_endpoint_ms": None, "beyond_direct_ms": None}}
     return figures | {"deployed_compiled": True} | deployed
@@ -90,7 +91,7 @@ def cold(**deployed: bool) -> dict[str, Any]:
 
 def test_the_parts_of_a_cold_start_are_the_whole() -> None:
     [found] = cold()["parts_ms"]
-    assert tuple(found) == lambda_table.PARTS
+    assert tuple(found) == lambda_cold_start.PARTS
     assert found == pytest.approx(
         {"start": 30, "import": 40, "runtime": 10, "client": 10, "first request": 20, "answer": 5}
     )
@@ -98,13 +99,13 @@ def test_the_parts_of_a_cold_start_are_the_whole() -> None:
 
 @pytest.mark.parametrize(("compiled", "ratio"), [(True, 101 / 201), (False, 151 / 201)])
 def test_the_cold_ratio_is_of_medians_and_of_the_package_as_deployed(compiled: bool, ratio: float) -> None:
-    found = lambda_table.summary(cold(deployed_compiled=compiled))
+    found = lambda_cold_start.summary(cold(deployed_compiled=compiled))
     assert found["cold_ratio"] == pytest.approx(ratio)
     assert found["cold_ratio_calling"] == pytest.approx(ratio * 201 / 251)
     assert (found["cold_ratio_compiled"], found["package_kb"]) == (pytest.approx(101 / 201), 64.0)
 
 
 def test_each_answer_is_compared_with_its_own_call_of_the_endpoint() -> None:
-    assert lambda_table.overhead([5.0, 2.0, 9.0], [4.0, 0.5, 7.0]) == 1.5
+    assert lambda_cold_start.overhead([5.0, 2.0, 9.0], [4.0, 0.5, 7.0]) == 1.5
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        lambda_table.overhead([5.0, 2.0], [4.0])
+        lambda_cold_start.overhead([5.0, 2.0], [4.0])

@@ -1,7 +1,5 @@
 """An AWS on loopback: moto's server, reached with boto3 over HTTP as the command would."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import Iterator
@@ -50,7 +48,7 @@ def s3(aws: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def shared_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageWorld]:
+def shared_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator["PageWorld"]:
     from tests.cli.page.world import page_world  # with an embedded AWS, for which most modules need not wait
 
     with page_world(tmp_path_factory.mktemp("cloud")) as made:
@@ -58,7 +56,7 @@ def shared_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageWorld]
 
 
 @pytest.fixture
-def page(shared_page: PageWorld) -> PageWorld:
+def page(shared_page: "PageWorld") -> "PageWorld":
     """The page in front of an embedded AWS; nothing is left of the test before."""
     shared_page.forget()
     return shared_page

@@ -1,7 +1,5 @@
 """A page in front of an embedded AWS whose function answers as told."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
