@@ -60,7 +60,7 @@ def test_the_stub_endpoint_wants_a_signature_and_tells_how_long_each_call_took()
         text=True,
     ) as stub:
         assert stub.stdin and stub.stdout
-        connection = http.client.HTTPConnection("127.0.0.1", int(stub.stdout.readline()), timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", int(stub.stdout.readline()), timeout=60)
         signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=b, Signature=c", "X-Amz-Date": "d"}
         answers = []
         for headers in ({"X-Amz-Date": "d"}, signed):

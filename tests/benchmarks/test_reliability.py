@@ -47,7 +47,7 @@ def proxy(mix: Mix) -> Iterator[FaultProxy]:
 
 def post(url: str) -> tuple[int, str | None, bytes]:
     """Status, x-amzn-ErrorType and body; what breaks the connection is raised."""
-    with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)) as connection:
+    with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)) as connection:
         connection.request("POST", "/endpoints/e/invocations", b"picture")
         with connection.getresponse() as answer:
             return answer.status, answer.headers["x-amzn-ErrorType"], answer.read()

@@ -14,7 +14,7 @@ from tests.cli.page.world import GOOD, PageWorld
 from tests.cli.trees import png
 
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements-dev.txt)")
-api.expect.set_options(timeout=15_000)
+api.expect.set_options(timeout=60_000)
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -37,7 +37,7 @@ class Window:
         self.requests: list[str] = []
         self.context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **kind)
         self.tab = self.context.new_page()
-        self.tab.set_default_timeout(15_000)
+        self.tab.set_default_timeout(60_000)
         # With a listener from the start: without one the first dialog may open before the driver has asked to have it.
         self.tab.on("filechooser", lambda _: None)
         self.tab.on("console", lambda said: self.errors.append(f"{said.type}: {said.text}"))

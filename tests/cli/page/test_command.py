@@ -61,11 +61,11 @@ def deployed(stage: str) -> str:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_invoke_serves_the_page_of_a_stage_until_it_is_stopped(deployed: str, stop: signal.Signals) -> None:
     with kennel("invoke", "--page", "--stage", deployed) as (process, page):
-        assert requests.get(f"{page}about", timeout=20).json()["stage"] == deployed
+        assert requests.get(f"{page}about", timeout=60).json()["stage"] == deployed
         query = {"source": "image", "value": "rex.jpg", "type": "image/jpeg"}
-        snippets = requests.get(f"{page}snippets", query, timeout=20).json()
+        snippets = requests.get(f"{page}snippets", query, timeout=60).json()
         process.send_signal(stop)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     assert ALIAS in snippets["AWS CLI"]
     assert "testing" not in "".join(snippets.values()), "the operator's secret key is shown"
 
@@ -73,7 +73,7 @@ def test_invoke_serves_the_page_of_a_stage_until_it_is_stopped(deployed: str, st
 def test_beside_an_embedded_aws_curl_asks_lambda_itself(deployed: str, aws: str) -> None:
     with kennel("invoke", "--page", "--stage", deployed) as (_, page):
         query = {"source": "url", "value": "https://example.org/x.jpg"}
-        curl = requests.get(f"{page}snippets", query, timeout=20).json()["curl"]
+        curl = requests.get(f"{page}snippets", query, timeout=60).json()["curl"]
     assert f"{aws}/2015-03-31/functions/classify/invocations?Qualifier=live" in curl
     assert "api.example" not in curl
 
@@ -83,7 +83,7 @@ def test_beside_aws_curl_asks_the_http_api(deployed: str, aws: str, monkeypatch:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     with kennel("invoke", "--page", "--stage", deployed) as (_, page):
         query = {"source": "url", "value": "https://example.org/x.jpg"}
-        curl = requests.get(f"{page}snippets", query, timeout=20).json()["curl"]
+        curl = requests.get(f"{page}snippets", query, timeout=60).json()["curl"]
     assert curl.rstrip().endswith("https://api.example/classify")
 
 
@@ -110,7 +110,7 @@ def test_a_rehearsal_that_is_kept_up_answers_photos_on_its_page(tmp_path: Path) 
         good, bad = ask(page, three), ask(page, b"no picture")
         query = {"source": "image", "value": "three.png", "type": "image/png"}
         (tmp_path / "three.png").write_bytes(three)
-        curl = requests.get(f"{page}snippets", query, timeout=20).json()["curl"]
+        curl = requests.get(f"{page}snippets", query, timeout=60).json()["curl"]
         again = subprocess.run(["sh", "-ec", curl], cwd=tmp_path, capture_output=True, text=True, timeout=60)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)

@@ -16,7 +16,7 @@ from tests.cli.trees import png
 
 def raw(page: PageWorld, request: str, body: bytes = b"", *, hang_up: bool = False) -> bytes:
     """The answer to a request written by hand, until the server hangs up."""
-    with socket.create_connection(("127.0.0.1", page.port), timeout=10) as one:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=60) as one:
         one.sendall(request.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
         if hang_up:
             one.shutdown(socket.SHUT_WR)
@@ -63,7 +63,7 @@ def test_a_function_that_breaks_is_said_in_a_sentence(page: PageWorld) -> None:
 def test_an_aws_that_is_gone_is_said_in_a_sentence(page: PageWorld) -> None:
     target = Target("Dev", "arn:aws:lambda:us-east-1:123456789012:function:gone:live", page.target.client)
     with served(target) as url:
-        answer = requests.post(f"{url}classify", png(), headers={"Origin": url.rstrip("/")}, timeout=20)
+        answer = requests.post(f"{url}classify", png(), headers={"Origin": url.rstrip("/")}, timeout=60)
     assert answer.status_code == 502
     assert "AWS refused Invoke" in answer.json()["error"]["message"]
 
@@ -155,6 +155,6 @@ def test_where_a_port_is_taken_one_sentence_says_so(page: PageWorld) -> None:
 
 def test_the_page_ends_with_its_block(page: PageWorld) -> None:
     with served(page.target) as url:
-        assert requests.get(url, timeout=20).status_code == 200
+        assert requests.get(url, timeout=60).status_code == 200
     with pytest.raises(requests.ConnectionError):
-        requests.get(url, timeout=20)
+        requests.get(url, timeout=60)

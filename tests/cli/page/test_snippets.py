@@ -43,7 +43,7 @@ def test_beside_a_rehearsal_a_picture_is_asked_about_with_nothing_else_set(
 ) -> None:
     (tmp_path / HOSTILE).write_bytes(png())
     query = {"source": "image", "value": HOSTILE, "type": "image/png"}
-    texts = requests.get(f"{page.url}snippets", query, timeout=20).json()
+    texts = requests.get(f"{page.url}snippets", query, timeout=60).json()
     assert tuple(texts) == TOOLS
     assert paste(tool, texts[tool], tmp_path) == GOOD
     assert page.pictures == [png()]
@@ -74,7 +74,7 @@ def test_for_a_deployed_stage_no_secret_is_shown_and_the_shells_own_is_used(
 
 @pytest.mark.parametrize("query", [{}, {"source": "image"}, {"value": "x"}, {"source": "file", "value": "x"}])
 def test_a_question_that_is_none_has_no_snippets(page: PageWorld, query: dict[str, str]) -> None:
-    assert requests.get(f"{page.url}snippets", query, timeout=20).status_code == 400
+    assert requests.get(f"{page.url}snippets", query, timeout=60).status_code == 400
 
 
 class Api(HTTPServer):

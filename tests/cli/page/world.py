@@ -65,10 +65,10 @@ class PageWorld:
         if isinstance(body, dict):
             body, kind = json.dumps(body).encode(), "application/json"
         more = {"Content-Type": kind, "Origin": self.url.rstrip("/")} | headers
-        return requests.post(f"{self.url}classify", data=body, headers=more, timeout=20)
+        return requests.post(f"{self.url}classify", data=body, headers=more, timeout=60)
 
     def get(self, path: str, **headers: str) -> requests.Response:
-        return requests.get(self.url + path, headers=headers, timeout=20)
+        return requests.get(self.url + path, headers=headers, timeout=60)
 
     def _function(self, call: FunctionCall) -> FunctionAnswer:
         time.sleep(self.delay)
