@@ -92,7 +92,7 @@ def test_commands_that_need_no_repository_get_as_far_as_aws(kennel: Path, tmp_pa
 
 
 def test_the_page_and_its_style_are_in_the_wheel(kennel: Path, tmp_path: Path) -> None:
-    code = "from kennel.page.server import handler; print(all(file.is_file() for file, _ in handler._FILES.values()))"
+    code = "from kennel.page import server; print(all(file.is_file() for file, _ in server._FILES.values()))"
     done = run(kennel.parent / "python", "-c", code, folder=tmp_path)
     assert (done.stdout, done.stderr) == ("True\n", "")
 
