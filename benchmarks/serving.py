@@ -31,7 +31,7 @@ from benchmarks.lib.report import (  # noqa: E402
     write_json,
 )
 from benchmarks.lib.servers_compared import KENNEL, PEERS, PRECISIONS, Compared, best_class  # noqa: E402
-from benchmarks.lib.serving_load import Settings  # noqa: E402
+from benchmarks.lib.serving_programs import Settings  # noqa: E402
 
 CONNECTIONS = (1, 4, 16)
 AT = "4"  # connections at which Kennel's server is judged
@@ -75,7 +75,7 @@ def measure(photos: Path | None, made: int, seconds: float, starts: int, folder:
     models = folder / "models"
     models.mkdir()
     _announce("making the model")
-    result_of(start_module("benchmarks.lib.serving_model", str(sent), str(models)))
+    result_of(start_module("benchmarks.lib.serving_programs", "models", str(sent), str(models)))
     expected = json.loads((models / "expected.json").read_text())
     servers: Figures = {}
     try:
@@ -122,7 +122,7 @@ def _loads(compared: Compared, here: Running, sent: Path, seconds: float) -> dic
         settings = Settings(url, str(sent), connections, WARM, seconds, compared.server.json_field)
         before = processes.cpu_seconds(here.pid)
         with processes.peak_memory(here.pid) as peak:
-            found = result_of(start_module("benchmarks.lib.serving_load", "load", json.dumps(asdict(settings))))
+            found = result_of(start_module("benchmarks.lib.serving_programs", "load", json.dumps(asdict(settings))))
         spent = processes.cpu_seconds(here.pid) - before
         found["server_cpu"] = spent / found["took"] / len(os.sched_getaffinity(0))
         loads[str(connections)] = found | {"memory_mib": peak[0]}
@@ -139,7 +139,9 @@ def _bound(models: Path, precision: str, sent: Path, seconds: float) -> Figures:
 
     def on(chosen: list[int]) -> list[dict[str, float]]:
         places = [("bound", str(sent), str(core), str(seconds)) for core in chosen]
-        return [*map(result_of, [start_module("benchmarks.lib.serving_load", *each, **variables) for each in places])]
+        return [
+            *map(result_of, [start_module("benchmarks.lib.serving_programs", *each, **variables) for each in places])
+        ]
 
     alone = on(cores[:1])[0]
     together = statistics.fmean(one["total"] for one in on(cores))

@@ -42,7 +42,7 @@ class Compared:
 
 
 def servers_compared(models: Path) -> Iterator[Compared]:
-    """Yield each server; `models` is what benchmarks.lib.serving_model wrote. Raise NotServed without the packages."""
+    """Yield each server; `models` is what serving_programs made. Raise NotServed without the packages."""
     for short, precision in PRECISIONS.items():
         environment = {
             **kennel_variables(models, short),

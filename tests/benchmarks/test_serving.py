@@ -17,7 +17,7 @@ from benchmarks.lib import processes, servers_compared
 from benchmarks.lib.photographs import files, photographs
 from benchmarks.lib.processes import NotServed, Server, running
 from benchmarks.lib.servers_compared import CLASSES, best_class
-from benchmarks.lib.serving_load import Answer, Settings, closed_loop_load, judge
+from benchmarks.lib.serving_programs import Answer, Settings, closed_loop_load, judge
 from benchmarks.serving import summary
 
 _SERVER = """

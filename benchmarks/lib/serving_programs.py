@@ -1,24 +1,33 @@
 """Programs of the serving benchmark, each in an interpreter of its own; each prints one JSON line.
 
-`python -m benchmarks.lib.serving_load load SETTINGS_JSON`: load on a server of this machine. Answers are looked at
+`python -m benchmarks.lib.serving_programs models PHOTOS FOLDER`: the networks that all servers hold.
+`python -m benchmarks.lib.serving_programs load SETTINGS_JSON`: load on a server of this machine. Answers are looked at
 after the clock has stopped: while it runs, the cores belong to the server.
-`python -m benchmarks.lib.serving_load bound PHOTOS CORE SECONDS`: what one picture costs one core in the server's own
-modules, whose environment this process has.
+`python -m benchmarks.lib.serving_programs bound PHOTOS CORE SECONDS`: the milliseconds of one picture on one core in
+the server's own modules, whose environment this process has.
 """
 
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.lib.photographs import files
 from benchmarks.lib.processes import body_of
+from benchmarks.lib.servers_compared import CLASSES, best_class
 
+if TYPE_CHECKING:  # torch is imported by the program that needs it alone
+    from torch import Tensor, nn
+
+_SAMPLES = 8  # pictures on which the export must agree with torch
+_DIRECTIONS = 8  # of the features; as many as there are pictures where those are fewer
+_CALIBRATION = 64  # pictures at most from which ranges of activations are taken
 _TIMEOUT = 60.0  # seconds for one answer: as long as SageMaker waits
 
 
@@ -105,8 +114,6 @@ def judge(answers: Sequence[Answer], names: Sequence[str], since: float, seconds
 
 
 def _is_right(answer: Answer, names: Sequence[str], best: dict[str, str]) -> bool:
-    from benchmarks.lib.servers_compared import best_class
-
     try:
         label = best_class(answer.body)
     except ValueError:
@@ -152,8 +159,85 @@ def _timed(module: Any, name: str) -> list[float]:
     return spent
 
 
+def make_models(photos: Path, folder: Path) -> None:
+    """Write what all servers hold: a ResNet-50 at 224 with random weights.
+
+    FOLDER/f32/model is the artifact that training exports, FOLDER/int8/model the same, quantized; FOLDER/expected.json
+    has torch's own best class of each picture.
+    """
+    import torch
+
+    from training.train.export import export
+    from training.transform import Preprocessing
+
+    torch.manual_seed(0)
+    images = torch.stack([_image(file) for file in files(photos)])
+    model = _network(images)
+    with torch.inference_mode():
+        best = torch.cat([model(part).argmax(1) for part in torch.split(images, 8)])
+    named = {file.name: CLASSES[place] for file, place in zip(files(photos), best.tolist(), strict=True)}
+    (folder / "expected.json").write_text(json.dumps(named))
+    record = {"format": 1, "architecture": "resnet50", "stem": "standard", "classes": CLASSES}
+    record |= {"preprocessing": Preprocessing.for_image_size(224).to_dict(), "temperature": 1.0, "abstain": None}
+    export(model, images[:_SAMPLES], folder / "f32" / "model", record)
+    _quantize(folder / "f32" / "model", folder / "int8" / "model", images[:_CALIBRATION])
+
+
+def _image(file: Path) -> "Tensor":
+    import torch
+
+    from training.transform import Preprocessing, open_rgb, to_array
+
+    return torch.from_numpy(to_array(open_rgb(file.read_bytes()), Preprocessing.for_image_size(224)))  # [3, crop, crop]
+
+
+def _network(images: "Tensor") -> "nn.Module":
+    """Random weights, but with statistics and a last layer that tell these pictures apart.
+
+    Otherwise every picture would get the same class, and an answer that went to the wrong caller would look right.
+    """
+    import torch
+    import torchvision  # type: ignore[import-untyped]
+    from torch import nn
+
+    model = torchvision.models.resnet50(weights=None, num_classes=len(CLASSES))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over the batches
+    last, model.fc = model.fc, nn.Identity()
+    with torch.inference_mode():
+        for part in torch.split(images, 16):
+            model.train()(part)
+        features = torch.cat([model.eval()(part) for part in torch.split(images, 16)])  # [pictures, width]
+    centre = features.mean(0)
+    # Only the directions in which pictures differ most: rounding is not to decide what a random network answers.
+    _, lengths, directions = torch.linalg.svd(features - centre, full_matrices=False)
+    kept = directions[:_DIRECTIONS] / lengths[:_DIRECTIONS, None] * len(images) ** 0.5  # scores of variance one
+    weights = torch.randn(len(CLASSES), len(kept)) @ kept  # [classes, width]
+    last.weight.data, last.bias.data = weights, -weights @ centre
+    model.fc = last
+    return model.requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def _quantize(source: Path, target: Path, images: "Tensor") -> None:
+    import openvino  # type: ignore[import-untyped]
+
+    from training.train.export import quantize
+
+    shutil.copytree(source, target)
+    network: Any = openvino.Core().read_model(source / "model.xml")
+    openvino.save_model(quantize(network, images), target / "model-int8.xml")
+    record = json.loads((target / "model.json").read_text())
+    # Whatever random weights lose by it: here it is speed that is looked at.
+    record["exports"] = record.get("exports", {}) | {"int8": {"file": "model-int8.xml", "accepted": True}}
+    (target / "model.json").write_text(json.dumps(record))
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "load":
-        print(json.dumps(closed_loop_load(Settings(**json.loads(sys.argv[2])))))
+    program, *arguments = sys.argv[1:]
+    if program == "models":
+        make_models(Path(arguments[0]), Path(arguments[1]))
+    elif program == "load":
+        print(json.dumps(closed_loop_load(Settings(**json.loads(arguments[0])))))
     else:
-        print(json.dumps(bound(Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))))
+        print(json.dumps(bound(Path(arguments[0]), int(arguments[1]), float(arguments[2]))))
