@@ -40,12 +40,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell
     A float gets two decimals (none from 1,000 on), None a hyphen; a string is printed as it is, so a share or another
     precision is formatted by the caller.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for place, name in enumerate(columns):
         table.add_column(name, justify="right" if place else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_text, row))
     console = Console(width=max(_WIDTH, shutil.get_terminal_size().columns), highlight=False, markup=False)
+    console.print(title, style="bold")  # not the table's own, which would break at the table's width
     console.print(table, "")
 
 

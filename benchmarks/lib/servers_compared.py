@@ -26,7 +26,7 @@ from inference import slim
 
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}  # as the server calls them
 KENNEL = "Kennel, "  # and the precision
-PEERS = ("FastAPI, eager f32", "LitServe, eager f32")
+PEERS = ("FastAPI, f32", "LitServe, f32")
 CLASSES = [f"breed-{number:03}" for number in range(133)]  # as many as the reference workload has
 _REQUIREMENTS = ROOT / "benchmarks" / "requirements.txt"
 _SLACK = 0.01  # by which rounded probabilities may miss a sum of one

@@ -171,7 +171,7 @@ def test_the_ratio_is_over_the_best_load_of_the_best_peer_and_of_several_precisi
     litserve["loads"]["16"]["rate"] = 20.0
     ours = {"Kennel, f32": server(30.0, bound=60.0), "Kennel, int8": server(180.0, bound=200.0, p99=40.0)}
     ours["Kennel, bf16"] = {"why": "not offered"}
-    found = summary({"servers": ours | {"FastAPI, eager f32": server(12.0), "LitServe, eager f32": litserve}})
+    found = summary({"servers": ours | {"FastAPI, f32": server(12.0), "LitServe, f32": litserve}})
     assert found["ratio_best_peer"] == {"f32": 1.5, "bf16": None, "int8": 9.0}
     assert (found["ratio_best_peer_int8"], found["bound_fraction"], found["p99_over_p50"]) == (9.0, 0.5, 4.0)
     assert found["bound_fraction_of"] == {"f32": 0.5, "int8": 0.9}
