@@ -31,7 +31,7 @@ def kennel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A copy: setuptools leaves build/ and *.egg-info beside what it builds.
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in files.rstrip("\0").split("\0"):
-        if name.startswith(("kennel/", "training/", "pyproject.toml")) and (ROOT / name).is_file():
+        if name.startswith(("kennel/", "training/", "pyproject.toml", "README.md", "LICENSE")) and (ROOT / name).is_file():
             copy = folder / "source" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((ROOT / name).read_bytes())

@@ -77,7 +77,7 @@ def test_the_assets_hold_the_two_programs(synth: Synthesized) -> None:
     assets = {file.parent.name: file.parent for file in synth.folder.glob("asset.*/__main__.py")}
     programs = {frozenset(each.name for each in Path(folder).iterdir()) for folder in assets.values()}
     assert any("hyperparameters.py" in program for program in programs)
-    assert any("settings.py" in program for program in programs)
+    assert any("classifier.py" in program for program in programs)
 
 
 @pytest.mark.long
