@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kennel.cli import COMMANDS
-from tests.cli.trees import photographs
+from kennel.rehearsal.samples import write_digits
+from tests.conftest import KeptRehearsal
 
 pytestmark = pytest.mark.long
 
@@ -31,7 +32,8 @@ def kennel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A copy: setuptools leaves build/ and *.egg-info beside what it builds.
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in files.rstrip("\0").split("\0"):
-        if name.startswith(("kennel/", "training/", "pyproject.toml", "README.md", "LICENSE")) and (ROOT / name).is_file():
+        packed = name.startswith(("kennel/", "training/", "pyproject.toml", "README.md", "LICENSE"))
+        if packed and (ROOT / name).is_file():
             copy = folder / "source" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((ROOT / name).read_bytes())
@@ -97,30 +99,13 @@ def test_the_page_and_its_style_are_in_the_wheel(kennel: Path, tmp_path: Path) -
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-def test_the_installed_command_reads_and_asks_a_kept_rehearsal(kennel: Path, tmp_path: Path) -> None:
-    """A rehearsal of one epoch stays up in the repository; `status` and `invoke` reach it from outside."""
-    data = photographs(tmp_path / "data")
-    options = ["--data", str(data), "--keep", "--epochs", "1", "--threshold", "0", "--out", str(tmp_path / "out")]
-    command = [sys.executable, "-c", "from kennel.cli import app; app()", "rehearse", *options]
-    with subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
-    ) as rehearsal:
-        assert rehearsal.stdout is not None
-        variables: dict[str, str] = {}
-        try:
-            for line in rehearsal.stdout:
-                words = line.strip().removeprefix("export ")
-                if words.startswith("AWS_") and "=" in words:
-                    name, _, value = words.partition("=")
-                    variables[name] = value.strip("'\"")
-                if variables and not words.startswith("AWS_"):
-                    break
-            status = run(kennel, "status", folder=tmp_path, **variables)
-            assert (status.returncode, status.stderr) == (0, "")
-            assert "InService" in status.stdout
-            photo = next(file for file in data.rglob("*") if file.is_file())
-            answer = run(kennel, "invoke", photo, "--json", folder=tmp_path, **variables)
-            assert (answer.returncode, answer.stderr) == (0, "")
-            assert '"predictions"' in answer.stdout
-        finally:
-            rehearsal.terminate()
+def test_the_installed_command_reads_and_invokes_a_kept_rehearsal(
+    kennel: Path, kept_rehearsal: KeptRehearsal, tmp_path: Path
+) -> None:
+    status = run(kennel, "status", folder=tmp_path, **kept_rehearsal.environment)
+    assert (status.returncode, status.stderr) == (0, "")
+    assert "InService" in status.stdout
+    photo = next((write_digits(tmp_path / "digits") / "test/three").glob("*.png"))
+    answer = run(kennel, "invoke", photo, "--json", folder=tmp_path, **kept_rehearsal.environment)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert '"predictions"' in answer.stdout

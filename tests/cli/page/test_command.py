@@ -18,16 +18,17 @@ from typer.testing import CliRunner
 
 from kennel.cli import app
 from kennel.rehearsal.samples import write_digits
+from tests.conftest import KeptRehearsal
 
 ROOT = Path(__file__).resolve().parents[3]
 ALIAS = "arn:aws:lambda:us-east-1:123456789012:function:classify:live"
 
 
 @contextmanager
-def kennel(*arguments: str, without: str = "PYTEST_") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def kennel(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command as a process, and the page's address once it is told."""
     code = "from kennel.cli import app; app(prog_name='kennel')"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", without))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -103,18 +104,14 @@ def test_a_stage_that_is_not_deployed_has_no_page() -> None:
 
 @pytest.mark.torch
 @pytest.mark.long
-def test_a_rehearsal_that_is_kept_up_answers_photos_on_its_page(tmp_path: Path) -> None:
-    more = ("--epochs", "1", "--threshold", "0.05", "--out", str(tmp_path / "out"))
+def test_a_rehearsal_that_is_kept_up_answers_photos_on_its_page(kept_rehearsal: KeptRehearsal, tmp_path: Path) -> None:
+    page = kept_rehearsal.page
     three = next((write_digits(tmp_path / "digits") / "test/three").glob("*.png")).read_bytes()
-    with kennel("rehearse", "--keep", *more, without="AWS_") as (process, page):
-        good, bad = ask(page, three), ask(page, b"no picture")
-        query = {"source": "image", "value": "three.png", "type": "image/png"}
-        (tmp_path / "three.png").write_bytes(three)
-        curl = requests.get(f"{page}snippets", query, timeout=60).json()["curl"]
-        again = subprocess.run(["sh", "-ec", curl], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        assert process.returncode == 0
+    good, bad = ask(page, three), ask(page, b"no picture")
+    query = {"source": "image", "value": "three.png", "type": "image/png"}
+    (tmp_path / "three.png").write_bytes(three)
+    curl = requests.get(f"{page}snippets", query, timeout=60).json()["curl"]
+    again = subprocess.run(["sh", "-ec", curl], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert len(good["predictions"]) == 5
     assert {"endpoint_ms", "queue_ms", "decode_ms", "model_ms"} <= set(good["timings"])
     assert bad["error"]["code"] == "not_an_image"
