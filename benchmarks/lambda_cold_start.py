@@ -8,12 +8,10 @@ import base64
 import http.client
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +35,7 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="counted cold starts of each (default 15)")
     arguments = parser.parse_args()
-    if arguments.rounds < 1:
-        parser.error(f"--rounds must be at least 1, not {arguments.rounds}")
-    with tempfile.TemporaryDirectory(prefix="kennel-lambda-") as folder, _stub() as port:
+    with tempfile.TemporaryDirectory(prefix="kennel-lambda-") as folder, lambda_sandboxes.stub_endpoint() as port:
         figures = measure(Path(folder), port, arguments.rounds)
     show(figures)
     report.write_json(figures, arguments.json)
@@ -47,10 +43,8 @@ def main() -> None:
 
 def measure(folder: Path, port: int, rounds: int) -> Figures:
     asset = lambda_sandboxes.deployed(folder / "cdk.out")
-    source, compiled = (
-        lambda_sandboxes.source_only(asset, folder / "source"),
-        lambda_sandboxes.compiled(asset, folder / "compiled"),
-    )
+    source = lambda_sandboxes.source_only(asset, folder / "source")
+    compiled = lambda_sandboxes.compiled(asset, folder / "compiled")
     plain, measured = lambda_sandboxes.plain(folder / "plain"), lambda_sandboxes.measured(compiled, folder / "measured")
     functions = {
         NOTHING: Function("nothing.handler", plain),
@@ -132,18 +126,6 @@ def _endpoint_times(port: int) -> list[float]:
     found: Any = json.loads(connection.getresponse().read())
     connection.close()
     return [float(milliseconds) for milliseconds in found]
-
-
-@contextmanager
-def _stub() -> Iterator[int]:
-    """Yield the port of a stub endpoint, which ends with this process, whose pipe it reads."""
-    command = [sys.executable, "-m", "benchmarks.lib.stub_endpoint"]
-    with subprocess.Popen(
-        command, cwd=lambda_sandboxes.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin and process.stdout
-        yield int(process.stdout.readline())
-        process.stdin.close()
 
 
 def parts(started: float, clock: Mapping[str, float], answered: float) -> dict[str, float]:

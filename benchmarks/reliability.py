@@ -158,15 +158,13 @@ def load(ask: Ask, pictures: Sequence[Picture], callers: int, seconds: float, ra
     chances = [random.Random(number) for number in range(callers)]
 
     def picture(caller: int, turn: int) -> tuple[list[Request], float | None]:
-        return _until_answered(ask, chances[caller].choice(pictures), caller % 2 == 1, chances[caller])
+        return until_answered(ask, chances[caller].choice(pictures), caller % 2 == 1, chances[caller])
 
     found = closed_loop(picture, callers, seconds, ramp=ramp, most=10**9)
     return Found(since, [request for requests, _ in found for request in requests], [took for _, took in found])
 
 
-def _until_answered(
-    ask: Ask, picture: Picture, http: bool, chance: random.Random
-) -> tuple[list[Request], float | None]:
+def until_answered(ask: Ask, picture: Picture, http: bool, chance: random.Random) -> tuple[list[Request], float | None]:
     """Return all requests for one picture, and the seconds until it was answered right (None: it was not)."""
     requests: list[Request] = []
     first = time.monotonic()

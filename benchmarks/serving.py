@@ -21,7 +21,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.lib import processes, servers_compared  # noqa: E402
 from benchmarks.lib.photographs import files, photographs  # noqa: E402
-from benchmarks.lib.processes import NotServed, Running, result_of, running, start_module  # noqa: E402
+from benchmarks.lib.processes import NotServed, Running, output_of, result_of, running, start_module  # noqa: E402
 from benchmarks.lib.report import (  # noqa: E402
     Figures,
     describe_machine,
@@ -75,7 +75,7 @@ def measure(photos: Path | None, made: int, seconds: float, starts: int, folder:
     models = folder / "models"
     models.mkdir()
     _announce("making the model")
-    result_of(start_module("benchmarks.lib.serving_programs", "models", str(sent), str(models)))
+    output_of(start_module("serving_programs", "models", str(sent), str(models)))
     expected = json.loads((models / "expected.json").read_text())
     servers: Figures = {}
     try:
@@ -122,7 +122,7 @@ def _loads(compared: Compared, here: Running, sent: Path, seconds: float) -> dic
         settings = Settings(url, str(sent), connections, WARM, seconds, compared.server.json_field)
         before = processes.cpu_seconds(here.pid)
         with processes.peak_memory(here.pid) as peak:
-            found = result_of(start_module("benchmarks.lib.serving_programs", "load", json.dumps(asdict(settings))))
+            found = result_of(start_module("serving_programs", "load", json.dumps(asdict(settings))))
         spent = processes.cpu_seconds(here.pid) - before
         found["server_cpu"] = spent / found["took"] / len(os.sched_getaffinity(0))
         loads[str(connections)] = found | {"memory_mib": peak[0]}
@@ -139,9 +139,7 @@ def _bound(models: Path, precision: str, sent: Path, seconds: float) -> Figures:
 
     def on(chosen: list[int]) -> list[dict[str, float]]:
         places = [("bound", str(sent), str(core), str(seconds)) for core in chosen]
-        return [
-            *map(result_of, [start_module("benchmarks.lib.serving_programs", *each, **variables) for each in places])
-        ]
+        return [*map(result_of, [start_module("serving_programs", *each, **variables) for each in places])]
 
     alone = on(cores[:1])[0]
     together = statistics.fmean(one["total"] for one in on(cores))

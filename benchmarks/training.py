@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from benchmarks.lib import report  # noqa: E402
 from benchmarks.lib import training_job as kennel  # noqa: E402
 from benchmarks.lib.photographs import write_views  # noqa: E402
+from benchmarks.lib.processes import result_of, start_module  # noqa: E402
 from benchmarks.lib.report import Figures  # noqa: E402
 
 BATCH_SIZE, LEARNING_RATE = 256, 0.0029  # the reference workload's
@@ -39,14 +40,6 @@ TARGETS = {
 
 
 def main() -> None:
-    arguments = _arguments()
-    with tempfile.TemporaryDirectory() as folder:
-        figures = measure(arguments, Path(folder))
-    show(figures)
-    report.write_json(figures, arguments.json)
-
-
-def _arguments() -> argparse.Namespace:
     parser = report.parser(__doc__)
     parser.add_argument("--photos", type=Path, help="photographs whose views are the images (default: generated ones)")
     parser.add_argument("--scenes", type=int, default=40, help="classes (default 40)")
@@ -55,10 +48,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10, help="epochs of both heads (default 10)")
     parser.add_argument("--whole-images", type=int, default=256, help="images of a whole-network epoch (default 256)")
     arguments = parser.parse_args()
-    for name in ("scenes", "train", "valid", "epochs", "whole_images"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1, not {getattr(arguments, name)}")
-    return arguments
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(arguments, Path(folder))
+    show(figures)
+    report.write_json(figures, arguments.json)
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> Figures:
@@ -67,7 +60,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Figures:
         folder / "images", arguments.photos, scenes=arguments.scenes, train=arguments.train, valid=arguments.valid
     )
     weights = folder / "resnet50.pth"
-    _recipe("weights", data=images, weights=weights)
+    _run("weights", data=images, weights=weights)
     figures: Figures = {"machine": report.describe_machine(), "epochs": arguments.epochs}
     figures["images"] = {split: arguments.scenes * getattr(arguments, split) for split in ("train", "valid")}
     figures["head"] = head(images, weights, arguments.epochs, folder)
@@ -82,7 +75,7 @@ def head(images: Path, weights: Path, epochs: int, folder: Path) -> Figures:
     """Return the seconds of the reference recipe and of Kennel's head mode, and the lower bound's images a second."""
     with _announced("the reference recipe"):
         settings = {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE}
-        reference = _recipe("head", data=images, weights=weights, epochs=epochs, **settings)
+        reference = _run("head", data=images, weights=weights, epochs=epochs, **settings)
     with _announced("Kennel's head mode"):
         data = kennel.prepare(images, weights, folder / "head")
         log = kennel.train(data, folder / "head-run", _head_settings(epochs))
@@ -95,23 +88,23 @@ def head(images: Path, weights: Path, epochs: int, folder: Path) -> Figures:
         "valid_accuracy": log.number("epoch", "valid_accuracy"),
     }
     with _announced("the lower bound"):
-        floor = _program("benchmarks.lib.lower_bound", str(images / "train"))
+        floor = _run("bound", data=images / "train")
     return {"reference": reference, "kennel": ours, "floor": floor}
 
 
 def whole(images: Path, folder: Path) -> Figures:
     """Return images a second of the second epoch, which has nothing left to warm up, and how busy a GPU was."""
     with _announced("torchvision's recipe"), _gpu_busy() as reference_busy:
-        reference = _recipe("whole", data=images, epochs=2, batch_size=WHOLE_BATCH_SIZE)
+        reference = _run("whole", data=images, epochs=2, batch_size=WHOLE_BATCH_SIZE)
     data = kennel.prepare(images, None, folder / "whole")
     with _announced("Kennel's whole-network mode"), _gpu_busy() as kennel_busy:
         log = kennel.train(data, folder / "whole-run", _whole_settings(WHOLE_BATCH_SIZE))
     return {
-        "reference": {"images_per_second": reference["images_per_second"][-1], "gpu_busy": reference_busy()},
+        "reference": {"images_per_second": reference["images_per_second"][-1], "gpu_busy": _mean(reference_busy)},
         "kennel": {
             "images_per_second": log.number("epoch", "images_per_second"),
             "precision": log.text("model", "precision"),
-            "gpu_busy": kennel_busy(),
+            "gpu_busy": _mean(kennel_busy),
         },
     }
 
@@ -191,6 +184,10 @@ def show(figures: Figures) -> None:
     report.print_targets(figures, TARGETS)
 
 
+def _mean(values: list[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
 def _head_settings(epochs: int) -> dict[str, Any]:
     return {"mode": "head", "epochs": epochs, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE}
 
@@ -199,17 +196,8 @@ def _whole_settings(batch_size: int) -> dict[str, Any]:
     return {"mode": "whole", "epochs": 2, "batch_size": batch_size}
 
 
-def _recipe(name: str, **settings: Any) -> Any:
-    return _program("benchmarks.lib.training_recipes", name, json.dumps(settings, default=str))
-
-
-def _program(module: str, *arguments: str) -> Any:
-    """Run a module in an interpreter of its own; return the JSON in its last line."""
-    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
-    done = subprocess.run(command, cwd=kennel.ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{module} failed:\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def _run(name: str, **settings: Any) -> Any:
+    return result_of(start_module("training_programs", name, json.dumps(settings, default=str)))
 
 
 @contextmanager
@@ -221,25 +209,22 @@ def _announced(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _gpu_busy() -> Iterator[Callable[[], float | None]]:
-    """Sample the first GPU with nvidia-smi while the block runs.
+def _gpu_busy() -> Iterator[list[float]]:
+    """Sample the first GPU with nvidia-smi while the block runs; the list then has the shares (0 to 1) above 0.
 
-    The function then returns the mean utilization (0 to 1) over the samples with any work in them, so that imports and
-    exports do not count; None where there is no GPU.
+    Moments without any work, as imports and exports, do not count. The list stays empty where there is no GPU.
     """
-    program = shutil.which("nvidia-smi")
-    busy: list[float | None] = [None]
+    program, shares = shutil.which("nvidia-smi"), list[float]()
     if program is None:
-        yield lambda: None
+        yield shares
         return
     query = ["--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200"]
     sampler = subprocess.Popen([program, *query], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        yield lambda: busy[0]
+        yield shares
     finally:
         sampler.terminate()
-        working = [float(line) for line in sampler.communicate()[0].split() if line.isdecimal() and float(line) > 0]
-        busy[0] = statistics.fmean(working) / 100 if working else None
+        shares += [int(line) / 100 for line in sampler.communicate()[0].split() if line.isdecimal() and int(line)]
 
 
 if __name__ == "__main__":

@@ -1,29 +1,32 @@
-"""Lambda sandboxes on this machine: the packages of the functions compared, run under Lambda's own runtime client."""
+"""Lambda sandboxes on this machine: the packages of the functions compared, run under Lambda's own runtime client.
+
+`python -m benchmarks.lib.lambda_sandboxes` plays the endpoint that they call: it prints its port, then answers every
+signed InvokeEndpoint with the same probabilities until its input ends. GET /times answers the milliseconds that each
+call since the last GET took it, from the request's first line to the answer.
+"""
 
 import compileall
-import io
 import json
-import os
 import py_compile
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 import uuid
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
+from benchmarks.lib.processes import ROOT, output_of, start
 from kennel.rehearsal.interfaces import FunctionCall
 from kennel.rehearsal.serving.sandbox import Invocation, RuntimeApi, environment
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # The first answer of each process tells what happened inside it, in seconds of time.monotonic(), which all processes
 # of a machine share. Where boto3 makes a client that is counted by itself.
@@ -91,15 +94,9 @@ def handler(event, context):
 
 
 def deployed(folder: Path) -> Path:
-    """The asset with the package `classify` as `cdk synth` would upload it; raises RuntimeError where synth fails."""
-    environment = os.environ | {"CDK_OUTDIR": str(folder), "CDK_VALIDATION": "false"}
-    done = subprocess.run(
-        [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    found = sorted(folder.glob("asset.*/classify/handler.py"))
-    if done.returncode or not found:
-        raise RuntimeError(f"python app.py made no asset with classify/handler.py:\n{done.stderr}")
-    return found[0].parents[1]
+    """Return the asset with the package `classify` as `cdk synth` would upload it."""
+    output_of(start([sys.executable, "app.py"], CDK_OUTDIR=str(folder), CDK_VALIDATION="false"))
+    return next(folder.glob("asset.*/classify/handler.py")).parents[1]
 
 
 def is_compiled(asset: Path) -> bool:
@@ -107,45 +104,42 @@ def is_compiled(asset: Path) -> bool:
 
 
 def source_only(asset: Path, folder: Path) -> Path:
-    """A copy without compiled files."""
+    """Return a copy without compiled files."""
     shutil.copytree(asset, folder, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     return folder
 
 
 def compiled(asset: Path, folder: Path) -> Path:
-    """A copy with compiled files of this Python, in a form that does not depend on times, which an archive loses."""
+    """Return a copy with compiled files that do not depend on times, which an archive loses."""
     source_only(asset, folder)
     compileall.compile_dir(folder, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     return folder
 
 
 def plain(folder: Path) -> Path:
-    """The functions to compare with: modules `nothing`, `plain` and `calling`, compiled."""
-    return _modules(_PLAIN, folder)
+    """Return a folder with the functions to compare with: modules `nothing`, `plain` and `calling`, compiled."""
+    folder.mkdir()
+    return _with_modules(folder, _PLAIN)
 
 
 def measured(asset: Path, folder: Path) -> Path:
-    """`asset` with the module `measured` around it, whose first answer carries `clock`, its moments in seconds."""
+    """Return a copy with the module `measured` around it, whose first answer has `clock`, its moments in seconds."""
     shutil.copytree(asset, folder)
-    return _modules({"measured": _MEASURED}, folder)
+    return _with_modules(folder, {"measured": _MEASURED})
 
 
-def kilobytes(asset: Path) -> float:
-    """Thousands of bytes of the archive that would be uploaded."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(asset.rglob("*")):
-            archive.write(path, path.relative_to(asset))
-    return len(file.getvalue()) / 1000
-
-
-def _modules(sources: dict[str, str], folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
+def _with_modules(folder: Path, sources: dict[str, str]) -> Path:
     for name, source in sources.items():
         file = folder / f"{name}.py"
         file.write_text(source)
         py_compile.compile(str(file), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     return folder
+
+
+def kilobytes(asset: Path) -> float:
+    """Return the thousands of bytes of the archive that would be uploaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(shutil.make_archive(f"{folder}/asset", "zip", asset)).stat().st_size / 1000
 
 
 # As Lambda starts it, with libraries on PYTHONPATH: an environment's own start-up files would cost every function.
@@ -219,3 +213,74 @@ def _invoke(api: RuntimeApi, payload: bytes) -> Any:
     if posted.kind != "response" or "error" in answer:
         raise RuntimeError(f"it answered {posted.body[:500]!r}")
     return answer
+
+
+@contextmanager
+def stub_endpoint() -> Iterator[int]:
+    """Yield the port of a stub endpoint, which ends with this process, whose pipe it reads."""
+    command = [sys.executable, "-m", "benchmarks.lib.lambda_sandboxes"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        yield int(process.stdout.readline())
+        process.stdin.close()
+
+
+_CLASSES = 133  # as many as the reference workload has
+_BODY = json.dumps(
+    {
+        "probabilities": [1 / _CLASSES] * _CLASSES,
+        "classes": [f"breed-{number:03}" for number in range(_CLASSES)],
+        "threshold": None,
+        "model": "arn:aws:sagemaker:us-east-1:111122223333:model-package/kennel-dev/1",
+    }
+).encode()
+_SIGNATURE = ("AWS4-HMAC-SHA256 ", "Credential=", "SignedHeaders=", "Signature=")
+
+
+class _StubHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body in one packet
+    times: list[float] = []  # noqa: RUF012  (of all connections)
+    writing = threading.Lock()  # so that who has an answer finds its time in the list
+
+    def parse_request(self) -> bool:
+        """Note the moment, as soon as the first line has come."""
+        self.begun = time.perf_counter()
+        return super().parse_request()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+    def do_GET(self) -> None:
+        with self.writing:
+            self._answer(200, json.dumps(self.times).encode())
+            self.times.clear()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        signature = self.headers.get("Authorization", "")
+        if not all(part in signature for part in _SIGNATURE) or not self.headers.get("X-Amz-Date"):
+            self._answer(403, b'{"Message":"Missing Authentication Token"}')
+        elif not (self.path.startswith("/endpoints/") and self.path.endswith("/invocations")):
+            self._answer(404, b'{"Message":"not found"}')
+        else:
+            with self.writing:
+                self._answer(200, _BODY)
+                self.times.append(1000 * (time.perf_counter() - self.begun))
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-Amzn-Invoked-Production-Variant", "AllTraffic")
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+
+if __name__ == "__main__":
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _StubHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(server.server_address[1], flush=True)
+    sys.stdin.read()

@@ -67,25 +67,38 @@ def body_of(picture: bytes, json_field: str) -> bytes:
     return json.dumps({json_field: base64.b64encode(picture).decode()}).encode() if json_field else picture
 
 
-def start_module(module: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    """Start one of the benchmarks' modules in an interpreter of its own, with `variables` in its environment."""
+def start(command: Sequence[str], **variables: str) -> subprocess.Popen[str]:
+    """Start a command in the repository's root, with `variables` in its environment; its errors go to its output."""
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", module, *arguments],
+        command,
         cwd=ROOT,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def result_of(child: subprocess.Popen[str]) -> Any:
-    """Return what the last line that it printed holds as JSON (None: nothing); raise RuntimeError where it failed."""
-    out, err = child.communicate()
+def output_of(child: subprocess.Popen[str]) -> str:
+    """Return all that it printed, once it has ended; raise RuntimeError with that where it failed."""
+    try:
+        output = child.communicate()[0]
+    finally:
+        child.kill()
     if child.returncode:
-        raise RuntimeError(f"{' '.join(map(str, child.args))[:200]} failed:\n{err}")  # type: ignore[arg-type]
-    lines = out.strip().splitlines()
-    return json.loads(lines[-1]) if lines and lines[-1].startswith("{") else None
+        raise RuntimeError(f"{' '.join(map(str, child.args))[:200]} failed:\n{output}")  # type: ignore[arg-type]
+    return output
+
+
+def start_module(module: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """Start one of the benchmarks' modules, which prints one line of JSON for `result_of`."""
+    return start([sys.executable, "-W", "ignore", "-m", f"benchmarks.lib.{module}", *arguments], **variables)
+
+
+def result_of(child: subprocess.Popen[str]) -> Any:
+    """Return the last line of JSON that it printed; raise RuntimeError where it failed."""
+    lines = [line for line in output_of(child).splitlines() if line.startswith("{")]
+    return json.loads(lines[-1])
 
 
 @contextmanager

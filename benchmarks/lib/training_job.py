@@ -1,13 +1,9 @@
 """Runs Kennel's training program as its container does, and reads the figures in its log."""
 
-import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from benchmarks.lib.processes import free_port, output_of, start
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ def prepare(dataset: Path, weights: Path | None, folder: Path) -> Path:
         shutil.copy(weights, given / "weights" / weights.name)
         named = {"file": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
         (given / "dataset.json").write_text(json.dumps({"weights": named}))
-    _run([[sys.executable, "-m", "training", "prepare"]], [{"OPT_ML": str(folder)}], cores=[None])
+    output_of(start([sys.executable, "-m", "training", "prepare"], OPT_ML=str(folder)))
     made, data = folder / "processing" / "output", folder / "input" / "data"
     data.mkdir(parents=True)
     for channel in ("train", "valid"):
@@ -55,57 +51,28 @@ def prepare(dataset: Path, weights: Path | None, folder: Path) -> Path:
     return data
 
 
-def train(data: Path, folder: Path, settings: Mapping[str, Any], *, cores: Sequence[int | None] = (None,)) -> RunLog:
-    """Train on the channels in `data`; one host for each of `cores`, bound to that core (None: to all).
+def train(data: Path, folder: Path, settings: Mapping[str, Any], *, cores: Sequence[int] = ()) -> RunLog:
+    """Return the first host's log of training on the channels in `data`; raise RuntimeError with the log if it fails.
 
-    Raise RuntimeError with the log if it fails.
+    One host for each of `cores`, bound to that core; without them one host on all cores.
     """
-    hosts = [f"algo-{place + 1}" for place in range(len(cores))]
-    port = _free_port()
-    environments = []
-    for host, core in zip(hosts, cores, strict=True):
-        root = folder / host
-        _write(root / "input" / "config", host, hosts, settings)
-        (root / "input" / "data").symlink_to(data)
-        threads = {} if core is None else {"OMP_NUM_THREADS": "1"}
-        environments.append({"OPT_ML": str(root), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **threads})
-    return _run([[sys.executable, "-m", "training", "train"]] * len(hosts), environments, cores=cores)
+    hosts = [f"algo-{place + 1}" for place in range(max(1, len(cores)))]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} | ({"OMP_NUM_THREADS": "1"} if cores else {})
+    begun, children = time.perf_counter(), []
+    for place, host in enumerate(hosts):
+        _write(folder / host / "input", data, host, hosts, settings)
+        bound = ["taskset", "--cpu-list", str(cores[place])] if cores else []
+        command = [*bound, sys.executable, "-m", "training", "train"]
+        children.append(start(command, OPT_ML=str(folder / host), **common))
+    logs = [output_of(child) for child in children]
+    return RunLog(logs[0], time.perf_counter() - begun)
 
 
-def _write(config: Path, host: str, hosts: Sequence[str], settings: Mapping[str, Any]) -> None:
+def _write(given: Path, data: Path, host: str, hosts: Sequence[str], settings: Mapping[str, Any]) -> None:
+    config = given / "config"
     config.mkdir(parents=True)
+    (given / "data").symlink_to(data)
     strings = {name: str(value) for name, value in settings.items()}
     (config / "hyperparameters.json").write_text(json.dumps(strings))
     resources = {"current_host": host, "hosts": list(hosts), "network_interface_name": "lo"}
     (config / "resourceconfig.json").write_text(json.dumps(resources))
-
-
-def _run(
-    commands: Sequence[Sequence[str]], environments: Sequence[Mapping[str, str]], *, cores: Sequence[int | None]
-) -> RunLog:
-    """Run the commands side by side; return the log of the first."""
-    begun = time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        children = []
-        for command, environment, core in zip(commands, environments, cores, strict=True):
-            bound = command if core is None else ["taskset", "--cpu-list", str(core), *command]
-            child = subprocess.Popen(
-                bound,
-                cwd=ROOT,
-                env={**os.environ, **environment},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            stack.callback(child.kill)
-            children.append(child)
-        logs = [child.communicate()[0] for child in children]
-        if any(child.returncode for child in children):
-            raise RuntimeError("\n".join(logs))
-    return RunLog(logs[0], time.perf_counter() - begun)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -12,8 +12,6 @@ import pytest
 from benchmarks import lambda_cold_start
 from benchmarks.lib import lambda_sandboxes
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
 def asset(tmp_path: Path) -> Path:
@@ -52,15 +50,8 @@ def test_the_measured_function_answers_as_before_and_tells_its_times_in_order(as
 
 
 def test_the_stub_endpoint_wants_a_signature_and_tells_how_long_each_call_took() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.lib.stub_endpoint"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as stub:
-        assert stub.stdin and stub.stdout
-        connection = http.client.HTTPConnection("127.0.0.1", int(stub.stdout.readline()), timeout=60)
+    with lambda_sandboxes.stub_endpoint() as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=b, Signature=c", "X-Amz-Date": "d"}
         answers = []
         for headers in ({"X-Amz-Date": "d"}, signed):
@@ -70,7 +61,6 @@ def test_the_stub_endpoint_wants_a_signature_and_tells_how_long_each_call_took()
         connection.request("GET", "/times")
         [milliseconds] = json.loads(connection.getresponse().read())
         connection.close()
-        stub.stdin.close()
     assert [status for status, _ in answers] == [403, 200]
     assert len(answers[1][1]["classes"]) == 133
     assert sum(answers[1][1]["probabilities"]) == pytest.approx(1)

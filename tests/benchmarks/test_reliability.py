@@ -1,6 +1,7 @@
 """The parts of the reliability benchmark: its faults are as AWS's own, and no wrong answer passes."""
 
 import http.client
+import random
 import re
 import threading
 from collections import Counter
@@ -18,7 +19,7 @@ from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from benchmarks.lib.fault_proxy import FaultProxy, Mix
 from benchmarks.lib.toy_model import CLASSES, Picture, pictures
-from benchmarks.reliability import Found, Reply, Request, load, outcome_of, summary
+from benchmarks.reliability import Found, Reply, Request, outcome_of, summary, until_answered
 
 GOOD, *_, BROKEN = pictures(4)
 
@@ -131,16 +132,14 @@ def test_the_truth_of_each_picture_is_its_own() -> None:
 
 def test_a_caller_comes_back_when_told_and_not_before() -> None:
     replies = iter([Reply(503, error("endpoint_throttled"), retry_after=0.3), Reply(200, right())])
-    found = load(lambda picture, http: next(replies, Reply(0, "gone")), [GOOD], callers=1, seconds=0.1, ramp=0)
-    assert [one.outcome for one in found.requests] == ["endpoint_throttled", "right"]
-    assert found.requests[1].begun - found.requests[0].ended >= 0.3
+    requests, _ = until_answered(lambda picture, http: next(replies), GOOD, True, random.Random(0))
+    assert [one.outcome for one in requests] == ["endpoint_throttled", "right"]
+    assert requests[1].begun - requests[0].ended >= 0.3
 
 
 def test_a_lost_request_is_not_asked_again() -> None:
-    found = load(lambda picture, http: Reply(0, "gone"), [GOOD], callers=1, seconds=0.01, ramp=0)
-    assert {one.outcome for one in found.requests} == {"lost"}
-    assert len(found.requests) == len(found.pictures)
-    assert set(found.pictures) == {None}
+    requests, took = until_answered(lambda picture, http: Reply(0, "gone"), GOOD, False, random.Random(0))
+    assert ([one.outcome for one in requests], took) == (["lost"], None)
 
 
 def test_each_test_that_the_page_names_exists() -> None:
