@@ -151,7 +151,7 @@ def test_the_command_finds_a_rate_below_the_first_refusal_prints_json_alone_and_
     said = json.loads(done.stdout)
     assert json.loads(file.read_text())["measured"][""] == said
     assert 1 < said["requests_per_second"] < 150  # three places of 20 ms each
-    assert said["concurrency_peak"] <= 3
+    assert 0 < said["concurrency"] <= said["concurrency_peak"]
     assert "Confirm" in done.stderr
     assert ": held" in done.stderr
 
