@@ -16,7 +16,7 @@ _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Un
 
 
 def client(service: str) -> Any:
-    """Make a boto3 client from the environment; raises KennelError without a region or with an unknown profile."""
+    """Make a boto3 client from the environment; raise KennelError without a region or with an unknown profile."""
     # boto3 costs 0.15 s to import: `kennel --help` must not pay for it.
     import boto3  # type: ignore[import-untyped]
     from botocore.config import Config  # type: ignore[import-untyped]
@@ -28,7 +28,7 @@ def client(service: str) -> Any:
 
 
 def outputs(stage: str, stack: str) -> dict[str, str]:
-    """Return the outputs of the stack `<stage>-<stack>`; raises KennelError where it is not deployed."""
+    """Return the outputs of the stack `<stage>-<stack>`; raise KennelError where it is not deployed."""
     name = stack_name(stage, stack)
     with plainly(absent=f"Stack {name} is not deployed{_where()}: run `make deploy STAGE={stage}` first."):
         described = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
@@ -36,7 +36,7 @@ def outputs(stage: str, stack: str) -> dict[str, str]:
 
 
 def output(stage: str, stack: str, key: str) -> str:
-    """Return one output of a stack; raises KennelError where the stack or the output is missing."""
+    """Return one output of a stack; raise KennelError where the stack or the output is missing."""
     found = outputs(stage, stack)
     if key not in found:
         name = stack_name(stage, stack)
@@ -45,7 +45,7 @@ def output(stage: str, stack: str, key: str) -> str:
 
 
 def stack_name(stage: str, stack: str) -> str:
-    """Return `<stage>-<stack>`; raises KennelError for what cannot be a stage's name."""
+    """Return `<stage>-<stack>`; raise KennelError for what cannot be a stage's name."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", stage):
         raise KennelError(f"{stage!r} is no stage name; the stages of this app are Dev and Prod.")
     return f"{stage}-{stack}"

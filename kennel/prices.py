@@ -32,7 +32,7 @@ class Prices:
 
 
 def read_prices(file: Path = _TABLE) -> Prices:
-    """Read the table; raises KennelError for one that is missing or broken."""
+    """Read the table; raise KennelError for one that is missing or broken."""
     try:
         table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         per_hour = {str(name): float(price) for name, price in table["per_hour"].items()}

@@ -22,7 +22,7 @@ from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
-from kennel.rehearsal.session import Waiting, approve, wait_until_served
+from kennel.rehearsal.session import approve, wait_until_served
 from kennel.rehearsal.synthesis import synthesize
 
 STAGE = "Prod"
@@ -111,15 +111,9 @@ def _release(cloud: Cloud, work: Path) -> str:
         },
         ModelApprovalStatus="PendingManualApproval",
     )["ModelPackageArn"]
-    approve(sagemaker, sagemaker.describe_model_package(ModelPackageName=package))
-    wait_until_served(
-        cloud.client("cloudformation"),
-        sagemaker,
-        Waiting(cloud.bus.undelivered),
-        stack=f"{STAGE}-Hosting",
-        endpoint=outputs[f"{STAGE}-Hosting"]["EndpointName"],
-        package=package,
-    )
+    approve(cloud, package)
+    endpoint = outputs[f"{STAGE}-Hosting"]["EndpointName"]
+    wait_until_served(cloud, stack=f"{STAGE}-Hosting", endpoint=endpoint, package=package)
     return outputs[f"{STAGE}-Classify"]["FunctionAliasArn"]
 
 

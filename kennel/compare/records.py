@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from kennel.errors import KennelError
 
-_Z = 1.959964  # of a 95 % interval
+_Z = statistics.NormalDist().inv_cdf(0.975)  # of a 95 % interval
 _WORST = 3  # classes shown
 Evaluation = Mapping[str, Any]
 BROKEN = (KeyError, TypeError, ValueError, AttributeError)  # what a record of another shape raises
@@ -89,6 +90,13 @@ def learned(evaluation: Evaluation) -> dict[str, Any]:
         "worst": tuple((name, recall) for recall, name in recalls[:_WORST]),
         "fingerprint": str(data.get("fingerprint") or ""),
     }
+
+
+def accuracy_line(evaluation: Evaluation) -> str:
+    """Return the test accuracy with its interval in a few words."""
+    accuracy, count = evaluation["metrics"]["accuracy"]["value"], evaluation["test_samples"]
+    low, high = interval(accuracy, count)
+    return f"accuracy {accuracy:.1%} on {count:,} test images (95 % interval {low:.1%} to {high:.1%})"
 
 
 def trained_on(evaluation: Evaluation) -> tuple[str, int, float]:

@@ -3,16 +3,15 @@
 import dataclasses
 import importlib.util
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import typer
 from rich.console import Console
 
-from kennel.compare.records import interval, read_evaluation
+from kennel.compare.records import accuracy_line, read_evaluation
 from kennel.console import Display, print_json
 from kennel.errors import KennelError, require_repository
 from kennel.local.record import RunFolder, new_run, read_run
@@ -23,7 +22,7 @@ from kennel.upload.folder import look_at
 
 
 def on_this_machine(request: Request) -> None:
-    """Train here, or go on with an interrupted run; raises KennelError when it fails."""
+    """Train here, or go on with an interrupted run; raise KennelError when it fails."""
     require_repository("Training on this machine")
     run = read_run(request.runs, request.resume) if request.resume else _new(request)
     if run.record.status == "done":
@@ -91,16 +90,10 @@ def _last_word(run: RunFolder, request: Request, console: Console) -> None:
     if request.as_json:
         metrics = {name: one["value"] for name, one in evaluation["metrics"].items()}
         return print_json({**dataclasses.asdict(run.record), "folder": str(run.path), "metrics": metrics})
-    console.print(accuracy_line(evaluation))
+    console.print(f"Test {accuracy_line(evaluation)}")
     for title, file in (("Model", "output/model.tar.gz"), ("Report", "evaluation/report.html")):
         if (run.path / file).is_file():
             console.print(f"{title}: {_shown(run.path / file)}", markup=False, soft_wrap=True)
-
-
-def accuracy_line(evaluation: Mapping[str, Any]) -> str:
-    accuracy, count = evaluation["metrics"]["accuracy"]["value"], evaluation["test_samples"]
-    low, high = interval(accuracy, count)
-    return f"Test accuracy {accuracy:.1%}, with 95 % confidence {low:.1%} to {high:.1%} ({count:,} images)."
 
 
 def _shown(path: Path) -> Path:

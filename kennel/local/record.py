@@ -54,7 +54,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run; raises KennelError while another process has it."""
+        """Hold the run; raise KennelError while another process has it."""
         with (self.path / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +66,7 @@ class RunFolder:
 def new_run(
     runs: Path, *, data: Path, weights: Path | None, hyperparameters: Mapping[str, str], duplicates: str, instances: int
 ) -> RunFolder:
-    """Make the folder of a new run; raises KennelError where that cannot be."""
+    """Make the folder of a new run; raise KennelError where that cannot be."""
     now = datetime.now(UTC)
     name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     record = Record(
@@ -88,7 +88,7 @@ def new_run(
 
 
 def read_run(runs: Path, name: str) -> RunFolder:
-    """Return the folder of an earlier run; raises KennelError where there is none or its run.json is broken."""
+    """Return the folder of an earlier run; raise KennelError where there is none or its run.json is broken."""
     path = runs.resolve() / name
     if not re.fullmatch(r"[\w.-]+", name) or not (path / _FILE).is_file():
         known = ", ".join(sorted(file.parent.name for file in runs.glob(f"*/{_FILE}"))[-3:]) or "none"

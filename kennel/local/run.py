@@ -31,7 +31,7 @@ class LocalRun:
         self._jobs = Jobs(run, engine, self._line, stopped)
 
     def go(self) -> None:
-        """Do what is not done yet. Raises Interrupted, or KennelError with the reason of a failure."""
+        """Do what is not done yet. Raise Interrupted, or KennelError with the reason of a failure."""
         record = self._run.record
         record.status, record.reason = "running", ""
         self._run.save()
@@ -185,7 +185,7 @@ class Jobs:
         )
 
     def _start(self, containers: Sequence[Container], reason: str) -> None:
-        """Run them to their end; raises JobFailed with the program's own reason, or KeyboardInterrupt."""
+        """Run them to their end; raise JobFailed with the program's own reason, or KeyboardInterrupt."""
         if self._stopped():
             raise KeyboardInterrupt
         for container in containers:

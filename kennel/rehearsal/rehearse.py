@@ -2,11 +2,14 @@
 
 import errno
 import fcntl
+import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from kennel.rehearsal.containers import image_engine, pick_engine
 from kennel.rehearsal.interfaces import DataPlane
 from kennel.rehearsal.jobs.execution import PipelineRunner
 from kennel.rehearsal.options import Options, overrides
-from kennel.rehearsal.record import Record
+from kennel.rehearsal.report import RehearsalReport, write
 from kennel.rehearsal.samples import write_digits
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
@@ -32,50 +35,50 @@ from kennel.upload.folder import look_at
 def rehearse(options: Options) -> Path:
     """Rehearse the whole path and return the path of report.html, which is written after a failure too.
 
-    Raises KennelError with the reason when a step fails; Ctrl-C ends every process that was started.
+    Raise KennelError with the reason when a step fails; Ctrl-C ends every process that was started.
     """
     with workspace(options.out) as work, Display() as display:
-        record = Record(options, display)
+        report = RehearsalReport(
+            stage=options.stage,
+            started=datetime.now(UTC),
+            data=str(options.data or "handwritten digits (scikit-learn)"),
+            machine={"system": platform.platform(), "cores": str(os.cpu_count()), "python": platform.python_version()},
+            steps=display.steps,
+        )
         try:
-            _everything(options, work, record)
+            _everything(options, work, report, display)
         except BaseException as error:
-            record.failure = str(error) or type(error).__name__
+            report.failure = str(error) or type(error).__name__
             raise
         finally:
-            report = record.write()
-            display.log(f"Report: {report}")
-    return report
+            page = write(report, options.out)
+            display.log(f"Report: {page}")
+    return page
 
 
-def _everything(options: Options, work: Path, record: Record) -> None:
-    display = record.display
+def _everything(options: Options, work: Path, report: RehearsalReport, display: Display) -> None:
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         # The app is synthesized in a process of its own while this one looks at the data and starts the embedded AWS.
         assembly = pool.submit(synthesize, work / "cdk.out")
-        data = _look(options, work, record)
+        with display.step("Look at the data") as step:
+            data = options.data or write_digits(work / "digits", seed=options.seed)
+            tree = look_at(data)
+            step.detail = f"{len(tree.images):,} images, {len(tree.classes)} classes"
+            report.overrides = overrides(options, tree)
         with display.step("Start the embedded AWS"):
             cloud = stack.enter_context(embedded(options, work, display))
         with display.step("Synthesize the app"):
             assembly.result()
-        stack.callback(lambda: record.denied.extend(cloud.denied))
-        session = Session(options, work, record, cloud)
+        stack.callback(lambda: report.denied.extend(cloud.denied))
+        session = Session(options, work, report, display, cloud)
         session.deploy(work / "cdk.out")
         session.train(data)
         session.release()
         session.classify()
         if options.keep:
-            record.environment = cloud.environment()
-            display.log(f"Report: {record.write()}")  # now too: this may stay up for hours
+            report.environment = cloud.environment()
+            display.log(f"Report: {write(report, options.out)}")  # now too: this may stay up for hours
             keep_up(cloud, session.deployed, display)
-
-
-def _look(options: Options, work: Path, record: Record) -> Path:
-    with record.display.step("Look at the data") as step:
-        data = options.data or write_digits(work / "digits", seed=options.seed)
-        tree = look_at(data)
-        step.detail = f"{len(tree.images):,} images, {len(tree.classes)} classes"
-        record.overrides = overrides(options, data, len(tree.classes))
-    return data
 
 
 @contextmanager
@@ -149,7 +152,7 @@ Ctrl-C ends it."""
 def workspace(out: Path) -> Iterator[Path]:
     """Lock `out` for this rehearsal and yield a folder for everything that need not outlive it.
 
-    Raises KennelError when another rehearsal writes to `out`, and for a disk that is full, naming the disk.
+    Raise KennelError when another rehearsal writes to `out`, and for a disk that is full, naming the disk.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -1,22 +1,26 @@
 """The steps of a rehearsal, each through AWS's own API, as an operator, a caller or EventBridge would take them."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
+from kennel.compare.records import accuracy_line
+from kennel.console import Display
 from kennel.errors import KennelError
 from kennel.invoke import Refused, classify, payload
+from kennel.pipeline_steps import steps_of
 from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.options import Options
-from kennel.rehearsal.record import Record, Results
-from kennel.rehearsal.report import Prediction
+from kennel.rehearsal.report import Prediction, RehearsalReport
 from kennel.rehearsal.samples import Picture, given_pictures, held_out_pictures
 from kennel.train.follow import Follower
-from kennel.upload.upload import Upload, upload_dataset
+from kennel.upload.upload import upload_dataset
 
 _PICTURES = 12
 _POLL_S = 0.25  # of the embedded AWS, in this process
@@ -24,83 +28,101 @@ _RELEASE_S = 120  # until an event has led to what it sets off
 
 
 class Session:
-    """The steps of one rehearsal; each leaves here what the next one needs, and in `record` what is reported."""
+    """The steps of one rehearsal; each leaves here what the next one needs, and in `report` what it found out."""
 
     assembly: Path
     deployed: Deployed
-    upload: Upload
-    results: Results
+    outputs: "JobOutputs"
     package: dict[str, Any]
 
-    def __init__(self, options: Options, work: Path, record: Record, cloud: Cloud) -> None:
-        self.options, self.work, self.record, self.cloud = options, work, record, cloud
-        self.display = record.display
-        self.waiting = Waiting(cloud.bus.undelivered)
+    def __init__(self, options: Options, work: Path, report: RehearsalReport, display: Display, cloud: Cloud) -> None:
+        self.options, self.work, self.report, self.display, self.cloud = options, work, report, display, cloud
 
     def deploy(self, assembly: Path) -> None:
         self.assembly = assembly
         with self.display.step(f"Deploy {self.options.stage}") as step:
             self.deployed = deploy(self.cloud, assembly, self.options.stage, progress=self.display.log)
             step.detail = f"{len(self.deployed.coverage)} resources"
-        self.record.coverage = self.deployed.coverage
+        self.report.coverage = self.deployed.coverage
 
     def train(self, data: Path) -> None:
         """Upload `data`; its manifest starts the pipeline, which is followed to its end."""
-        sagemaker = self.cloud.client("sagemaker")
-        self.cloud.pipeline_overrides.update(self.record.overrides)
+        self.cloud.pipeline_overrides.update(self.report.overrides)
         with self.display.step("Upload the data") as step:
-            s3, weights = self.cloud.client("s3"), self.options.weights
-            self.upload = upload_dataset(data, bucket=self._bucket, s3=s3, name="rehearsal", weights=weights)
-            step.detail = f"{self.upload.images:,} images, {self.upload.bytes / 1e6:.1f} MB"
+            s3, bucket = self.cloud.client("s3"), self._output("Data", "DataBucketName")
+            sent = upload_dataset(data, bucket=bucket, s3=s3, name="rehearsal", weights=self.options.weights)
+            step.detail = f"{sent.images:,} images, {sent.bytes / 1e6:.1f} MB"
         with self.display.step("Run the pipeline") as step:
-            self._follow(execution_of(sagemaker, self._output("Pipeline", "PipelineName"), self.waiting))
-            step.detail = self.record.accuracy()
-        self.package = registered(sagemaker, self._output("Data", "ModelPackageGroupName"))
+            self._follow(self._execution())
+            step.detail = accuracy_line(self.report.evaluation)
+        self.package = self._registered_package()
+
+    def _execution(self) -> str:
+        """Return the ARN of the pipeline's first execution, which the upload's manifest starts through EventBridge."""
+        sagemaker, pipeline = self.cloud.client("sagemaker"), self._output("Pipeline", "PipelineName")
+
+        def started() -> Any:
+            found = sagemaker.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
+            return found and found[0]["PipelineExecutionArn"]
+
+        return str(wait_for("The start of the pipeline by the upload's manifest", started, self.cloud.bus.undelivered))
 
     def _follow(self, execution: str) -> None:
-        """Follow the run as `kennel train` does, and record what it left; raises KennelError with its failure."""
-        epochs = int(self.options.chosen["epochs"])
+        """Follow the run as `kennel train` does, and report what it left; raise KennelError with its failure."""
+        epochs = int(self.options.hyperparameters["epochs"])
         follower = Follower(self.cloud.client, execution, self.display, epochs=epochs, poll_s=_POLL_S)
         try:
             ending = follower.run()
         finally:
-            self.record.epochs, self.record.trials = follower.epochs, follower.trials
-            self.results = Results(self.cloud.client("s3"), self.cloud.client("sagemaker"), execution)
-            self.results.fill(self.record, self.work)
+            report = self.report
+            report.epochs, report.trials = follower.epochs, follower.trials
+            self.outputs = JobOutputs(self.cloud.client("s3"), self.cloud.client("sagemaker"), execution)
+            report.prepare = json.loads(self.outputs.read("report", "prepare.json") or "{}")
+            report.evaluation = json.loads(self.outputs.read("evaluation", "evaluation.json") or "{}")
+            if page := self.outputs.read("evaluation", "report.html"):
+                report.model_page = self.work / "model.html"
+                report.model_page.write_bytes(page)
         if ending.status != "Succeeded":
             for line in ending.last_lines:
                 self.display.log(line)
             raise KennelError(ending.sentence)
 
+    def _registered_package(self) -> dict[str, Any]:
+        """Return the description of the newest model package; raise KennelError where none was registered."""
+        sagemaker, group = self.cloud.client("sagemaker"), self._output("Data", "ModelPackageGroupName")
+        newest = sagemaker.list_model_packages(
+            ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", MaxResults=1
+        )["ModelPackageSummaryList"]
+        if not newest:
+            raise KennelError(f"The pipeline registered no model in {group}.")
+        about: dict[str, Any] = sagemaker.describe_model_package(ModelPackageName=newest[0]["ModelPackageArn"])
+        return about
+
     def release(self) -> None:
+        """Approve the model where the stage leaves that to an operator, and wait until it is served."""
+        package, by_hand = self.package["ModelPackageArn"], self.package["ModelApprovalStatus"] != "Approved"
         with self.display.step("Release the model") as step:
-            sagemaker = self.cloud.client("sagemaker")
-            by_hand = approve(sagemaker, self.package)
-            wait_until_served(
-                self.cloud.client("cloudformation"),
-                sagemaker,
-                self.waiting,
-                stack=f"{self.options.stage}-Hosting",
-                endpoint=self._output("Hosting", "EndpointName"),
-                package=self.package["ModelPackageArn"],
-            )
+            if by_hand:
+                approve(self.cloud, package)
+            endpoint = self._output("Hosting", "EndpointName")
+            wait_until_served(self.cloud, stack=f"{self.options.stage}-Hosting", endpoint=endpoint, package=package)
             step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
-            self.record.coverage = coverage_of(self.assembly, self.options.stage)
+            self.report.coverage = coverage_of(self.assembly, self.options.stage)
         self._say_what_is_not_enacted()
 
     def classify(self) -> None:
         with self.display.step("Invoke the Lambda") as step:
-            bucket, data = self.results.place("data")
+            bucket, data = self.outputs.place("data")
             folder = self.work / "pictures"
             shown = held_out_pictures(self.cloud.client("s3"), bucket, f"{data}/test", folder, _PICTURES)
             shown += given_pictures(self.options.photos)
             for number, picture in enumerate(shown):
-                self.record.predictions.append(self._classified(picture))
+                self.report.predictions.append(self._classified(picture))
                 self.display.advance((number + 1) / len(shown))
-            known = [one for one in self.record.predictions if one.truth is not None]
+            known = [one for one in self.report.predictions if one.truth is not None]
             right = sum(one.label == one.truth for one in known)
             step.detail = f"{len(shown)} pictures, {right} of {len(known)} of the test split right"
-        for one in self.record.predictions:
+        for one in self.report.predictions:
             self.display.log(f"  {_line(one)}")
 
     def _classified(self, picture: Picture) -> Prediction:
@@ -117,19 +139,15 @@ class Session:
         unsure = answer["label"] is None
         return Prediction(picture.name, *top[0], top=top, truth=picture.truth, image=body, unsure=unsure)
 
-    @property
-    def _bucket(self) -> str:
-        return self._output("Data", "DataBucketName")
-
     def _output(self, stack: str, name: str) -> str:
         return self.deployed.outputs[f"{self.options.stage}-{stack}"][name]
 
     def _say_what_is_not_enacted(self) -> None:
         others: dict[str, Counter[str]] = {}
-        for row in self.record.coverage:
+        for row in self.report.coverage:
             if row.status != "enacted":
                 others.setdefault(row.status, Counter())[row.type] += 1
-        all_ = len(self.record.coverage)
+        all_ = len(self.report.coverage)
         enacted = all_ - sum(types.total() for types in others.values())
         self.display.log(f"Enacted: {enacted} of {all_} resources. The others, explained in the report:")
         for status, types in sorted(others.items()):
@@ -146,60 +164,69 @@ def _line(one: Prediction) -> str:
     return f"{one.file}: {none}{one.label} {one.probability:.1%}{judged}  ({runners_up})"
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """Waits for what an event leads to; `undelivered` are the events that a rule's target has refused so far."""
+class JobOutputs:
+    """The files that the processing jobs of a run have left in the bucket; a run that failed may have left none."""
 
-    undelivered: Sequence[str]
+    def __init__(self, s3: Any, sagemaker: Any, execution: str) -> None:
+        self._s3 = s3
+        self._addresses: dict[str, str] = {}  # name of an output (data, report, evaluation ...): s3:// address
+        for step in steps_of(sagemaker, execution):
+            if step.kind == "ProcessingJob":
+                self._addresses |= _addresses(sagemaker, step.job)
 
-    def wait(self, what: str, ready: Callable[[], Any], *, seconds: float) -> Any:
-        """Call `ready` until it returns something true and return that; raises KennelError when it will not."""
-        deadline = time.monotonic() + seconds
-        while not (answer := ready()):
-            if self.undelivered:
-                raise KennelError(f"{what} did not happen: {self.undelivered[0]}")
-            if time.monotonic() > deadline:
-                raise KennelError(f"{what} did not happen within {seconds:.0f} s.")
-            time.sleep(0.1)
-        return answer
+    def place(self, output: str) -> tuple[str, str]:
+        """Return bucket and prefix of an output."""
+        bucket, prefix = self._addresses[output].removeprefix("s3://").split("/", 1)
+        return bucket, prefix
 
-
-def execution_of(sagemaker: Any, pipeline: str, waiting: Waiting) -> str:
-    """Return the ARN of the pipeline's first execution, which the upload's manifest starts through EventBridge."""
-
-    def started() -> Any:
-        found = sagemaker.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
-        return found and found[0]["PipelineExecutionArn"]
-
-    return str(waiting.wait("The start of the pipeline by the upload's manifest", started, seconds=_RELEASE_S))
-
-
-def registered(sagemaker: Any, group: str) -> dict[str, Any]:
-    """Return the description of the newest model package of `group`."""
-    newest = sagemaker.list_model_packages(
-        ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", MaxResults=1
-    )["ModelPackageSummaryList"]
-    if not newest:
-        raise KennelError(f"The pipeline registered no model in {group}.")
-    about: dict[str, Any] = sagemaker.describe_model_package(ModelPackageName=newest[0]["ModelPackageArn"])
-    return about
+    def read(self, output: str, name: str) -> bytes | None:
+        """Return the file `name` of an output; None where the output or the file was never made."""
+        if output not in self._addresses:
+            return None
+        bucket, prefix = self.place(output)
+        try:
+            body: bytes = self._s3.get_object(Bucket=bucket, Key=f"{prefix}/{name}")["Body"].read()
+        except self._s3.exceptions.NoSuchKey:
+            return None
+        return body
 
 
-def approve(sagemaker: Any, package: dict[str, Any]) -> bool:
-    """Approve `package` as an operator would, unless the stage does it by itself; return whether it was done."""
-    if package["ModelApprovalStatus"] == "Approved":
-        return False
-    sagemaker.update_model_package(ModelPackageArn=package["ModelPackageArn"], ModelApprovalStatus="Approved")
-    return True
+def _addresses(sagemaker: Any, job: str) -> dict[str, str]:
+    try:
+        about = sagemaker.describe_processing_job(ProcessingJobName=job)
+    except ClientError:  # the step failed before the job was made
+        return {}
+    outputs = about.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    return {one["OutputName"]: one["S3Output"]["S3Uri"].rstrip("/") for one in outputs}
 
 
-def wait_until_served(
-    cloudformation: Any, sagemaker: Any, waiting: Waiting, *, stack: str, endpoint: str, package: str
-) -> None:
+def wait_for(what: str, ready: Callable[[], Any], undelivered: Sequence[str], *, seconds: float = _RELEASE_S) -> Any:
+    """Call `ready` until it returns something true, and return that.
+
+    Raise KennelError after `seconds`, and with the reason as soon as a rule's target has refused an event
+    (`undelivered`): then nothing will come of it.
+    """
+    deadline = time.monotonic() + seconds
+    while not (answer := ready()):
+        if undelivered:
+            raise KennelError(f"{what} did not happen: {undelivered[0]}")
+        if time.monotonic() > deadline:
+            raise KennelError(f"{what} did not happen within {seconds:.0f} s.")
+        time.sleep(0.1)
+    return answer
+
+
+def approve(cloud: Cloud, package: str) -> None:
+    """Approve the model package with this ARN, as an operator would."""
+    cloud.client("sagemaker").update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved")
+
+
+def wait_until_served(cloud: Cloud, *, stack: str, endpoint: str, package: str) -> None:
     """Wait until the promote Lambda's stack update has ended and the endpoint serves `package`.
 
-    Raises KennelError with CloudFormation's or SageMaker's reason when it ends otherwise.
+    Raise KennelError with CloudFormation's or SageMaker's reason when it ends otherwise.
     """
+    cloudformation = cloud.client("cloudformation")
 
     def ended() -> Any:
         about = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
@@ -209,9 +236,7 @@ def wait_until_served(
             raise KennelError(f"The release failed, {stack} is {status}: {about.get('StackStatusReason', 'no reason')}")
         return parameters.get("ModelPackageArn") == package and status.endswith("_COMPLETE")
 
-    waiting.wait("The release by the promote Lambda", ended, seconds=_RELEASE_S)
-    about = sagemaker.describe_endpoint(EndpointName=endpoint)
-    if about["EndpointStatus"] != "InService":
-        raise KennelError(
-            f"Endpoint {endpoint} is {about['EndpointStatus']}: {about.get('FailureReason', 'no reason')}"
-        )
+    wait_for("The release by the promote Lambda", ended, cloud.bus.undelivered)
+    about = cloud.client("sagemaker").describe_endpoint(EndpointName=endpoint)
+    if (status := about["EndpointStatus"]) != "InService":
+        raise KennelError(f"Endpoint {endpoint} is {status}: {about.get('FailureReason', 'no reason')}")

@@ -87,7 +87,7 @@ def train(
 
 
 def on_aws(request: Request) -> None:
-    """Start a run, or attach to one; raises KennelError when it fails."""
+    """Start a run, or attach to one; raise KennelError when it fails."""
     prices = read_prices()
     console = Console(highlight=False, stderr=request.as_json)  # stdout is for the JSON alone
     execution, about = request.follow, dict[str, Any]()

@@ -106,7 +106,7 @@ class Follower:
         ]
 
     def run(self) -> Ending:
-        """Follow to the end; raises KennelError when AWS refuses to tell."""
+        """Follow to the end; raise KennelError when AWS refuses to tell."""
         wait = self._poll_s
         while True:
             with plainly():

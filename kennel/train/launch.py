@@ -52,7 +52,7 @@ class Plan:
 
 
 def plan_run(client: Client, stage: str, dataset: str, given: Mapping[str, str], prices: Prices) -> Plan:
-    """Check everything that can be checked before anything is started; raises KennelError."""
+    """Check everything that can be checked before anything is started; raise KennelError."""
     pipeline = output(stage, "Pipeline", "PipelineName")
     bucket = output(stage, "Data", "DataBucketName")
     sagemaker = client("sagemaker")
@@ -113,7 +113,7 @@ def _job(step: Mapping[str, Any], values: Mapping[str, Any]) -> Job:
 def choose_manifest(s3: Any, bucket: str, dataset: str) -> str:
     """Return the key of a data set's manifest: of `dataset` (a name, a key or an s3:// address), or the newest of all.
 
-    Raises KennelError where there is none.
+    Raise KennelError where there is none.
     """
     key = dataset.removeprefix(f"s3://{bucket}/")
     prefix = key if key.endswith(".manifest") else f"datasets/{dataset}/" if dataset else "datasets/"
@@ -144,7 +144,7 @@ def start(client: Client, plan: Plan) -> str:
 
 
 def follow(client: Client, execution: str, prices: Prices, console: Console) -> Ending:
-    """Show the run until it ends; raises KennelError, and KeyboardInterrupt, which leaves the run alone."""
+    """Show the run until it ends; raise KennelError, and KeyboardInterrupt, which leaves the run alone."""
     with Display(console) as display:
         return Follower(client, execution, display, prices=prices).run()
 

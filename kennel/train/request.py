@@ -25,8 +25,8 @@ _DECLARED = [declared for declared in fields(Hyperparameters) if declared.name !
 def with_hyperparameters(panel: str, defaults: Mapping[str, str] | None = None) -> Callable[[Any], Callable[..., None]]:
     """Give a command one option for each hyperparameter; those given become its argument `hyperparameters`.
 
-    `defaults` (texts by field name) are shown in the help; without one the default is not ours to know. A value that
-    cannot work is wrong usage (exit code 2), before anything is started.
+    `defaults` (texts by field name) hold for what is not given. A value that cannot work is wrong usage (exit code 2),
+    before anything is started.
     """
 
     def decorate(command: Any) -> Callable[..., None]:
@@ -39,7 +39,7 @@ def with_hyperparameters(panel: str, defaults: Mapping[str, str] | None = None) 
 
         signature = inspect.signature(command)
         own = [one for name, one in signature.parameters.items() if name != "hyperparameters"]
-        options = [_parameter(declared, panel, (defaults or {}).get(declared.name, "")) for declared in _DECLARED]
+        options = [_parameter(declared, panel, (defaults or {}).get(declared.name)) for declared in _DECLARED]
         wrapper.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
         wrapper.__annotations__ = {one.name: one.annotation for one in [*own, *options]}
         return wrapper
@@ -55,21 +55,20 @@ def check_hyperparameters(values: Mapping[str, str]) -> None:
         raise typer.BadParameter(str(error)) from None
 
 
-def _parameter(declared: Field[Any], panel: str, default: str) -> inspect.Parameter:
-    metavar = "|".join(declared.metadata["choices"]) if len(declared.metadata["choices"]) < 4 else "NAME"
-    metavar = metavar or {int: "N", float: "X"}[type(declared.default)]
-    text = describe(declared)
-    if len(declared.metadata["choices"]) >= 4:
-        text += f" ({', '.join(declared.metadata['choices'])})"
+def _parameter(declared: Field[Any], panel: str, default: str | None) -> inspect.Parameter:
+    choices, text = declared.metadata["choices"], describe(declared)
+    metavar = "|".join(choices) or {int: "N", float: "X"}[type(declared.default)]
+    if len(choices) >= 4:
+        metavar, text = "NAME", f"{text} ({', '.join(choices)})"
     option = typer.Option(
         option_name(declared),
         help=f"{text[0].upper()}{text[1:]}.",
         rich_help_panel=panel,
         metavar=metavar,
-        show_default=default or False,
+        show_default=default is not None,
     )
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return inspect.Parameter(declared.name, kind, default=None, annotation=Annotated[str | None, option])
+    return inspect.Parameter(declared.name, kind, default=default, annotation=Annotated[str | None, option])
 
 
 @dataclass(frozen=True, kw_only=True)

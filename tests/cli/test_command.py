@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kennel.cli import COMMANDS, app
-from kennel.rehearsal.options import Options
+from kennel.rehearsal.options import SUITED_HERE, Options
 from tests.cli.trees import tree
 from training.hyperparameters import Hyperparameters, describe, option_name
 
@@ -74,11 +74,12 @@ def test_the_status_for_programs_is_json(stage: str) -> None:
         (["train", "--local", "tests", "--tune", "10001"], 2, "Hyperparameter trials must lie between 0 and 10000"),
         (["train", "--duplicates", "keep"], 2, "Invalid value for '--duplicates'"),
         (["rehearse", "--duplicates", "keep"], 2, "Invalid value for '--duplicates'"),
-        (["rehearse", "--weights", "/nowhere.pth"], 1, "kennel: --weights must be a torchvision state_dict (.pth)"),
+        (["rehearse", "--weights", "/nowhere.pth"], 2, "Invalid value for '--weights'"),
         (["rehearse", "--tune", "501"], 2, "Invalid value for '--tune'"),
-        (["rehearse", "--data", "README.md"], 1, "kennel: --data must be a folder of class folders"),
-        (["rehearse", "--photos", "gone.jpg"], 1, "kennel: --photos names gone.jpg, which does not exist."),
-        (["rehearse", "--out", "README.md"], 1, "kennel: --out must be a folder, but README.md is a file."),
+        (["rehearse", "--stage", "a/b"], 1, "kennel: 'a/b' is no stage name"),
+        (["rehearse", "--data", "README.md"], 2, "Invalid value for '--data'"),
+        (["rehearse", "--photos", "gone.jpg"], 2, "Invalid value for '--photos'"),
+        (["rehearse", "--out", "README.md"], 2, "Invalid value for '--out'"),
         (["invoke", "x.jpg", "--top-k", "0"], 2, "--top-k"),
         (["upload"], 2, "Missing argument"),
         (["bark"], 2, "No such command 'bark'"),
@@ -141,5 +142,11 @@ def test_every_hyperparameter_is_an_option_with_its_own_help_text(command: str) 
             assert describe(declared)[1:] in shown
 
 
-def test_a_rehearsal_without_options_is_possible() -> None:
-    assert Options().stage == "Dev"
+def test_a_rehearsal_shows_and_uses_the_hyperparameters_that_suit_one_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[Options] = []
+    monkeypatch.setattr("kennel.rehearsal.rehearse.rehearse", started.append)
+    assert "[default: 8]" in kennel("rehearse", "--help", TERM="dumb").stdout
+    assert kennel("rehearse", "--epochs", "3").exit_code == 0
+    assert started[0].hyperparameters == SUITED_HERE | {"epochs": "3"}

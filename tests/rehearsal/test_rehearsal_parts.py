@@ -11,17 +11,19 @@ import pytest
 from PIL import Image
 
 from kennel.errors import KennelError
-from kennel.rehearsal.options import Options, image_size, overrides, threshold
+from kennel.rehearsal.options import SUITED_HERE, Options, image_size, overrides, threshold
 from kennel.rehearsal.rehearse import workspace
-from kennel.rehearsal.session import Waiting
+from kennel.rehearsal.session import wait_for
+from kennel.upload.folder import Tree
+
+TEN_CLASSES = Tree(images=(), classes=tuple("abcdefghij"), splits=(), left_out=())
 
 
-def _pictures(folder: Path, *sizes: tuple[int, int]) -> Path:
-    for number, size in enumerate(sizes):
-        path = folder / "cat" / f"{number}.png"
-        path.parent.mkdir(exist_ok=True, parents=True)
+def _pictures(folder: Path, *sizes: tuple[int, int]) -> list[Path]:
+    paths = [folder / f"{number}.png" for number in range(len(sizes))]
+    for path, size in zip(paths, sizes, strict=True):
         Image.new("RGB", size).save(path)
-    return folder
+    return paths
 
 
 @pytest.mark.parametrize(("size", "chosen"), [((8, 8), 32), ((32, 40), 32), ((100, 70), 96), ((4000, 3000), 224)])
@@ -30,24 +32,25 @@ def test_the_network_sees_images_at_about_their_own_size(tmp_path: Path, size: t
 
 
 def test_files_that_are_no_images_do_not_decide_the_size(tmp_path: Path) -> None:
-    (_pictures(tmp_path, (64, 64)) / "cat" / "notes.txt").write_text("no image")
-    assert image_size(tmp_path) == 64
+    notes = tmp_path / "notes.png"
+    notes.write_text("no image")
+    assert image_size([notes, *_pictures(tmp_path, (64, 64)), notes]) == 64
 
 
-def test_a_folder_without_a_readable_image_gets_the_reference_size(tmp_path: Path) -> None:
-    assert image_size(tmp_path) == 224
+def test_without_a_readable_image_the_reference_size_is_used() -> None:
+    assert image_size([]) == 224
 
 
 def test_the_digits_must_reach_ninety_percent_and_unknown_data_no_less_than_guessing() -> None:
-    assert threshold(Options(), 10) == 0.9
-    assert threshold(Options(data=Path("/")), 10) == pytest.approx(0.1)
-    assert threshold(Options(threshold=0.5), 10) == 0.5
+    assert threshold(Options(hyperparameters={}), 10) == 0.9
+    assert threshold(Options(hyperparameters={}, data=Path("/")), 10) == pytest.approx(0.1)
+    assert threshold(Options(hyperparameters={}, threshold=0.5), 10) == 0.5
 
 
-def test_every_option_of_training_reaches_the_pipeline_as_a_string(tmp_path: Path) -> None:
-    given = {"epochs": "3", "seed": "7", "learning_rate": "1e-2", "image_size": "48", "mode": "whole"}
+def test_every_option_of_training_reaches_the_pipeline_as_a_string() -> None:
+    given = SUITED_HERE | {"epochs": "3", "seed": "7", "learning_rate": "1e-2", "image_size": "48", "mode": "whole"}
     options = Options(hyperparameters=given, instances=2, tune=4, spot=True, duplicates="remove")
-    assert overrides(options, tmp_path, 10) == {
+    assert overrides(options, TEN_CLASSES) == {
         "Model": "resnet18",
         "Epochs": "3",
         "BatchSize": "64",
@@ -64,10 +67,9 @@ def test_every_option_of_training_reaches_the_pipeline_as_a_string(tmp_path: Pat
 
 
 @pytest.mark.parametrize("given", [{"data": Path("/")}, {"threshold": 0.5}])
-def test_the_worst_classes_of_unknown_data_or_of_a_lowered_gate_stop_no_rehearsal(
-    tmp_path: Path, given: dict[str, Any]
-) -> None:
-    assert overrides(Options(**given), tmp_path, 10)["WorstClassesThreshold"] == "0"
+def test_the_worst_classes_of_unknown_data_or_of_a_lowered_gate_stop_no_rehearsal(given: dict[str, Any]) -> None:
+    options = Options(hyperparameters={}, **given)
+    assert overrides(options, TEN_CLASSES)["WorstClassesThreshold"] == "0"
 
 
 def test_nothing_of_the_workspace_is_left_behind(tmp_path: Path) -> None:
@@ -99,11 +101,11 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 
 def test_waiting_ends_with_what_was_waited_for() -> None:
     answers = iter([None, "", "here"])
-    assert Waiting([]).wait("It", lambda: next(answers), seconds=5) == "here"
+    assert wait_for("It", lambda: next(answers), []) == "here"
     with pytest.raises(KennelError, match="It did not happen within 0 s"):
-        Waiting([]).wait("It", lambda: None, seconds=0)
+        wait_for("It", lambda: None, [], seconds=0)
 
 
 def test_waiting_ends_with_the_reason_when_an_event_was_refused() -> None:
     with pytest.raises(KennelError, match="It did not happen: the rule may not"):
-        Waiting(["the rule may not start the pipeline"]).wait("It", lambda: None, seconds=60)
+        wait_for("It", lambda: None, ["the rule may not start the pipeline"])

@@ -42,7 +42,6 @@ def full(name: str = "dog") -> RehearsalReport:
         data=name,
         machine={name: name},
         steps=[Step("Deploy", 2.0, "done", name, 0.0), Step(name, 90.5, "done", "", 2.0, 1)],
-        metrics={name: 0.25},
         epochs=[{"step": name, "epoch": 1, "train_loss": 2.0, "valid_loss": float("nan"), "valid_accuracy": 0.5}],  # type: ignore[dict-item]
         trials=[{"trial": name}],
         prepare={

@@ -38,9 +38,9 @@ class Prediction:
         return None if self.truth is None else self.truth == self.label
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class RehearsalReport:
-    """All that is known at the end of a rehearsal, successful or not; what it did not reach stays empty.
+    """All that a rehearsal has found out so far; it is written after a failure too, and what was not reached is empty.
 
     `evaluation` and `prepare` are evaluation.json and prepare.json; `epochs` are the metric lines, one mapping each
     (`epoch`, `train_loss`, `valid_loss`, `valid_accuracy`, `images_per_second`); `model_page` is the model's own
@@ -54,24 +54,28 @@ class RehearsalReport:
     data: str = ""
     machine: Mapping[str, str] = field(default_factory=dict)
     steps: Sequence[Step] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
     epochs: Sequence[Mapping[str, float]] = ()
     trials: Sequence[Mapping[str, Any]] = ()
     prepare: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     model_page: Path | None = None
-    predictions: Sequence[Prediction] = ()
+    predictions: list[Prediction] = field(default_factory=list)
     coverage: Sequence[CoverageRow] = ()
-    denied: Sequence[str] = ()
+    denied: list[str] = field(default_factory=list)
     overrides: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics that evaluation.json has a number for."""
+        measured = self.evaluation.get("metrics", {})
+        return {name: one["value"] for name, one in measured.items() if one.get("value") is not None}
+
+    @property
     def test_accuracy(self) -> float | None:
         """The fraction of the test split that the exported model classifies correctly, 0 to 1."""
-        value = self.evaluation.get("metrics", {}).get("accuracy", {}).get("value")
-        return None if value is None else float(value)
+        return self.metrics.get("accuracy")
 
     @property
     def test_interval(self) -> tuple[float, float] | None:

@@ -101,8 +101,7 @@ def _bars(steps: Sequence[Step], total: float) -> list[tuple[Step, float, float]
 
 def _scores(report: RehearsalReport) -> list[tuple[str, str]]:
     measured = report.evaluation.get("metrics", {})
-    scores = [(_NAMES.get(name, _title(name)), share(entry.get("value"))) for name, entry in measured.items()]
-    return scores + [(_title(name), _figure(value)) for name, value in report.metrics.items() if name not in measured]
+    return [(_NAMES.get(name, _title(name)), share(entry.get("value"))) for name, entry in measured.items()]
 
 
 def _by_type(rows: Sequence[CoverageRow]) -> list[ResourceType]:
