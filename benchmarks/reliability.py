@@ -50,8 +50,6 @@ def main() -> int:
     made.add_argument("--callers", type=int, default=CALLERS, help=f"at a time (default {CALLERS})")
     made.add_argument("--kill-every", type=float, default=20, metavar="SECONDS", help="(default 20)")
     arguments = made.parse_args()
-    if min(arguments.seconds, arguments.callers, arguments.kill_every) <= 0:
-        made.error("--seconds, --callers and --kill-every must be more than 0")
     # urllib3 would log each connection beyond those that it keeps.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="kennel-load-") as folder:
@@ -62,6 +60,7 @@ def main() -> int:
 
 
 def measure(work: Path, callers: int, seconds: float, kill_every: float, mix: Mix) -> Figures:
+    """Return all figures; `seconds` of load after all callers have joined, and a kill each `kill_every` seconds."""
     about, ramp = {"machine": describe_machine(), "callers": callers, "seconds": seconds}, RAMP * callers
     with released(work, mix, callers) as stack, killing(kill_every, ramp + seconds - kill_every / 2) as kills:
         found = load(asking(stack.client, stack.function), pictures(40), callers, seconds, ramp)

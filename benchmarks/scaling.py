@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 # As `python -m` has it: so that `benchmarks` and the app are found.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -74,14 +74,9 @@ class Policy:
 
 
 @dataclass
-class Result:
-    requests: float = 0.0
-    over: float = 0.0  # refused, or later than the p99 target
-    instance_seconds: float = 0.0
-
-
-@dataclass
 class Fleet:
+    """A simulated fleet, and what became of its requests; `over`: refused, or later than the p99 target."""
+
     instance: Instance
     policy: Policy
     start: int
@@ -90,9 +85,11 @@ class Fleet:
     ready: list[tuple[int, int]] = field(default_factory=list)  # (second, instances then)
     points: deque[float] = field(default_factory=lambda: deque(maxlen=90))
     changed: float = -math.inf
-    result: Result = field(default_factory=Result)
+    requests: float = 0.0
+    over: float = 0.0
+    instance_seconds: float = 0.0
 
-    def run(self, pattern: Pattern, seconds: int) -> Result:
+    def run(self, pattern: Pattern, seconds: int) -> Self:
         self.serving, window = self.policy.least, list[float]()
         for second in range(seconds):
             if self.ready and second >= self.ready[0][0]:
@@ -102,7 +99,7 @@ class Fleet:
                 self.points.append(max(window) if self.policy.metric == "concurrency" else sum(window))
                 window.clear()
                 self._decide(second)
-        return self.result
+        return self
 
     def _second(self, arriving: float) -> float:
         """Serve one second; return what the metric counts in it for one instance."""
@@ -112,30 +109,25 @@ class Fleet:
         refused = max(0.0, arriving - accepted)
         served = min(self.waiting + arriving - refused, capacity)
         self.waiting += arriving - refused - served
-        self.result.requests += arriving
-        self.result.over += arriving if max(wait, self.waiting / capacity) > self.instance.p99 else refused
-        self.result.instance_seconds += self.serving + (self.ready[0][1] - self.serving if self.ready else 0)
+        self.requests += arriving
+        self.over += arriving if max(wait, self.waiting / capacity) > self.instance.p99 else refused
+        self.instance_seconds += self.serving + (self.ready[0][1] - self.serving if self.ready else 0)
         if self.policy.metric == "invocations":
             return arriving / self.serving
         return self.instance.peak(served / self.serving) + self.waiting / self.serving
 
     def _decide(self, second: int) -> None:
-        policy, since = self.policy, second - self.changed
-        if self.ready or not self.points:
+        policy, since, points = self.policy, second - self.changed, [*self.points]
+        if self.ready:
             return
-        newest = self.points[-1] / policy.target
-        calm = 900 // policy.period
-        wanted = self.serving
-        if since >= policy.out_cooldown and min([*self.points][-3:]) > policy.target and len(self.points) >= 3:
-            wanted = math.ceil(self.serving * newest)
-        if policy.step and since >= policy.out_cooldown and newest >= 2:
+        wanted, calm = self.serving, 900 // policy.period
+        may_grow, may_shrink = since >= policy.out_cooldown, since >= policy.in_cooldown and len(points) >= calm
+        if may_grow and len(points) >= 3 and min(points[-3:]) > policy.target:
+            wanted = math.ceil(self.serving * points[-1] / policy.target)
+        if may_grow and policy.step and points[-1] >= 2 * policy.target:
             wanted = max(wanted, 2 * self.serving)
-        if (
-            since >= policy.in_cooldown
-            and len(self.points) >= calm
-            and max([*self.points][-calm:]) < 0.9 * policy.target
-        ):
-            wanted = math.ceil(self.serving * max([*self.points][-calm:]) / policy.target)
+        if may_shrink and max(points[-calm:]) < 0.9 * policy.target:
+            wanted = math.ceil(self.serving * max(points[-calm:]) / policy.target)
         self._change(min(max(wanted, policy.least), policy.most), second)
 
     def _change(self, wanted: int, second: int) -> None:
@@ -197,14 +189,13 @@ def patterns(rate: float) -> dict[str, tuple[Pattern, int]]:
 
 def table(instance: Instance, policies: Sequence[Policy], start: int) -> dict[str, dict[str, dict[str, float]]]:
     """Return by pattern and policy the share of requests over the target, and instance-hours."""
-    return {
-        name: {policy.name: _figures(Fleet(instance, policy, start).run(*how)) for policy in policies}
-        for name, how in patterns(instance.rate).items()
-    }
-
-
-def _figures(result: Result) -> dict[str, float]:
-    return {"over": result.over / result.requests, "instance_hours": result.instance_seconds / 3600}
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for name, (pattern, seconds) in patterns(instance.rate).items():
+        for policy in policies:
+            fleet = Fleet(instance, policy, start).run(pattern, seconds)
+            found = {"over": fleet.over / fleet.requests, "instance_hours": fleet.instance_seconds / 3600}
+            figures.setdefault(name, {})[policy.name] = found
+    return figures
 
 
 def show(figures: dict[str, dict[str, Any]], instance: Instance, start: int) -> None:

@@ -5,7 +5,6 @@ Every answer is looked at. The bound is what the cores could do if nothing but d
 ratio_best_peer compares Kennel's server at four connections with the best that any peer reached at any number of them.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -19,22 +18,20 @@ from typing import Any
 # As `python -m` has it: so that `benchmarks` and the server's own modules are found.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.lib import processes, servers_compared  # noqa: E402
+from benchmarks.lib import (  # noqa: E402
+    processes,
+    report,
+    servers_compared,
+)
 from benchmarks.lib.photographs import files, photographs  # noqa: E402
 from benchmarks.lib.processes import NotServed, Running, output_of, result_of, running, start_module  # noqa: E402
-from benchmarks.lib.report import (  # noqa: E402
-    Figures,
-    describe_machine,
-    parser,
-    print_table,
-    print_targets,
-    write_json,
-)
+from benchmarks.lib.report import Figures, parser, print_table, print_targets, write_json  # noqa: E402
 from benchmarks.lib.servers_compared import KENNEL, PEERS, PRECISIONS, Compared, best_class  # noqa: E402
 from benchmarks.lib.serving_programs import Settings  # noqa: E402
 
 CONNECTIONS = (1, 4, 16)
 AT = "4"  # connections at which Kennel's server is judged
+STARTS = 3  # of each server; the last one gets the load
 WARM = 2.0  # seconds of load before the counted ones
 TARGETS = {
     "ratio_best_peer_bf16": "at least 3",
@@ -47,63 +44,51 @@ TARGETS = {
 
 
 def main() -> None:
-    arguments = _arguments()
+    made = parser(__doc__)
+    made.add_argument("--photos", type=Path, help="folder of pictures to send (default: made ones)")
+    made.add_argument("--seconds", type=float, default=10.0, help="counted load of each kind (default 10)")
+    arguments = made.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and files go, as after Ctrl-C
     with tempfile.TemporaryDirectory(prefix="kennel-serving-") as folder:
-        figures = measure(arguments.photos, arguments.made, arguments.seconds, arguments.starts, Path(folder))
+        figures = measure(arguments.photos, arguments.seconds, Path(folder))
     show(figures)
     write_json(figures, arguments.json)
 
 
-def _arguments() -> argparse.Namespace:
-    made = parser(__doc__)
-    made.add_argument("--photos", type=Path, help="folder of pictures to send (default: made ones)")
-    made.add_argument("--made", type=int, default=40, help="pictures to make without --photos (default 40)")
-    made.add_argument("--seconds", type=float, default=10.0, help="counted load of each kind (default 10)")
-    made.add_argument("--starts", type=int, default=3, help="of each server; the last one gets the load (default 3)")
-    arguments = made.parse_args()
-    if not 0 < arguments.seconds <= 600:
-        made.error(f"--seconds must be above 0 and at most 600, not {arguments.seconds:g}")
-    if arguments.starts < 1 or arguments.made < 16:
-        made.error("--starts must be at least 1, and --made at least 16")
-    return arguments
-
-
-def measure(photos: Path | None, made: int, seconds: float, starts: int, folder: Path) -> Figures:
+def measure(photos: Path | None, seconds: float, folder: Path) -> Figures:
     """Run everything, one after the other, and return all figures."""
-    sent = photographs(folder / "photos", photos, made=made)
+    sent = photographs(folder / "photos", photos)
     models = folder / "models"
     models.mkdir()
-    _announce("making the model")
     output_of(start_module("serving_programs", "models", str(sent), str(models)))
     expected = json.loads((models / "expected.json").read_text())
     servers: Figures = {}
     try:
         for compared in servers_compared.servers_compared(models):
-            _announce(compared.name)
-            servers[compared.name] = _measured(compared, models, sent, seconds, starts, folder / "run", expected)
+            print(f"{compared.name} ...", file=sys.stderr, flush=True)
+            servers[compared.name] = _measured(compared, models, sent, seconds, folder / "run", expected)
     except NotServed as error:
         servers |= {name: {"why": str(error)} for name in PEERS}
-    sizes = sorted(file.stat().st_size for file in files(sent))
-    pictures = {"count": len(sizes), "median_bytes": sizes[len(sizes) // 2], "made": photos is None}
-    figures = {"machine": describe_machine(), "seconds": seconds, "pictures": pictures, "servers": servers}
+    sizes = [file.stat().st_size for file in files(sent)]
+    pictures = {"count": len(sizes), "median_bytes": statistics.median_high(sizes), "made": photos is None}
+    figures = {"machine": report.describe_machine(), "seconds": seconds, "pictures": pictures, "servers": servers}
     return figures | summary(figures) | {"installed_mb": servers_compared.kennel_megabytes()}
 
 
 def _measured(
-    compared: Compared, models: Path, sent: Path, seconds: float, starts: int, folder: Path, expected: dict[str, str]
+    compared: Compared, models: Path, sent: Path, seconds: float, folder: Path, expected: dict[str, str]
 ) -> Figures:
     """Return one server's figures; `why` alone where it is not to be had here."""
     server, body = compared.server, processes.body_of(files(sent)[0].read_bytes(), compared.server.json_field)
     firsts: list[float] = []
     try:
-        for start in range(starts):
+        for start in range(STARTS):
             with running(server, folder / compared.name / str(start), body, best_class) as here:
                 chosen = here.logged("precision")
                 if compared.precision and chosen != compared.precision:
                     raise NotServed(f"not offered: the server chose {chosen}")
                 firsts.append(here.first_answer)
-                loads = _loads(compared, here, sent, seconds) if start == starts - 1 else {}
+                loads = _loads(compared, here, sent, seconds) if start == STARTS - 1 else {}
     except NotServed as error:
         return {"why": str(error)}
     for load in loads.values():
@@ -137,9 +122,10 @@ def _bound(models: Path, precision: str, sent: Path, seconds: float) -> Figures:
     cores = sorted(os.sched_getaffinity(0))
     variables = servers_compared.kennel_variables(models, precision)
 
-    def on(chosen: list[int]) -> list[dict[str, float]]:
-        places = [("bound", str(sent), str(core), str(seconds)) for core in chosen]
-        return [*map(result_of, [start_module("serving_programs", *each, **variables) for each in places])]
+    def on(chosen: list[int]) -> list[Figures]:
+        programs = [("bound", str(sent), str(core), str(seconds)) for core in chosen]
+        children = [start_module("serving_programs", *program, **variables) for program in programs]
+        return [result_of(child) for child in children]
 
     alone = on(cores[:1])[0]
     together = statistics.fmean(one["total"] for one in on(cores))
@@ -211,11 +197,6 @@ def _start_row(found: Figures) -> tuple[Any, ...]:
     parts = [bound["milliseconds"][part] for part in ("decode", "resize", "model")] if bound else [None] * 3
     share = None if agreement is None else f"{agreement:.0%}"
     return (found["first_answer_seconds"], share, *parts, bound and bound["rate"])
-
-
-def _announce(what: str) -> None:
-    """Say on stderr what begins: all of it takes some minutes."""
-    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -78,10 +78,8 @@ def photographs(folder: Path, photos: Path | None, *, made: int = 40) -> Path:
     """Fill `folder` with copies of the pictures in `photos`, or with `made` ones; raise SystemExit for none."""
     folder.mkdir(parents=True)
     if photos is None:
-        write_views(folder / "scenes", None, scenes=made, train=1, valid=0)
-        for place, file in enumerate(sorted((folder / "scenes" / "train").rglob("*.jpg"))):
-            file.rename(folder / f"{place:03}.jpg")
-        shutil.rmtree(folder / "scenes")
+        for number, scene in enumerate(_scenes(None, made)):
+            _view(scene, np.random.default_rng(number)).save(folder / f"{number:03}.jpg", quality=_QUALITY)
         return folder
     if not photos.is_dir() or not files(photos):
         raise SystemExit(f"--photos must name a folder with JPEG, PNG or WebP pictures, but {photos} is none.")

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from benchmarks.lib.processes import ROOT, NotServed, Server
+from benchmarks.lib.processes import ROOT, NotServed, Server, output_of, start
 from inference import slim
 
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}  # as the server calls them
@@ -113,10 +112,10 @@ def _installed() -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as fresh:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        command += ["--target", f"{fresh}/packages", "--requirement", str(_REQUIREMENTS)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NotServed(f"not installed: {(done.stderr.strip().splitlines() or ['pip failed'])[-1][:200]}")
+        try:
+            output_of(start([*command, "--target", f"{fresh}/packages", "--requirement", str(_REQUIREMENTS)]))
+        except RuntimeError as error:
+            raise NotServed(f"not installed: {str(error).strip().splitlines()[-1][:200]}") from error
         shutil.move(f"{fresh}/packages", folder)
     return folder
 
