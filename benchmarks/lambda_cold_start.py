@@ -47,16 +47,16 @@ def measure(folder: Path, port: int, rounds: int) -> Figures:
     compiled = lambda_sandboxes.compiled(asset, folder / "compiled")
     plain, measured = lambda_sandboxes.plain(folder / "plain"), lambda_sandboxes.measured(compiled, folder / "measured")
     functions = {
-        NOTHING: Function("nothing.handler", plain),
-        PLAIN: Function("plain.handler", plain),
-        CALLING: Function("calling.handler", plain),
-        COMPILED: Function("classify.handler.handler", compiled),
-        SOURCE: Function("classify.handler.handler", source),
+        NOTHING: ("nothing.handler", plain),
+        PLAIN: ("plain.handler", plain),
+        CALLING: ("calling.handler", plain),
+        COMPILED: ("classify.handler.handler", compiled),
+        SOURCE: ("classify.handler.handler", source),
     }
     picture = files(photographs(folder / "photos", None, made=1))[0].read_bytes()
     event = json.dumps({"image": base64.b64encode(picture).decode()}).encode()
     figures: Figures = {"machine": report.describe_machine(), "rounds": rounds, "picture_bytes": len(picture)}
-    figures |= _cold(functions, Function("measured.handler", measured), event, port, rounds)
+    figures |= _cold(functions, ("measured.handler", measured), event, port, rounds)
     figures |= _warm({name: functions[name] for name in (NOTHING, CALLING, COMPILED)}, event, picture, port)
     figures["kilobytes"] = {COMPILED: lambda_sandboxes.kilobytes(compiled), SOURCE: lambda_sandboxes.kilobytes(source)}
     figures["deployed_compiled"] = lambda_sandboxes.is_compiled(asset)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,23 @@ def main() -> int:
 
 
 def measure(work: Path, callers: int, seconds: float, kill_every: float, mix: Mix) -> Figures:
-    """Return all figures; `seconds` of load after all callers have joined, and a kill each `kill_every` seconds."""
-    about, ramp = {"machine": describe_machine(), "callers": callers, "seconds": seconds}, RAMP * callers
+    """Return the figures of so many callers, who join within RAMP seconds each and then go on for `seconds`.
+
+    Each has one request at a time, and sends a picture until it is answered; every second one sends the HTTP API's
+    event.
+    """
+    ramp, sent = RAMP * callers, pictures(40)
+    chances = [random.Random(number) for number in range(callers)]
     with released(work, mix, callers) as stack, killing(kill_every, ramp + seconds - kill_every / 2) as kills:
-        found = load(asking(stack.client, stack.function), pictures(40), callers, seconds, ramp)
-        return about | summary(found, kills, stack.proxy.counts)
+        ask = asking(stack.client, stack.function)
+
+        def one_picture(caller: int, turn: int) -> Tries:
+            return until_answered(ask, chances[caller].choice(sent), caller % 2 == 1, chances[caller])
+
+        since = time.monotonic() + ramp
+        found = closed_loop(one_picture, callers, seconds, ramp=ramp, most=10**9)
+    about = {"machine": describe_machine(), "callers": callers, "seconds": seconds}
+    return about | summary(found, since, kills, stack.proxy.counts)
 
 
 @dataclass(frozen=True)
@@ -84,18 +96,6 @@ class Request:
     ended: float
     outcome: str
     answer: str  # what was not right
-
-
-@dataclass
-class Found:
-    """`since`: when the last caller had joined, in seconds of time.monotonic().
-
-    `pictures`: seconds from the first request for a picture to its right answer; None: it never came.
-    """
-
-    since: float
-    requests: list[Request] = field(default_factory=list)
-    pictures: list[float | None] = field(default_factory=list)
 
 
 Ask = Callable[[Picture, bool], Reply]  # whether with the HTTP API's event
@@ -147,24 +147,12 @@ def outcome_of(reply: Reply, picture: Picture) -> str:
     return code if (code, reply.status) in _DOCUMENTED else "wrong"
 
 
-def load(ask: Ask, pictures: Sequence[Picture], callers: int, seconds: float, ramp: float) -> Found:
-    """Return what became of all requests of so many callers, each with one request at a time.
-
-    They join within `ramp` seconds; every second one sends the HTTP API's event. A picture that was begun within the
-    `seconds` after that is sent until it is answered.
-    """
-    since = time.monotonic() + ramp
-    chances = [random.Random(number) for number in range(callers)]
-
-    def picture(caller: int, turn: int) -> tuple[list[Request], float | None]:
-        return until_answered(ask, chances[caller].choice(pictures), caller % 2 == 1, chances[caller])
-
-    found = closed_loop(picture, callers, seconds, ramp=ramp, most=10**9)
-    return Found(since, [request for requests, _ in found for request in requests], [took for _, took in found])
+Tries = tuple[list[Request], float | None]
+"""All requests for one picture, and the seconds from the first to the right answer (None: it never came)."""
 
 
-def until_answered(ask: Ask, picture: Picture, http: bool, chance: random.Random) -> tuple[list[Request], float | None]:
-    """Return all requests for one picture, and the seconds until it was answered right (None: it was not)."""
+def until_answered(ask: Ask, picture: Picture, http: bool, chance: random.Random) -> Tries:
+    """Send a picture until it is answered, waiting as callers are told to."""
     requests: list[Request] = []
     first = time.monotonic()
     for _ in range(_TRIES):
@@ -181,37 +169,39 @@ def until_answered(ask: Ask, picture: Picture, http: bool, chance: random.Random
     return requests, None
 
 
-def summary(found: Found, kills: Sequence[tuple[float, int]], injected: Counter[str]) -> Figures:
-    """Return the counts and the times in seconds, those of answers only once all callers had joined.
+def summary(
+    found: Sequence[Tries], since: float, kills: Sequence[tuple[float, int]], injected: Counter[str]
+) -> Figures:
+    """Return counts and times in seconds, those of answers only `since` all callers had joined.
 
-    `kills`: (seconds of time.monotonic(), how many servers).
+    `since` and the kills' times in seconds of time.monotonic(); a kill has the number of servers too.
     """
-    outcomes = Counter(request.outcome for request in found.requests)
-    counted = [one for one in found.requests if one.begun >= found.since]
-    right = sorted(one.ended - one.begun for one in counted if one.outcome == "right")
-    whole = sorted(took for took in found.pictures if took is not None)
+    requests = [request for tries, _ in found for request in tries]
+    outcomes = Counter(request.outcome for request in requests)
+    answered = [one for one in requests if one.outcome == "right"]
+    right = sorted(one.ended - one.begun for one in answered if one.begun >= since)
+    whole = sorted(took for _, took in found if took is not None)
     return {
-        "requests": len(found.requests),
+        "requests": len(requests),
         "right": outcomes.pop("right", 0),
         "wrong": outcomes.pop("wrong", 0),
         "lost": outcomes.pop("lost", 0),
         "errors": dict(outcomes),
-        "pictures": len(found.pictures),
-        "never_answered": found.pictures.count(None),
-        "retries": len(found.requests) - len(found.pictures),
+        "pictures": len(found),
+        "never_answered": len(found) - len(whole),
+        "retries": len(requests) - len(found),
         "answer_p50": percentile(right, 0.5) if right else None,
         "answer_p99": percentile(right, 0.99) if right else None,
         "picture_p99": percentile(whole, 0.99) if whole else None,
-        "kills": [{"servers": count, "recovered": _recovery(found, when)} for when, count in kills],
+        "kills": [{"servers": count, "recovered": _recovery(answered, when)} for when, count in kills],
         "injected": dict(injected),
-        "told": sorted({r.answer for r in found.requests if r.outcome in ("wrong", "lost")})[:5],
+        "told": sorted({one.answer for one in requests if one.outcome in ("wrong", "lost")})[:5],
     }
 
 
-def _recovery(found: Found, when: float) -> float | None:
+def _recovery(answered: Sequence[Request], when: float) -> float | None:
     """Return the seconds from a kill to the first right answer to a request that was begun after it."""
-    ended = [one.ended for one in found.requests if one.outcome == "right" and one.begun >= when]
-    return min(ended) - when if ended else None
+    return min((one.ended - when for one in answered if one.begun >= when), default=None)
 
 
 def show(figures: Figures) -> None:

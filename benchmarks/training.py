@@ -155,27 +155,21 @@ def show(figures: Figures) -> None:
     """Print the tables."""
     reference, ours, floor = (figures["head"][name] for name in ("reference", "kennel", "floor"))
     images, epochs, speeds = figures["images"], figures["epochs"], figures["ranks"]
-    count, seconds = sum(images.values()), {"reference": sum(reference["epoch_seconds"])}
-    seconds["ours"] = ours["features_seconds"]
+    efficiencies = figures["rank_efficiency_of"]
+    count, seconds = sum(images.values()), sum(reference["epoch_seconds"])
+    features, accuracy = ours["features_seconds"], reference["valid_accuracy"][-1]
     print(f"{figures['machine']}\nResNet-50 at 224, {images['train']} + {images['valid']} images, {epochs} epochs\n")
     rows: list[tuple[report.Cell, ...]] = [
-        (
-            "reference recipe",
-            seconds["reference"],
-            epochs * count / seconds["reference"],
-            reference["valid_accuracy"][-1],
-        ),
-        (f"Kennel: features, {ours['arithmetic']}", seconds["ours"], count / seconds["ours"], None),
+        ("reference recipe", seconds, epochs * count / seconds, accuracy),
+        (f"Kennel: features, {ours['arithmetic']}", features, count / features, None),
         ("Kennel: head", ours["head_seconds"], None, ours["valid_accuracy"]),
     ]
     for part, rates in (("decoding", floor["decode"]), ("forward", floor["forward"])):
         rows += [(f"lower bound: {part}, {kind}", count / rate, rate, None) for kind, rate in rates.items()]
     report.print_table("Head", ("", "seconds", "images/s", "valid accuracy"), rows)
-    others = ((name, figures["whole"][name]) for name in ("reference", "kennel"))
-    rows = [(name, found["images_per_second"], found["gpu_busy"]) for name, found in others]
+    rows = [(name, found["images_per_second"], found["gpu_busy"]) for name, found in figures["whole"].items()]
     report.print_table("Whole network", ("", "images/s", "GPU busy"), rows)
-    kinds = figures["rank_efficiency_of"].items()
-    rows = [(kind, speeds[f"{kind}_1"], speeds[f"{kind}_2"], efficiency) for kind, efficiency in kinds]
+    rows = [(name, speeds[f"{name}_1"], speeds[f"{name}_2"], share) for name, share in efficiencies.items()]
     report.print_table("Ranks of one core", ("", "1: images/s", "2: images/s", "efficiency"), rows)
     print(
         f"head_ratio with the start of both {figures['head_ratio_with_start']:.1f}; computed for {WORKLOAD:,} images, "

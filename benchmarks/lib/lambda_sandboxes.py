@@ -151,12 +151,7 @@ _SETTINGS = {"ENDPOINT_NAME": "kennel-dev", "ALLOWED_S3_PREFIXES": "bucket/photo
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "A" * 20, "AWS_SECRET_ACCESS_KEY": "s" * 40, "AWS_SESSION_TOKEN": "t" * 700}
 
 
-@dataclass(frozen=True)
-class Function:
-    """A function: `handler` as Lambda names it, in the asset folder `code`."""
-
-    handler: str
-    code: Path
+Function = tuple[str, Path]  # its handler, as Lambda names it, in the asset folder
 
 
 @dataclass(frozen=True)
@@ -178,16 +173,16 @@ class Warm:
 @contextmanager
 def answered(function: Function, payload: bytes, endpoint: str) -> Iterator[Warm]:
     """Start a sandbox whose first event waits for it. Raise RuntimeError where the function does not answer well."""
-    api = RuntimeApi()
-    call = FunctionCall(_ARN, "1", function.handler, function.code, "", {}, _TIMEOUT, 1024, payload)
+    api, (handler, code) = RuntimeApi(), function
+    call = FunctionCall(_ARN, "1", handler, code, "", {}, _TIMEOUT, 1024, payload)
     variables = {**environment(call, api.address), **_CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, **_SETTINGS}
     with tempfile.TemporaryFile() as output:
         started = time.monotonic()
         process = subprocess.Popen(
             # -B: a function's code is read-only.
-            [str(_PYTHON), "-B", "-m", "awslambdaric", function.handler],
+            [str(_PYTHON), "-B", "-m", "awslambdaric", handler],
             env={**variables, "PYTHONPATH": sysconfig.get_path("purelib")},
-            cwd=function.code,
+            cwd=code,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -196,7 +191,7 @@ def answered(function: Function, payload: bytes, endpoint: str) -> Iterator[Warm
             yield Warm(api, started, time.monotonic(), first)
         except RuntimeError as error:
             output.seek(0)
-            raise RuntimeError(f"{function.handler}: {error}\n{output.read().decode(errors='replace')}") from error
+            raise RuntimeError(f"{handler}: {error}\n{output.read().decode(errors='replace')}") from error
         finally:
             process.kill()
             process.wait()

@@ -43,7 +43,7 @@ class Picture:
 
 
 def write_artifact(folder: Path) -> Path:
-    """model.json, model.xml and model.bin as docs/architecture.md has them."""
+    """Write model.json, model.xml and model.bin as docs/architecture.md has them."""
     import openvino  # type: ignore[import-untyped]
 
     ops = openvino.opset13
@@ -58,29 +58,25 @@ def write_artifact(folder: Path) -> Path:
 
 
 def pictures(count: int) -> list[Picture]:
-    """JPEG files of one colour with noise, no two with like answers; the last is cut short, to be refused."""
+    """Return JPEG files of one colour with noise, no two with like answers; the last is cut short, to be refused."""
     chance = np.random.default_rng(0)
     found: list[Picture] = []
+    known = np.empty((0, len(CLASSES)))
     while len(found) < count - 1:
-        picture = _picture(chance)
-        assert picture.probabilities is not None
-        best, next_best = np.sort(picture.probabilities)[:-3:-1]
-        if best - next_best > _APART and all(_distance(picture, other) > _APART for other in found):
-            found.append(picture)
+        body, probabilities = _picture(chance)
+        best, next_best = np.sort(probabilities)[:-3:-1]
+        if best - next_best > _APART and (np.abs(known - probabilities).max(1) > _APART).all():
+            found.append(Picture(body, probabilities))
+            known = np.vstack([known, probabilities])
     body = found[0].body
     return [*found, Picture(body[: len(body) // 2], refusal=("not_an_image", 400))]
 
 
-def _picture(chance: np.random.Generator) -> Picture:
+def _picture(chance: np.random.Generator) -> tuple[bytes, NDArray[np.float64]]:
     noise = chance.normal(0, 12, (120, 160, 3))
     pixels = (chance.uniform(0, 255, 3) + noise).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=90)
     logits = to_array(open_rgb(file.getvalue()), _HOW).mean((1, 2), np.float64) @ _TABLE
     odds = np.exp(logits - logits.max())
-    return Picture(file.getvalue(), odds / odds.sum())
-
-
-def _distance(one: Picture, other: Picture) -> float:
-    assert one.probabilities is not None and other.probabilities is not None
-    return float(np.abs(one.probabilities - other.probabilities).max())
+    return file.getvalue(), odds / odds.sum()

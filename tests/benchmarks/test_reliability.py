@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from benchmarks.lib.fault_proxy import FaultProxy, Mix
 from benchmarks.lib.toy_model import CLASSES, Picture, pictures
-from benchmarks.reliability import Found, Reply, Request, outcome_of, summary, until_answered
+from benchmarks.reliability import Reply, Request, outcome_of, summary, until_answered
 
 GOOD, *_, BROKEN = pictures(4)
 
@@ -159,9 +159,10 @@ def test_the_figures_count_each_outcome_and_time_the_recovery() -> None:
         Request(2.1, 4.4, "right", ""),
         Request(3.0, 3.1, "lost", "gone"),
     ]
-    found = summary(Found(1.0, asked, [0.5, 3.4, None]), [(2.0, 2), (3.5, 1)], Counter(passed=4))
-    assert (found["requests"], found["right"], found["lost"], found["wrong"]) == (5, 3, 1, 0)
-    assert found["errors"] == {"endpoint_unavailable": 1}
-    assert (found["retries"], found["never_answered"], found["told"]) == (2, 1, ["gone"])
-    assert found["answer_p50"] == pytest.approx(2.1)  # of the two that came once all callers were there
-    assert [one["recovered"] for one in found["kills"]] == [pytest.approx(2.4), None]
+    found: list[tuple[list[Request], float | None]] = [(asked[:1], 0.5), (asked[1:4], 3.4), (asked[4:], None)]
+    figures = summary(found, 1.0, [(2.0, 2), (3.5, 1)], Counter(passed=4))
+    assert (figures["requests"], figures["right"], figures["lost"], figures["wrong"]) == (5, 3, 1, 0)
+    assert figures["errors"] == {"endpoint_unavailable": 1}
+    assert (figures["retries"], figures["never_answered"], figures["told"]) == (2, 1, ["gone"])
+    assert figures["answer_p50"] == pytest.approx(2.1)  # of the two that came once all callers were there
+    assert [one["recovered"] for one in figures["kills"]] == [pytest.approx(2.4), None]
