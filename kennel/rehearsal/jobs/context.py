@@ -24,10 +24,6 @@ _BATCH = 500  # events in one PutLogEvents: CloudWatch takes 10,000, and 1 MiB i
 _MESSAGE_LENGTH = 2000  # characters
 
 
-class Closed(JobFailed):
-    """The rehearsal ends: running jobs are killed at once."""
-
-
 @dataclass
 class Context:
     """One execution and its surroundings.
@@ -66,9 +62,9 @@ class Context:
 
     @property
     def stopping(self) -> bool:
-        """Return whether StopPipelineExecution was called; raise Closed when the rehearsal ends."""
+        """Return whether StopPipelineExecution was called; raise JobFailed when the rehearsal ends."""
         if self.closed.is_set():
-            raise Closed("The rehearsal ended while the pipeline ran.")
+            raise JobFailed("The rehearsal ended while the pipeline ran.")
         return self.execution.status == "Stopping"
 
     def record(self, arn: str, **facts: Any) -> None:

@@ -44,20 +44,11 @@ class PipelineRunner:
         self._running: set[threading.Thread] = set()
 
     def run(self, execution: PipelineExecution) -> None:
-        """Run to the end; `status`, `failure_reason` and `steps` of `execution` say how it ended."""
+        """Run to the end; raise JobFailed with the reason of the first step that fails."""
         self._running.add(threading.current_thread())
         try:
             parameters = resolve_parameters(execution.definition, execution.parameters)
             Execution(self._context(execution), parameters).run(plan(execution.definition))
-        except JobFailed as error:
-            stopped = execution.status == "Stopping"
-            execution.failure_reason = "" if stopped else str(error)
-            execution.status = "Stopped" if stopped else "Failed"
-        except BaseException:
-            execution.status = "Stopped"
-            raise
-        else:
-            execution.status = "Succeeded"
         finally:
             self._running.discard(threading.current_thread())
 
@@ -154,10 +145,11 @@ class Execution:
         record["Metadata"] = {"Condition": {"Outcome": str(outcome)}}
 
     def _processing(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
-        arn = self._context.arn("processing-job", self._context.job_name(step["Name"]))
+        name = self._context.job_name(step["Name"])
+        arn = self._context.arn("processing-job", name)
         record["Metadata"] = {"ProcessingJob": {"Arn": arn}}
         with self._context.timed("Processing", arn):
-            self._values.properties[step["Name"]] = run_processing(self._context, step, self._arguments(step))
+            self._values.properties[step["Name"]] = run_processing(self._context, name, step, self._arguments(step))
 
     def _training(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
         name = self._context.job_name(step["Name"])
@@ -174,7 +166,7 @@ class Execution:
     def _tuning(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
         name = self._context.job_name(step["Name"], NAME_LENGTH)
         record["Metadata"] = {"TuningJob": {"Arn": self._context.arn("hyper-parameter-tuning-job", name)}}
-        self._values.properties[step["Name"]] = run_tuning(self._context, step, self._arguments(step))
+        self._values.properties[step["Name"]] = run_tuning(self._context, name, self._arguments(step))
 
     def _register(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
         request = self._arguments(step)

@@ -21,18 +21,17 @@ class Store:
     def read(self, uri: str) -> bytes:
         """Return the content of one object."""
         bucket, key = split(uri)
-        try:
-            body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except ClientError as error:
-            raise JobFailed(f"ClientError: {uri} cannot be read: {error}") from error
+        body: bytes = self._call("read", uri, "get_object", Bucket=bucket, Key=key)["Body"].read()
         return body
 
-    def download_source(self, source: Mapping[str, Any], folder: Path, index: int, hosts: int) -> None:
-        """Download an S3DataSource or S3Input into `folder` of the host at `index` of `hosts`."""
-        if source.get("S3DataDistributionType") != "ShardedByS3Key":
-            index, hosts = 0, 1
+    def download_source(self, source: Mapping[str, Any], folder: Path) -> None:
+        """Download all of an S3DataSource or S3Input into `folder`."""
+        if source.get("S3DataDistributionType", "FullyReplicated") != "FullyReplicated":
+            raise JobFailed(
+                f"ClientError: {source['S3DataDistributionType']} cannot be rehearsed; FullyReplicated can."
+            )
         uri, manifest = source["S3Uri"], source.get("S3DataType") == "ManifestFile"
-        if not self._download(self._manifest(uri) if manifest else self._prefix(uri), folder, index, hosts):
+        if not self._download(self._manifest(uri) if manifest else self._prefix(uri), folder):
             raise JobFailed(f"ClientError: no S3 objects found under {uri}: was the step that writes them run?")
 
     def download_if_any(self, uri: str, folder: Path) -> None:
@@ -54,21 +53,19 @@ class Store:
         bucket, key = split(uri)
         self._call("deleted", uri, "delete_object", Bucket=bucket, Key=key)
 
-    def _download(self, files: Iterator[tuple[str, str, str]], folder: Path, index: int = 0, hosts: int = 1) -> int:
-        """Download every `hosts`-th file from the `index`-th on; return how many files there are in all."""
+    def _download(self, files: Iterator[tuple[str, str, str]], folder: Path) -> int:
+        """Download `files` (bucket, key, path below `folder`); return how many there are."""
         folder.mkdir(parents=True, exist_ok=True)
-        count = 0
-        for count, (bucket, key, relative) in enumerate(files, 1):
-            if (count - 1) % hosts != index:
-                continue
+        found = list(files)
+        for bucket, key, relative in found:
             path = _inside(folder, relative)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._call("read", f"s3://{bucket}/{key}", "download_file", Bucket=bucket, Key=key, Filename=str(path))
-        return count
+        return len(found)
 
-    def _call(self, verb: str, uri: str, operation: str, **request: Any) -> None:
+    def _call(self, verb: str, uri: str, operation: str, **request: Any) -> Any:
         try:
-            getattr(self._s3, operation)(**request)
+            return getattr(self._s3, operation)(**request)
         except (ClientError, S3UploadFailedError) as error:
             raise JobFailed(f"ClientError: {uri} cannot be {verb}: {error}") from error
 

@@ -64,8 +64,8 @@ class TrainingJob:
         spot = bool(self.request.get("EnableManagedSpotTraining"))
         interruption = SpotInterruption(self.context, spot, has_checkpoint)
         with self.context.engine.network() as network:
-            for index, root in enumerate(self._roots):
-                self._prepare(index, root, network)
+            for host, root in zip(self._hosts, self._roots, strict=True):
+                self._prepare(host, root, network)
                 if checkpoints:
                     checkpoints.download(root)
             outcome = run_hosts(
@@ -79,13 +79,13 @@ class TrainingJob:
             checkpoints.upload(self._roots)
         return outcome
 
-    def _prepare(self, index: int, root: Path, network: Network) -> None:
+    def _prepare(self, host: str, root: Path, network: Network) -> None:
         for folder in _FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)
-        write_config(root / "input" / "config", self._config(self._hosts[index], network))
+        write_config(root / "input" / "config", self._config(host, network))
         for channel in self.request.get("InputDataConfig", []):
             folder = root / "input" / "data" / channel["ChannelName"]
-            self._store.download_source(channel["DataSource"]["S3DataSource"], folder, index, len(self._hosts))
+            self._store.download_source(channel["DataSource"]["S3DataSource"], folder)
 
     def _config(self, host: str, network: Network) -> dict[str, Any]:
         channels = {

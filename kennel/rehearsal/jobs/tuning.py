@@ -16,10 +16,9 @@ NAME_LENGTH = 32  # characters of a tuning job's name, SageMaker's limit
 _Summary = dict[str, Any]
 
 
-def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+def run_tuning(context: Context, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Run all trials, one after the other; raise JobFailed when none reports a value of the objective."""
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
-    name = context.job_name(step["Name"], NAME_LENGTH)
     arn = context.arn("hyper-parameter-tuning-job", name)
     context.create("create_hyper_parameter_tuning_job", {"HyperParameterTuningJobName": name, **request})
     generator = random.Random(config.get("RandomSeed", context.seed))
@@ -57,24 +56,18 @@ def run_tuning(context: Context, step: Mapping[str, Any], request: Mapping[str, 
 
 def sample(ranges: Mapping[str, Any], generator: random.Random) -> Iterator[tuple[str, str]]:
     """Yield (name, value) for each parameter; values are strings, as SageMaker passes them."""
-    for item in ranges.get("ContinuousParameterRanges", []):
+    if others := sorted(set(ranges) - {"ContinuousParameterRanges"}):
+        raise DefinitionError(f"{', '.join(others)} cannot be rehearsed; ContinuousParameterRanges can.")
+    for item in ranges["ContinuousParameterRanges"]:
         yield item["Name"], f"{_between(item, generator):.8g}"
-    for item in ranges.get("IntegerParameterRanges", []):
-        whole = round(_between(item, generator))
-        yield item["Name"], str(min(max(whole, int(item["MinValue"])), int(item["MaxValue"])))
-    for item in ranges.get("CategoricalParameterRanges", []):
-        yield item["Name"], str(generator.choice(item["Values"]))
 
 
 def _between(item: Mapping[str, Any], generator: random.Random) -> float:
-    low, high = float(item["MinValue"]), float(item["MaxValue"])
-    scale = item.get("ScalingType", "Auto")
-    if low > high or (scale == "Logarithmic" and low <= 0) or (scale == "ReverseLogarithmic" and high >= 1):
+    low, high, scale = float(item["MinValue"]), float(item["MaxValue"]), item["ScalingType"]
+    if low > high or scale not in ("Linear", "Logarithmic") or (scale == "Logarithmic" and low <= 0):
         raise DefinitionError(f"The range of {item['Name']} ({low} to {high}) does not suit {scale} scaling.")
     if scale == "Logarithmic":
         return math.exp(generator.uniform(math.log(low), math.log(high)))
-    if scale == "ReverseLogarithmic":
-        return 1 - math.exp(generator.uniform(math.log1p(-high), math.log1p(-low)))
     return generator.uniform(low, high)
 
 

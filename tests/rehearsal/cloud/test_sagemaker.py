@@ -138,16 +138,18 @@ def test_a_pipeline_can_be_stopped_once(world: World) -> None:
 
     def run(execution: PipelineExecution) -> None:
         reached.set()
-        assert go.wait(10)
+        assert go.wait(60)
+        raise RuntimeError("stopped")
 
     world.run = run
     arn = start(world, Data="x")
-    assert reached.wait(10)
+    assert reached.wait(60)
     assert status(world, arn) == "Executing"
     sagemaker(world).stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken="t" * 32)
     assert status(world, arn) == "Stopping"
     go.set()
     eventually(lambda: status(world, arn) == "Stopped")
+    assert "FailureReason" not in sagemaker(world).describe_pipeline_execution(PipelineExecutionArn=arn)
     stop = sagemaker(world).stop_pipeline_execution
     assert refusal(stop, PipelineExecutionArn=arn, ClientRequestToken="t" * 32)[0] == "ConflictException"
 

@@ -11,6 +11,7 @@ import boto3  # type: ignore[import-untyped]
 
 from kennel.rehearsal.containers import Container, Process, pick_engine
 from kennel.rehearsal.interfaces import PipelineExecution
+from kennel.rehearsal.jobs.contract import JobFailed
 from kennel.rehearsal.jobs.execution import PipelineRunner
 
 JOB, PIPELINE = "arn:aws:iam::123456789012:role/job", "arn:aws:iam::123456789012:role/pipeline"
@@ -73,7 +74,7 @@ class Pipelines:
 
     def run(self, *steps: dict[str, Any], spot: bool = False, program: str = "") -> PipelineExecution:
         execution = self.execution(*steps)
-        self.runner(spot=spot, program=program).run(execution)
+        run(self.runner(spot=spot, program=program), execution)
         return execution
 
     def put(self, key: str, body: bytes) -> None:
@@ -107,6 +108,16 @@ class Pipelines:
         with tarfile.open(fileobj=io.BytesIO(self.get(key))) as tar:
             files = [(member.name, tar.extractfile(member)) for member in tar]
             return {name: file.read() for name, file in files if file}
+
+
+def run(runner: PipelineRunner, execution: PipelineExecution) -> None:
+    """Run to the end and note how it ended, as the control plane does."""
+    try:
+        runner.run(execution)
+    except JobFailed as error:
+        execution.status, execution.failure_reason = "Failed", str(error)
+    else:
+        execution.status = "Succeeded"
 
 
 def processing(

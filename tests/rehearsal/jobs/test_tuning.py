@@ -30,8 +30,6 @@ _RANGES = {
     "ContinuousParameterRanges": [
         {"Name": "rate", "MinValue": "0.0001", "MaxValue": "0.1", "ScalingType": "Logarithmic"}
     ],
-    "IntegerParameterRanges": [{"Name": "depth", "MinValue": "2", "MaxValue": "4"}],
-    "CategoricalParameterRanges": [{"Name": "kind", "Values": ["a", "b"]}],
 }
 _TRIAL = "rate = config['hyperparameters']['rate']; say('valid_accuracy=' + rate); (ml / 'model/m').write_text(rate)"
 
@@ -59,7 +57,12 @@ say(tarfile.open(archive).extractfile("m").read().decode())"""
 
 
 def test_a_trial_that_fails_or_reports_no_number_is_never_the_best(pipelines: Pipelines) -> None:
-    script = "say('valid_accuracy=nan') if config['hyperparameters']['kind'] == 'a' else sys.exit(1)"
+    script = "say('valid_accuracy=nan') if float(config['hyperparameters']['rate']) < 0.003 else sys.exit(1)"
     execution = pipelines.run(_tuning(_RANGES), program=script)
     assert execution.status == "Failed"
     assert execution.failure_reason.startswith("Tune: No trial reported the objective. AlgorithmError")
+
+
+def test_a_kind_of_range_that_no_template_uses_is_refused(pipelines: Pipelines) -> None:
+    ranges = {"IntegerParameterRanges": [{"Name": "depth", "MinValue": "2", "MaxValue": "4"}]}
+    assert "IntegerParameterRanges cannot be rehearsed" in pipelines.run(_tuning(ranges)).failure_reason

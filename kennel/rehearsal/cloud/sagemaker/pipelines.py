@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from kennel.rehearsal.cloud.api import Answer, ApiError, Call, Handler, json_answer
+from werkzeug.wrappers import Response
+
+from kennel.rehearsal.cloud.api import ApiError, Call, Handler, json_answer
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, page
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 
@@ -49,7 +51,7 @@ class Executions:
             "DescribePipelineDefinitionForExecution": self.definition,
         }
 
-    def start(self, call: Call) -> Answer:
+    def start(self, call: Call) -> Response:
         """Answer StartPipelineExecution; raise ApiError for parameters that the definition does not take."""
         given = call.parameters
         pipeline = self._pipelines.get(given["PipelineName"])
@@ -64,34 +66,34 @@ class Executions:
         threading.Thread(target=self._run, args=(execution,), daemon=True).start()
         return json_answer({"PipelineExecutionArn": arn})
 
-    def describe(self, call: Call) -> Answer:
+    def describe(self, call: Call) -> Response:
         """Answer DescribePipelineExecution."""
         return json_answer(self._description(call.parameters["PipelineExecutionArn"]))
 
-    def listing(self, call: Call) -> Answer:
+    def listing(self, call: Call) -> Response:
         """Answer ListPipelineExecutions."""
         name = self._pipelines.get(call.parameters["PipelineName"])["PipelineName"]
         return page(
             call, [self._description(arn) for arn, (run, _) in self._records.items() if run.pipeline_name == name]
         )
 
-    def steps(self, call: Call) -> Answer:
+    def steps(self, call: Call) -> Response:
         """Answer ListPipelineExecutionSteps."""
         return page(call, list(self._get(call.parameters["PipelineExecutionArn"])[0].steps))
 
-    def parameters(self, call: Call) -> Answer:
+    def parameters(self, call: Call) -> Response:
         """Answer ListPipelineParametersForExecution."""
         values = self._get(call.parameters["PipelineExecutionArn"])[0].parameters
         return json_answer({"PipelineParameters": [{"Name": name, "Value": values[name]} for name in values]})
 
-    def definition(self, call: Call) -> Answer:
+    def definition(self, call: Call) -> Response:
         """Answer DescribePipelineDefinitionForExecution."""
         execution, about = self._get(call.parameters["PipelineExecutionArn"])
         return json_answer(
             {"PipelineDefinition": json.dumps(execution.definition), "CreationTime": about["CreationTime"]}
         )
 
-    def stop(self, call: Call) -> Answer:
+    def stop(self, call: Call) -> Response:
         """Answer StopPipelineExecution: the data plane sees the status, ends what runs and begins no further step."""
         execution = self._get(call.parameters["PipelineExecutionArn"])[0]
         if execution.status != "Executing":
@@ -113,15 +115,15 @@ class Executions:
         return next((dict(facts) for facts in reported if facts), {})
 
     def _run(self, execution: PipelineExecution) -> None:
+        ended = "Succeeded"
         try:
             self._data_plane.run_pipeline(execution)
         except Exception as error:
             _log.info("pipeline %s failed", execution.pipeline_name, exc_info=True)
-            execution.failure_reason = execution.failure_reason or str(error)
-            execution.status = "Stopped" if execution.status == "Stopping" else "Failed"
-        else:
-            ends = {"Executing": "Succeeded", "Stopping": "Stopped"}
-            execution.status = ends.get(execution.status, execution.status)
+            ended = "Failed"
+            if execution.status != "Stopping":
+                execution.failure_reason = str(error)
+        execution.status = "Stopped" if execution.status == "Stopping" else ended
         self._records[execution.arn][1]["LastModifiedTime"] = datetime.now(UTC)
 
     def _get(self, arn: str) -> tuple[PipelineExecution, Record]:
@@ -131,10 +133,9 @@ class Executions:
 
     def _description(self, arn: str) -> Record:
         execution, about = self._get(arn)
-        reason = {"FailureReason": execution.failure_reason} if execution.failure_reason else {}
-        if reason:
-            reason["PipelineExecutionFailureReason"] = execution.failure_reason
-        return {**about, "PipelineExecutionStatus": execution.status, **reason}
+        names = ("FailureReason", "PipelineExecutionFailureReason")  # of Describe and of List
+        reasons = dict.fromkeys(names, execution.failure_reason) if execution.failure_reason else {}
+        return {**about, "PipelineExecutionStatus": execution.status, **reasons}
 
 
 class Jobs(ResourceStore):
@@ -148,7 +149,7 @@ class Jobs(ResourceStore):
         _check_spot(parameters.get("TrainingJobDefinition", parameters))
         return super().add(parameters)
 
-    def describe(self, call: Call) -> Answer:
+    def describe(self, call: Call) -> Response:
         record = self.get(self.name_in(call))
         step = self._executions.step_of(record[f"{self.noun}Arn"])
         reason = {"FailureReason": step["FailureReason"]} if "FailureReason" in step else {}
@@ -156,7 +157,7 @@ class Jobs(ResourceStore):
         facts = self._executions.facts_of(record[f"{self.noun}Arn"])
         return json_answer({**record, **facts, f"{self.noun}Status": status, **reason})
 
-    def trials(self, call: Call) -> Answer:
+    def trials(self, call: Call) -> Response:
         """Answer ListTrainingJobsForHyperParameterTuningJob."""
         facts = self._executions.facts_of(self.get(self.name_in(call))[f"{self.noun}Arn"])
         return page(call, list(facts.get("TrainingJobSummaries", [])))
