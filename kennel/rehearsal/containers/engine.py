@@ -65,4 +65,5 @@ class ContainerEngine(Protocol):
         """Start `container`; raise ContainerError when that is impossible."""
 
     def close(self) -> None:
-        """Remove what the engine has created."""
+        """Remove what the engine has created, which by default is nothing."""
+        return

@@ -163,7 +163,7 @@ class TorchMount:
         return {"PYTHONPATH": path} if program == "training" else {}
 
 
-class BuildahEngine:
+class BuildahEngine(ContainerEngine):
     """Containers whose file systems buildah makes and whose processes run in namespaces of this program's own.
 
     `buildah run` does not forward SIGTERM, which spot interruptions and a server's shutdown need.
@@ -217,7 +217,7 @@ class BuildahEngine:
                 self._tool.succeeds("rm", container[0])
 
 
-class DockerEngine:
+class DockerEngine(ContainerEngine):
     """Docker or podman through their command line."""
 
     isolates = True
@@ -265,6 +265,3 @@ class DockerEngine:
             *("run", "--rm", "--name", name, "--hostname", container.host, *network, *options),
             *("--entrypoint", first, image.name, *rest, *container.arguments),
         ]
-
-    def close(self) -> None:
-        """Do nothing: the supervisor removes each container."""

@@ -25,30 +25,24 @@ def pick_engine() -> ContainerEngine:
         return engine if engine.works(Path(folder)) else ProcessEngine()
 
 
-class ProcessEngine:
+class ProcessEngine(ContainerEngine):
     """Bare processes, for machines that refuse namespaces: OPT_ML instead of /opt/ml, and the machine's own network."""
 
     name = "processes"
     isolates = False
     notice = "This machine refuses private namespaces: jobs see its network, and OPT_ML stands in for /opt/ml."
 
-    def close(self) -> None:
-        """Do nothing: containers leave nothing behind."""
-
     @contextmanager
     def network(self) -> Iterator[Network]:
         """Return no network of its own, only a free port on which the hosts of one job find each other."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        yield Network(environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+        yield Network(environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())})
 
     def start(self, container: Container) -> Process:
         environment = {**_environment(container), "OPT_ML": str(container.root)}
         return Process(_command(container), environment=environment, cwd=REPOSITORY, on_line=container.on_line)
 
 
-class NamespaceEngine:
+class NamespaceEngine(ContainerEngine):
     """Each container in PID, mount and UTS namespaces; the hosts of a job in one network that has only loopback."""
 
     name = "namespaces"
@@ -62,16 +56,19 @@ class NamespaceEngine:
     @contextmanager
     def network(self) -> Iterator[Network]:
         spaces = ("user", "net") if self._user else ("net",)
-        ready = _Ready()
+        ready = threading.Event()
         holder = Process(
             [],
             environment={},
             cwd=REPOSITORY,
-            on_line=ready,
+            on_line=lambda line: ready.set() if line == "ready" else None,
             isolation={"namespaces": self._user | supervisor.NEWNET},
         )
         try:
-            ready.wait(holder)
+            while not ready.wait(0.02):
+                if holder.poll() is not None:
+                    holder.wait()  # for the rest of its output
+                    raise ContainerError(f"A private network could not be made: {holder.log}")
             yield Network(joins=tuple(f"/proc/{holder.pid}/ns/{space}" for space in spaces))
         finally:
             holder.kill()
@@ -100,9 +97,6 @@ class NamespaceEngine:
             "scratch": str(beside / "scratch"),
         }
 
-    def close(self) -> None:
-        """Do nothing: containers leave nothing behind."""
-
     def works(self, scratch: Path) -> bool:
         """Return whether this machine allows namespaces, by starting a container in `scratch`."""
         (scratch / "ml").mkdir(parents=True, exist_ok=True)
@@ -115,23 +109,11 @@ class NamespaceEngine:
             return False
 
 
-class _Ready:
-    """Waits for the line `ready`."""
-
-    def __init__(self) -> None:
-        self._seen = threading.Event()
-
-    def __call__(self, line: str) -> None:
-        if line == "ready":
-            self._seen.set()
-
-    def wait(self, process: Process) -> None:
-        while not self._seen.wait(0.02):
-            if process.poll() is not None:
-                process.wait()
-                if self._seen.is_set():
-                    break
-                raise ContainerError(f"A private network could not be made: {process.log}")
+def free_port() -> int:
+    """Return a port of the loopback interface on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _command(container: Container) -> Sequence[str]:

@@ -15,6 +15,7 @@ import urllib3
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from kennel.rehearsal.containers import Container, ContainerEngine, ContainerError, Process
+from kennel.rehearsal.containers.local import free_port
 from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
 from kennel.verify.archive import unpack
 
@@ -153,7 +154,7 @@ class _Server:
         self.port = 0
 
     def start(self) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._pool = urllib3.HTTPConnectionPool(
             "127.0.0.1", self.port, maxsize=_CONNECTIONS, retries=False, timeout=_ANSWER_S
         )
@@ -248,12 +249,6 @@ def fetch_model(s3: Any, url: str, folder: Path) -> None:
             raise EndpointError(f"Failed to download model data from {url}: {error}") from error
         except (tarfile.TarError, EOFError, OSError) as error:
             raise EndpointError(f"Failed to extract model data from {url}: {error}") from error
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _is_free(port: int) -> bool:

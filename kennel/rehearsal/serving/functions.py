@@ -5,11 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
 
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall, TooManyRequests
-from kennel.rehearsal.serving.sandbox import PAYLOAD_LIMIT, Sandbox
-
-
-class PayloadTooLarge(ValueError):
-    """Lambda's RequestEntityTooLargeException (413)."""
+from kennel.rehearsal.serving.sandbox import Sandbox
 
 
 class Functions:
@@ -27,11 +23,7 @@ class Functions:
         self._closed = False
 
     def invoke(self, call: FunctionCall) -> FunctionAnswer:
-        """Return the answer; raise PayloadTooLarge or TooManyRequests. Any other failure is an answer with `error`."""
-        if len(call.payload) > PAYLOAD_LIMIT:
-            raise PayloadTooLarge(
-                f"Request must be smaller than {PAYLOAD_LIMIT} bytes for the InvokeFunction operation."
-            )
+        """Return the answer; raise TooManyRequests. Any other failure is an answer with `error`."""
         key = _key(call)
         sandbox = self._acquire(key, call)
         try:

@@ -15,7 +15,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, cast
+from typing import IO, Any, Literal, cast
+
+from werkzeug.serving import DechunkedInput
 
 from kennel.rehearsal.containers import Process
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
@@ -257,14 +259,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(202, json.dumps({"status": "OK"}).encode())
 
     def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            chunks: Any = DechunkedInput(cast(IO[bytes], self.rfile))
+            return bytes(chunks.readall())
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def _answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

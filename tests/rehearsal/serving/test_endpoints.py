@@ -18,6 +18,7 @@ import pytest
 from moto import mock_aws
 
 from kennel.rehearsal.containers import Container, ContainerEngine, Process, pick_engine
+from kennel.rehearsal.containers.local import free_port
 from kennel.rehearsal.interfaces import Deployment, EndpointCall
 from kennel.rehearsal.serving import endpoints as endpoints_module
 from kennel.rehearsal.serving.endpoints import EndpointError, Endpoints
@@ -229,8 +230,7 @@ def test_an_archive_that_would_leave_its_folder_or_is_cut_off_is_refused(endpoin
 def test_a_port_that_somebody_took_first_is_survived(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = iter([taken.getsockname()[1]])
-        free = endpoints_module._free_port
-        monkeypatch.setattr(endpoints_module, "_free_port", lambda: next(ports, None) or free())
+        monkeypatch.setattr(endpoints_module, "free_port", lambda: next(ports, None) or free_port())
         endpoints.deploy(_deployment("one"))
         assert _ask(endpoints)["name"] == "one"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall, TooManyRequests
-from kennel.rehearsal.serving.functions import Functions, PayloadTooLarge
+from kennel.rehearsal.serving.functions import Functions
 
 ROLE = "arn:aws:iam::123456789012:role/classify"
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:classify:live"
@@ -183,11 +183,6 @@ def test_the_log_is_cut_to_its_last_four_kilobytes(functions: Functions, code: P
     log = functions.invoke(_call(code, {"do": "print"})).log
     assert len(log.encode()) == 4096
     assert "REPORT RequestId: " in log
-
-
-def test_a_request_over_six_megabytes_is_refused(functions: Functions, code: Path) -> None:
-    with pytest.raises(PayloadTooLarge, match="smaller than 6291456 bytes"):
-        functions.invoke(_call(code, payload=b'"' + b"x" * 6 * 1024 * 1024 + b'"'))
 
 
 def test_an_answer_over_six_megabytes_becomes_an_error(functions: Functions, code: Path) -> None:
