@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import boto3  # type: ignore[import-untyped]
@@ -16,6 +17,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 
 from benchmarks.lib.fault_proxy import FaultProxy, Mix
 from benchmarks.lib.toy_model import write_artifact
+from kennel.rehearsal.cloud import lambda_functions
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import pick_engine
@@ -57,7 +59,7 @@ def released(work: Path, mix: Mix, concurrency: int) -> Iterator[StackUnderLoad]
         stack.callback(functions.close)
         data_plane = DataPlane(_no_pipeline, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
         cloud = stack.enter_context(Cloud(data_plane, work / "cloud"))
-        cloud.functions.client = lambda service, role_arn: _NoLogs()
+        stack.enter_context(patch.object(lambda_functions, "client", lambda service, role_arn: _NoLogs()))
         place = urlsplit(cloud.url)
         proxy = stack.enter_context(FaultProxy((str(place.hostname), int(place.port or 0)), mix))
         yield StackUnderLoad(_lambda(cloud, concurrency), _release(cloud, work), proxy)

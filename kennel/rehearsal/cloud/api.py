@@ -3,20 +3,21 @@
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, unquote
-from xml.sax.saxutils import escape
+from urllib.parse import parse_qsl
 
 from moto.core.routing import get_service_router
+from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
 from moto.moto_server.werkzeug_app import BackendRequest
+from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response
 
 Environ = dict[str, Any]
-Start = Callable[[str, list[tuple[str, str]]], Any]
 
 # Credential scopes that do not name botocore's service.
 _SERVICES = {"monitoring": "cloudwatch"}
@@ -34,12 +35,7 @@ class Call:
     body: bytes
     access_key: str
     region: str
-    environ: Environ
-
-    def header(self, name: str, default: str = "") -> str:
-        """Return an HTTP header of the request."""
-        key = name.upper().replace("-", "_")
-        return str(self.environ.get(key if key == "CONTENT_TYPE" else f"HTTP_{key}", default))
+    headers: Headers
 
 
 def parse(environ: Environ) -> Call | None:
@@ -49,14 +45,17 @@ def parse(environ: Environ) -> Call | None:
     """
     access_key, region, scope = _credentials(environ)
     service = _service(scope, environ["PATH_INFO"])
-    body = b"" if service == "s3" else _body(environ)
+    body = b""
+    if service != "s3":  # whose bodies are large, and moto's to read
+        body = BackendRequest(environ).get_data()
+        environ["wsgi.input"] = io.BytesIO(body)
     try:
         operation, parameters = _operation(service, environ, body)
     except (NotFound, NotImplementedError, ValueError, KeyError):
         if not access_key:
             return None
         operation, parameters = "Unknown", {}
-    return Call(service, operation, parameters, body, access_key, region, environ)
+    return Call(service, operation, parameters, body, access_key, region, EnvironHeaders(environ))
 
 
 def _credentials(environ: Environ) -> tuple[str, str, str]:
@@ -74,51 +73,16 @@ def _service(scope: str, path: str) -> str:
     return _SERVICES.get(scope, scope)
 
 
-def _body(environ: Environ) -> bytes:
-    source, length = environ["wsgi.input"], environ.get("CONTENT_LENGTH")
-    body: bytes = source.read(int(length)) if length else source.read() if environ.get("wsgi.input_terminated") else b""
-    environ["wsgi.input"] = io.BytesIO(body)
-    return body
-
-
 def _operation(service: str, environ: Environ, body: bytes) -> tuple[str, dict[str, Any]]:
-    if target := environ.get("HTTP_X_AMZ_TARGET"):
-        return target.rpartition(".")[2], json.loads(body or b"{}")
-    if environ["PATH_INFO"].startswith("/service/") and "/operation/" in environ["PATH_INFO"]:
-        return environ["PATH_INFO"].rpartition("/")[2], {}  # smithy's CBOR protocol
-    if get_service_model(service).protocol in ("query", "ec2"):
-        form = {key: values[0] for key, values in parse_qs(body.decode()).items()}
-        form |= dict(parse_qsl(environ.get("QUERY_STRING", "")))
-        return form.pop("Action"), form
-    return _rest(service, environ, body)
-
-
-def _rest(service: str, environ: Environ, body: bytes) -> tuple[str, dict[str, Any]]:
-    request = BackendRequest(environ, populate_request=False, shallow=True)
-    operation, inside = get_service_router(service).match(request)
-    parameters = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
-    parameters |= {name: unquote(value) for name, value in inside.items()}
-    if service != "s3" and operation.name not in ("Invoke", "InvokeEndpoint") and body[:1] == b"{":
+    request = BackendRequest({**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
+    operation, in_path = get_service_router(service).match(request)
+    parameters = {**request.values.to_dict(), **in_path}
+    if operation.name not in ("Invoke", "InvokeEndpoint") and body[:1] == b"{":
         parameters |= json.loads(body)
     return operation.name, parameters
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP response."""
-
-    body: bytes
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def send(self, start: Start) -> Iterable[bytes]:
-        """Begin a WSGI response and return its body."""
-        headers = {"Content-Type": "application/x-amz-json-1.1", **self.headers, "Content-Length": str(len(self.body))}
-        start(f"{self.status} ", list(headers.items()))
-        return [self.body]
-
-
-Handler = Callable[[Call], Answer]
+Handler = Callable[[Call], Response]
 
 
 class ApiError(Exception):
@@ -126,29 +90,22 @@ class ApiError(Exception):
 
     def __init__(self, code: str, message: str, status: int = 400, **members: Any) -> None:
         super().__init__(message)
-        self.code, self.message, self.status, self.members = code, message, status, members
+        self.code, self.message, self.status = code, message, status
+        self.__dict__.update(members)
 
 
-def json_answer(result: Mapping[str, Any], status: int = 200, **headers: str) -> Answer:
+def json_answer(result: Mapping[str, Any]) -> Response:
     """Return `result` as JSON, with times as numbers of seconds."""
-    return Answer(json.dumps(result, default=_timestamp).encode(), status, headers)
+    return Response(json.dumps(result, default=_timestamp), content_type="application/x-amz-json-1.1")
 
 
-def error_answer(service: str, error: ApiError) -> Answer:
+def error_answer(service: str, error: ApiError) -> Response:
     """Return `error` in the protocol of `service`."""
-    protocol = get_service_model(service).protocol
-    if protocol == "rest-xml":
-        body = f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"
-    elif protocol == "ec2":
-        inner = f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"
-        body = f"<Response><Errors>{inner}</Errors><RequestID>local</RequestID></Response>"
-    elif protocol == "query":
-        inner = f"<Type>Sender</Type><Code>{error.code}</Code><Message>{escape(error.message)}</Message>"
-        body = f"<ErrorResponse><Error>{inner}</Error><RequestId>local</RequestId></ErrorResponse>"
-    else:
-        members = {"__type": error.code, "message": error.message, "Message": error.message, **error.members}
-        return json_answer(members, error.status, **{"x-amzn-ErrorType": error.code})
-    return Answer(body.encode(), error.status, {"Content-Type": "text/xml"})
+    model = get_service_model(service)
+    operation = model.operation_model(model.operation_names[0])  # any: errors belong to the service
+    serializer = get_serializer_class(service, model.resolved_protocol)(operation)
+    found = serializer.serialize(error)
+    return Response(found["body"], error.status, found["headers"])
 
 
 def _timestamp(value: object) -> float:

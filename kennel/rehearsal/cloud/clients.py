@@ -9,8 +9,9 @@ from botocore.config import Config  # type: ignore[import-untyped]
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ADMIN = {"AWS_ACCESS_KEY_ID": "AKIAKENNELREHEARSAL0", "AWS_SECRET_ACCESS_KEY": "rehearsal"}
+_SESSION_S = 43_200
 
-_creating = threading.Lock()  # a session creates one client at a time
+_lock = threading.RLock()  # a boto3 session creates one client at a time
 
 
 class _Server:
@@ -20,21 +21,30 @@ class _Server:
 def use_server(url: str) -> None:
     """Create all clients from now on for the embedded AWS at `url`."""
     _Server.url = url
-    admin.cache_clear()
+    _client.cache_clear()
+    _credentials.cache_clear()
 
 
-def create_client(service: str, environment: dict[str, str]) -> Any:
-    """Return a client with the AWS_* variables of `environment`, without retries and patient with slow endpoints."""
-    config = Config(retries={"total_max_attempts": 1}, read_timeout=900, max_pool_connections=32)
-    with _creating:
-        return _session().client(
-            service,
-            endpoint_url=_Server.url,
-            config=config,
-            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-            aws_session_token=environment.get("AWS_SESSION_TOKEN"),
-        )
+def client(service: str, role_arn: str | None = None) -> Any:
+    """Return a boto3 client as admin, or with credentials of that role; the same one for the same arguments.
+
+    It does not retry, and waits up to 15 minutes for an answer.
+    """
+    with _lock:
+        return _client(service, role_arn)
+
+
+@cache
+def _client(service: str, role_arn: str | None) -> Any:
+    own = environment(role_arn)
+    return _session().client(
+        service,
+        endpoint_url=_Server.url,
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=900, max_pool_connections=32),
+        aws_access_key_id=own["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=own["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=own.get("AWS_SESSION_TOKEN"),
+    )
 
 
 @cache
@@ -43,13 +53,25 @@ def _session() -> Any:
     return boto3.session.Session(region_name=REGION)
 
 
+def environment(role_arn: str | None = None) -> dict[str, str]:
+    """Return the AWS_* variables by which any client of AWS reaches this one, as admin or as that role."""
+    server = {"AWS_ENDPOINT_URL": _Server.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
+    with _lock:
+        return {**server, **(ADMIN if role_arn is None else _credentials(role_arn))}
+
+
 @cache
-def admin(service: str) -> Any:
-    """Return a client that may do everything."""
-    return create_client(service, ADMIN)
+def _credentials(role_arn: str) -> dict[str, str]:
+    request = {"RoleArn": role_arn, "RoleSessionName": "rehearsal", "DurationSeconds": _SESSION_S}
+    found = client("sts").assume_role(**request)["Credentials"]
+    return {
+        "AWS_ACCESS_KEY_ID": found["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": found["SessionToken"],
+    }
 
 
 def send_to_queue(arn: str, body: str) -> None:
     """Send a message to an SQS queue, as a service does with a dead letter."""
-    url = admin("sqs").get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
-    admin("sqs").send_message(QueueUrl=url, MessageBody=body)
+    url = client("sqs").get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
+    client("sqs").send_message(QueueUrl=url, MessageBody=body)

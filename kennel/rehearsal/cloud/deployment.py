@@ -1,8 +1,8 @@
 """Deploys the stacks of one stage of a cloud assembly (cdk.out), as `cdk bootstrap` and `cdk deploy` do."""
 
-import io
 import json
-import zipfile
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -14,8 +14,6 @@ from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.cloudformation.coverage import coverage_of_stack
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.interfaces import CoverageRow
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -149,19 +147,10 @@ def _without_placeholders(text: str) -> str:
 
 
 def _publish(cloud: Cloud, asset: Asset) -> None:
-    body = _zipped(asset.source) if asset.zipped else asset.source.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        archive = shutil.make_archive(f"{folder}/asset", "zip", asset.source) if asset.zipped else asset.source
+        body = Path(archive).read_bytes()
     cloud.client("s3").put_object(Bucket=_without_placeholders(asset.bucket), Key=asset.key, Body=body)
-
-
-def _zipped(folder: Path) -> bytes:
-    """Return a folder as a zip file, with one time for all members so that the same folder gives the same bytes."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-            info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _EPOCH)
-            info.external_attr = (path.stat().st_mode & 0o777) << 16
-            archive.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
-    return content.getvalue()
 
 
 def _deploy(cloud: Cloud, stack: StackFile) -> dict[str, str]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from moto.events.models import events_backends
 
-from kennel.rehearsal.cloud.api import Answer, ApiError, Call, json_answer
-from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, send_to_queue
+from kennel.rehearsal.cloud.api import ApiError
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client, send_to_queue
 
 Event = dict[str, Any]
 _log = logging.getLogger(__name__)
@@ -21,48 +21,27 @@ _REASONS = {"Put": "PutObject", "Copy": "CopyObject", "Post": "POST Object"}
 class EventBus:
     """Take events from services and PutEvents, and call the targets of the rules that match.
 
-    `client(service, role_arn)` makes a client of the embedded AWS; `invoke(arn, payload, source)` runs a function
-    asynchronously; `overrides` are laid over the pipeline parameters that a rule gives.
+    `invoke(arn, payload, source)` runs a function asynchronously; `overrides` replace pipeline parameters that a rule
+    gives.
     """
 
-    def __init__(
-        self,
-        client: Callable[[str, str | None], Any],
-        invoke: Callable[[str, bytes, str], None],
-        overrides: dict[str, str],
-    ) -> None:
-        self._client, self._invoke, self._overrides = client, invoke, overrides
+    def __init__(self, invoke: Callable[[str, bytes, str], None], overrides: dict[str, str]) -> None:
+        self._invoke, self._overrides = invoke, overrides
         self.undelivered: list[str] = []  # "rule -> target: reason" of each event that a target refused
 
-    def publish(self, source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> str:
-        """Send an event as an AWS service does and return its id; targets run in threads of their own."""
-        event = {
-            "version": "0",
-            "id": str(uuid.uuid4()),
-            "detail-type": kind,
-            "source": source,
-            "account": ACCOUNT,
-            "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "region": REGION,
-            "resources": resources,
-            "detail": detail,
-        }
-        for rule in list(events_backends[ACCOUNT][REGION].event_buses["default"].rules.values()):
-            pattern: Any = rule.event_pattern
-            if rule.state == "ENABLED" and pattern.get_pattern() and pattern.matches_event(event):
-                for target in rule.targets:
-                    threading.Thread(target=self._deliver, args=(rule, target, event), daemon=True).start()
-        return str(event["id"])
+    def publish(self, source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> None:
+        """Send an event as an AWS service does."""
+        entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail), "Resources": resources}
+        events_backends[ACCOUNT][REGION].put_events([entry])
 
-    def put_events(self, call: Call) -> Answer:
-        """Answer PutEvents."""
-        ids = [
-            self.publish(
-                one["Source"], one["DetailType"], json.loads(one.get("Detail", "{}")), one.get("Resources", [])
-            )
-            for one in call.parameters["Entries"]
-        ]
-        return json_answer({"FailedEntryCount": 0, "Entries": [{"EventId": one} for one in ids]})
+    def deliver(self, rule: Any, event: Event) -> None:
+        """Call the targets of `rule` if it matches, in threads of their own; moto calls this for each rule."""
+        pattern = rule.event_pattern
+        if rule.state != "ENABLED" or not pattern.get_pattern() or not pattern.matches_event(event):
+            return
+        event["time"] = datetime.fromtimestamp(event["time"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for target in rule.targets:
+            threading.Thread(target=self._deliver, args=(rule, target, event), daemon=True).start()
 
     def object_created(self, _account: str, bucket: Any, event_name: str, key: Any) -> None:
         """Publish a new object's event; moto's S3 calls this for a bucket with EventBridge on."""
@@ -95,7 +74,7 @@ class EventBus:
         given = target.get("SageMakerPipelineParameters", {}).get("PipelineParameterList", [])
         values = {one["Name"]: _resolve(one["Value"], event) for one in given} | self._overrides
         overridden = ", ".join(f"{name}={value}" for name, value in self._overrides.items())
-        self._client("sagemaker", target["RoleArn"]).start_pipeline_execution(
+        client("sagemaker", target["RoleArn"]).start_pipeline_execution(
             PipelineName=target["Arn"].rpartition("/")[2],
             PipelineExecutionDescription=f"Started by rule {rule.name}"
             + (f"; the rehearsal set {overridden}" if overridden else ""),

@@ -9,15 +9,15 @@ import threading
 import time
 import uuid
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from moto.awslambda.models import lambda_backends
+from werkzeug.wrappers import Response
 
-from kennel.rehearsal.cloud.api import Answer, ApiError, Call
-from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, send_to_queue
+from kennel.rehearsal.cloud.api import ApiError, Call
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client, send_to_queue
 from kennel.rehearsal.interfaces import DataPlane, FunctionAnswer, FunctionCall, TooManyRequests
 
 _log = logging.getLogger(__name__)
@@ -25,37 +25,32 @@ _SYNC_BYTES, _EVENT_BYTES = 6 * 2**20, 2**20
 
 
 class Functions:
-    """Answers Invoke and runs functions for events.
+    """Answers Invoke and runs functions for events; their code is unpacked below `work`."""
 
-    `client(service, role_arn)` makes the clients that write the functions' logs; code is unpacked below `work`.
-    """
-
-    def __init__(self, data_plane: DataPlane, work: Path, client: Callable[[str, str | None], Any]) -> None:
-        self.data_plane, self.work, self.client = data_plane, work, client
+    def __init__(self, data_plane: DataPlane, work: Path) -> None:
+        self.data_plane, self.work = data_plane, work
         self._unpacking = threading.Lock()
         self._logs: queue.SimpleQueue[tuple[Any, str]] = queue.SimpleQueue()
         threading.Thread(target=self._write_logs, daemon=True, name="function logs").start()
 
-    def invoke(self, call: Call) -> Answer:
-        """Answer Invoke: RequestResponse, Event and DryRun; raise ApiError as Lambda does."""
-        kind = call.header("X-Amz-Invocation-Type", "RequestResponse")
+    def invoke(self, call: Call) -> Response:
+        """Answer Invoke: RequestResponse and Event; raise ApiError as Lambda does."""
+        kind = call.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         function = self._find(call.parameters["FunctionName"], call.parameters.get("Qualifier"))
         limit = _EVENT_BYTES if kind == "Event" else _SYNC_BYTES
         if len(call.body) > limit:
             raise ApiError("RequestTooLargeException", f"{len(call.body)} bytes exceed the limit of {limit}.", 413)
         _require_json(call.body)
         headers = {"X-Amz-Executed-Version": str(function.version), "x-amzn-RequestId": str(uuid.uuid4())}
-        if kind == "DryRun":
-            return Answer(b"", 204, headers)
         if kind == "Event":
             threading.Thread(target=self.run_asynchronously, args=(function, call.body or b"{}"), daemon=True).start()
-            return Answer(b"", 202, headers)
+            return Response(b"", 202, headers)
         answer = self._run(function, call.body or b"{}")
         if answer.error:
             headers["X-Amz-Function-Error"] = answer.error
-        if call.header("X-Amz-Log-Type") == "Tail":
+        if call.headers.get("X-Amz-Log-Type", "") == "Tail":
             headers["X-Amz-Log-Result"] = base64.b64encode(answer.log.encode()[-4096:]).decode()
-        return Answer(answer.payload, 200, {**headers, "Content-Type": "application/json"})
+        return Response(answer.payload, 200, {**headers, "Content-Type": "application/json"})
 
     def invoke_from(self, arn: str, payload: bytes, source: str) -> None:
         """Run a function for a rule, asynchronously; raise ApiError where no permission names the rule `source`."""
@@ -115,7 +110,7 @@ class Functions:
         now = int(time.time() * 1000)
         events = [{"timestamp": now, "message": line} for line in text.splitlines() if line]
         try:
-            logs = self.client("logs", function.role)
+            logs = client("logs", function.role)
             logs.create_log_stream(logGroupName=group, logStreamName=stream)
             if events:
                 logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)

@@ -9,14 +9,18 @@ import moto.s3.notifications
 from moto.awslambda.models import LambdaFunction
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
+from moto.core.errors import COMMON_ERROR_CODES
 from moto.events.exceptions import InvalidEventPatternException
-from moto.events.models import EventPatternParser
+from moto.events.models import EventPatternParser, Rule
 from moto.iam.access_control import PermissionResult
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.s3.models import FakeBucket
 
 from kennel.rehearsal.cloud.cloudformation import engine
 from kennel.rehearsal.cloud.cloudformation.types.table import register
+
+# Every service of AWS answers with these.
+_COMMON_ERRORS = ("AccessDenied", "AccessDeniedException", "InternalFailure", "InvalidClientTokenId")
 
 
 @cache
@@ -27,15 +31,17 @@ def apply() -> None:
     _parse_json_first()
     _run_stacks_by_the_engine()
     _check_parameters()
-    _leave_bucket_policies_to_us()
-    _take_numbers_in_conditions()
+    _skip_bucket_policies()
+    _accept_numbers_in_conditions()
     _refuse_unknown_comparisons()
     _show_all_configuration_of_functions()
+    COMMON_ERROR_CODES.extend(_COMMON_ERRORS)  # moto warns of codes that a service's model lacks
 
 
-def send_object_events_to(receive: Callable[..., None]) -> None:
-    """moto sends S3's events to functions only, and in a form of its own; events.py sends them to all targets."""
-    _change(moto.s3.notifications, "_send_event_bridge_message", receive)
+def send_events_to(deliver: Callable[[Any, Any], None], object_created: Callable[..., None]) -> None:
+    """moto lacks pipelines and functions among a rule's targets, and sends S3's events in a form of its own."""
+    _change(Rule, "send_to_targets", lambda rule, event: deliver(rule, event))  # a function, to be a method
+    _change(moto.s3.notifications, "_send_event_bridge_message", object_created)
 
 
 def _change(owner: Any, name: str, value: Any) -> None:
@@ -104,7 +110,7 @@ def _check_parameters() -> None:
     _change(parsing.ResourceMap, "load_parameters", load_parameters)
 
 
-def _leave_bucket_policies_to_us() -> None:
+def _skip_bucket_policies() -> None:
     """moto's evaluation ignores Condition, so a TLS-only Deny would refuse all; iam/authorizer.py evaluates it instead.
 
     And moto refuses access logs before the log bucket's policy is there, which S3 does not, nor does CDK's order.
@@ -113,7 +119,7 @@ def _leave_bucket_policies_to_us() -> None:
     _change(FakeBucket, "_log_permissions_enabled_policy", staticmethod(lambda target_bucket, target_prefix: True))
 
 
-def _take_numbers_in_conditions() -> None:
+def _accept_numbers_in_conditions() -> None:
     """moto refuses a policy whose condition has a bare number (NumericLessThanEquals: 86400), which IAM takes."""
     check: Callable[[Any], None] = IAMPolicyDocumentValidator._validate_condition_syntax
 

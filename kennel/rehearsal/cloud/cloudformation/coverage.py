@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from moto.cloudformation.models import cloudformation_backends
 
-from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, admin
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client
 from kennel.rehearsal.cloud.cloudformation.resource import EnactedType, Read
 from kennel.rehearsal.cloud.cloudformation.types.accepted import ACCEPTED, STAND_INS
 from kennel.rehearsal.cloud.cloudformation.types.table import ENACTED
@@ -75,7 +75,7 @@ def _read(service: str, read: Read, resource: Any) -> dict[str, Any]:
     """Return the answer and the request: a resource that answers to a name has that name."""
     request = read.parameters(resource.physical_resource_id, resource.template_properties)
     try:
-        answer = getattr(admin(service), read.operation)(**request)
+        answer = getattr(client(service), read.operation)(**request)
     except ClientError as error:
         if error.response["Error"]["Code"] not in _NOTHING_SET:
             raise

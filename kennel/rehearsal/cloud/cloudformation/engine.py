@@ -1,8 +1,8 @@
 """CloudFormation's order, replacement and rollback, on top of moto's stacks.
 
 moto creates, changes and removes resources in template order, retries what fails, and has no rollback. Here they are
-created in the order of their references; a change that a type cannot take on in place creates a new resource; what was
-replaced is deleted last; after a failure everything is put back, and the stack and its events say why.
+created in the order of their references; a change that a type does not make in place creates a new resource; what was
+replaced is deleted last; after a failure everything is undone, and the stack and its events say why.
 """
 
 import logging
@@ -67,7 +67,7 @@ class Change:
 
     def __init__(self, stack: Any, old: dict[str, Any], new: parsing.ResourceMap) -> None:
         self.stack, self.old, self.new = stack, old, new
-        self._undo: list[tuple[str, Callable[[], None]]] = []  # what puts each step back, newest last
+        self._undo: list[tuple[str, Callable[[], None]]] = []  # what undoes each step, newest last
         self._replaced: list[tuple[str, Any]] = []
 
     def run(self) -> None:
@@ -76,7 +76,7 @@ class Change:
         active = {name: one for name, one in resources.items() if conditions.get(one.get("Condition"), True)}
         for name in creation_order(resources):
             if name in active:
-                self.new._parsed_resources[name] = self._bring(name, active[name])
+                self.new._parsed_resources[name] = self._create_or_change(name, active[name])
         gone = [name for name in self.old if name not in active]
         for name, resource in reversed([*self._replaced, *((name, self.old[name]) for name in gone)]):
             self._remove(name, resource)
@@ -90,8 +90,8 @@ class Change:
                 _log.warning("%s could not be rolled back: %s", name, error)
                 raise
 
-    def _bring(self, name: str, definition: Json) -> Any:
-        """Return the resource as `definition` wants it: the one that exists, changed in place, or a new one."""
+    def _create_or_change(self, name: str, definition: Json) -> Any:
+        """Return the resource as `definition` describes it: the existing one, changed in place, or a new one."""
         kind = definition["Type"]
         try:
             properties = parsing.clean_json(definition.get("Properties", {}), self.new)
@@ -119,7 +119,7 @@ class Change:
         return resource
 
     def _change(self, name: str, definition: Json, before: Any, properties: Json) -> Any:
-        """Change in place where the type can, else by a new resource; the rollback changes it to what it was."""
+        """Change a resource in place where its type allows that, else create a new one; a rollback changes it back."""
         change = getattr(before, "change", None)
         if change is None or not change(properties):
             return self._create(name, definition, properties)

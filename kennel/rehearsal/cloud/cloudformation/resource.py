@@ -5,7 +5,6 @@ text are converted, and what the operation does not take is left out, which the 
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from botocore import xform_name  # type: ignore[import-untyped]
 from botocore.model import ListShape, MapShape, Shape, StructureShape  # type: ignore[import-untyped]
 from moto.core.common_models import CloudFormationModel
 
-from kennel.rehearsal.cloud.clients import admin
+from kennel.rehearsal.cloud.clients import client
 
 Properties = dict[str, Any]
 _NUMBERS: dict[str, Callable[[Any], Any]] = {"integer": int, "long": int, "float": float, "double": float}
@@ -42,8 +41,8 @@ class EnactedType:
     """A resource type that something in the rehearsal acts on.
 
     `create` is botocore's name of the operation; where it is empty, moto's own class creates the resource.
-    `parameters` turns properties into the operation's parameters. `update` returns whether the resource could take on
-    the new properties; without it a change means a new resource.
+    `parameters` turns properties into the operation's parameters. `update` changes a resource and returns
+    true, or returns false where the change needs a new resource, as every change does without `update`.
     """
 
     type: str
@@ -67,11 +66,11 @@ def named(kind: str, service: str, create: str, delete: str, name: str, **rest: 
     """
 
     def member() -> str:
-        shape = admin(service).meta.service_model.operation_model(delete).input_shape
+        shape = client(service).meta.service_model.operation_model(delete).input_shape
         return str(shape.required_members[0])
 
     def remove(created: Created) -> None:
-        getattr(admin(service), xform_name(delete))(**{member(): created.properties[name]})
+        getattr(client(service), xform_name(delete))(**{member(): created.properties[name]})
 
     defaults = {"ref": lambda created: str(created.properties[name]), "delete": remove}
     return EnactedType(type=kind, service=service, create=create, name=name, **{**defaults, **rest})
@@ -120,10 +119,10 @@ def _scalar(kind: str, value: Any) -> Any:
 def create(kind: EnactedType, name: str, properties: Properties) -> Created:
     """Create a resource through the API; botocore's ClientError says what was wrong."""
     created = Created({kind.name: name, **properties} if kind.name else dict(properties), {}, name)
-    client = admin(kind.service)
-    operation = client.meta.service_model.operation_model(kind.create)
+    service = client(kind.service)
+    operation = service.meta.service_model.operation_model(kind.create)
     parameters = conform(operation.input_shape, kind.parameters(created.properties))
-    created.answer = getattr(client, xform_name(kind.create))(**parameters)
+    created.answer = getattr(service, xform_name(kind.create))(**parameters)
     created.physical_id = kind.ref(created)
     try:
         kind.after(created)
@@ -131,15 +130,6 @@ def create(kind: EnactedType, name: str, properties: Properties) -> Created:
         kind.delete(created)  # half made: CloudFormation deletes it and says why it failed
         raise
     return created
-
-
-def wait(ready: Callable[[], bool], seconds: float) -> None:
-    """Call `ready` until it returns true; raise TimeoutError when it does not within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not ready within {seconds:.0f} s")
-        time.sleep(0.02)
 
 
 class EnactedResource(CloudFormationModel):
@@ -170,7 +160,7 @@ class EnactedResource(CloudFormationModel):
         return resource
 
     def change(self, properties: Properties) -> bool:
-        """Return whether the resource could take on `properties` as it is."""
+        """Change the resource to `properties` and return true; return false where that needs a new resource."""
         return self.kind.update is not None and self.kind.update(self.created, properties)
 
     def delete(self, account_id: str, region_name: str) -> None:

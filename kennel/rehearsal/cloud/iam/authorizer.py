@@ -48,7 +48,7 @@ def _role_of(call: Call) -> str:
     """Return the role behind the call's key; the session token must be the one that came with it."""
     for session in sts_backends[ACCOUNT]["aws"].assumed_roles:
         if session.access_key_id == call.access_key:
-            token = call.header("X-Amz-Security-Token") or call.parameters.get("X-Amz-Security-Token")
+            token = call.headers.get("X-Amz-Security-Token", "") or call.parameters.get("X-Amz-Security-Token")
             if token != session.session_token:
                 break
             return str(session.role_arn)

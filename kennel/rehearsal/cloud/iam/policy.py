@@ -21,14 +21,14 @@ def allowed(documents: Iterable[Mapping[str, Any]], action: str, resource: str |
     permitted = False
     for document in documents:
         for statement in _as_list(document["Statement"]):
-            if _concerns(statement, action, resource) and _holds(statement.get("Condition", {}), context):
+            if _applies(statement, action, resource) and _conditions_met(statement.get("Condition", {}), context):
                 if statement["Effect"] == "Deny":
                     return False
                 permitted = True
     return permitted
 
 
-def _concerns(statement: Mapping[str, Any], action: str, resource: str | None) -> bool:
+def _applies(statement: Mapping[str, Any], action: str, resource: str | None) -> bool:
     for element in _NOT_REHEARSED:
         if element in statement:
             raise NotImplementedError(f"{element} in a policy is not rehearsed: add it to iam/policy.py")
@@ -51,7 +51,7 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _holds(conditions: Mapping[str, Mapping[str, Any]], context: Context) -> bool:
+def _conditions_met(conditions: Mapping[str, Mapping[str, Any]], context: Context) -> bool:
     lower = {key.lower(): value for key, value in context.items()}
     return all(
         _condition(name, _as_list(expected), lower.get(key.lower()))
@@ -63,16 +63,17 @@ def _holds(conditions: Mapping[str, Mapping[str, Any]], context: Context) -> boo
 def _condition(name: str, expected: list[Any], actual: str | list[str] | None) -> bool:
     """Return whether the request's value is one of those expected; for ForAllValues, each of its values."""
     if name == "Null":
-        return (actual is None) == (_text(expected[0]) == "true")
+        return (actual is None) == (as_text(expected[0]) == "true")
     for_all, _, test_name = name.rpartition(":")
     if for_all not in ("", "ForAllValues") or test_name not in _TESTS:
         raise NotImplementedError(f"The condition operator {name!r} is not rehearsed: add it to iam/policy.py")
     values = [] if actual is None else [str(value) for value in _as_list(actual)]
-    hits = (any(_TESTS[test_name](_text(one), value) for one in expected) for value in values)
+    hits = (any(_TESTS[test_name](as_text(one), value) for one in expected) for value in values)
     return all(hits) if for_all else next(hits, False)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a value as policies write it: booleans in lower case."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

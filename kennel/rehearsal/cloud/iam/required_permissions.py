@@ -1,17 +1,20 @@
 """The permissions that an API call requires: IAM actions, the ARNs they touch, and the request's condition keys."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+import jmespath  # type: ignore[import-untyped]
 from moto.cloudformation.models import cloudformation_backends
 from moto.s3.models import s3_backends
 
 from kennel.rehearsal.cloud.api import Call
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
-from kennel.rehearsal.cloud.iam.policy import Context
+from kennel.rehearsal.cloud.iam.policy import Context, as_text
+
+Parameters = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,7 @@ class RequiredPermission:
 
 def required_permissions(call: Call) -> list[RequiredPermission]:
     """Return everything that must be allowed for `call`."""
-    services = {"s3": _s3, "sagemaker": _sagemaker, "sagemaker-runtime": _runtime, "lambda": _lambda}
-    services |= {"cloudformation": _cloudformation, "logs": _logs, "kms": _kms, "iam": _iam, "sqs": _sqs}
-    return list(services.get(call.service, _other)(call))
-
-
-def _other(call: Call) -> Iterator[RequiredPermission]:
-    context: dict[str, str | list[str]] = {}
-    if call.service == "cloudwatch" and "Namespace" in call.parameters:
-        context["cloudwatch:namespace"] = call.parameters["Namespace"]
-    if call.service != "sts":  # GetCallerIdentity is always allowed; AssumeRole is the admin's here
-        yield RequiredPermission(f"{call.service}:{call.operation}", None, context)
+    return list({"s3": _s3, "sagemaker": _sagemaker}.get(call.service, _other)(call))
 
 
 # ---- S3
@@ -65,7 +58,7 @@ def _s3(call: Call) -> Iterator[RequiredPermission]:
     if "prefix" in call.parameters:
         context["s3:prefix"] = call.parameters["prefix"]
     yield RequiredPermission(f"s3:{action}", arn if bucket else "*", context)
-    if source := call.header("X-Amz-Copy-Source"):
+    if source := call.headers.get("X-Amz-Copy-Source", ""):
         from_bucket, _, from_key = unquote(source).lstrip("/").partition("/")
         yield RequiredPermission("s3:GetObject", f"arn:aws:s3:::{from_bucket}/{from_key.partition('?')[0]}", context)
         yield from _use_of_key(from_bucket, "kms:Decrypt")
@@ -84,54 +77,53 @@ def _use_of_key(bucket: str, action: str) -> Iterator[RequiredPermission]:
             yield RequiredPermission(action, key, {"kms:ViaService": f"s3.{REGION}.amazonaws.com"})
 
 
-def _runtime(call: Call) -> Iterator[RequiredPermission]:
-    name = unquote(call.parameters["EndpointName"]).lower()
-    yield RequiredPermission(f"sagemaker:{call.operation}", f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:endpoint/{name}")
-
-
-# ---- the others
-def _lambda(call: Call) -> Iterator[RequiredPermission]:
+# ---- the others: one resource each
+def _other(call: Call) -> Iterator[RequiredPermission]:
+    if call.service == "sts":  # GetCallerIdentity is always allowed; AssumeRole is the admin's here
+        return
+    context: dict[str, str | list[str]] = {}
+    if call.service == "cloudwatch" and "Namespace" in call.parameters:
+        context["cloudwatch:namespace"] = call.parameters["Namespace"]
     action = "InvokeFunction" if call.operation == "Invoke" else call.operation
-    name = unquote(str(call.parameters.get("FunctionName", "")))
-    if not name:
-        return (yield RequiredPermission(f"lambda:{action}", "*"))
-    arn = name if name.startswith("arn:") else f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
-    if qualifier := call.parameters.get("Qualifier"):
-        arn = f"{arn}:{qualifier}"
-    yield RequiredPermission(f"lambda:{action}", arn)
+    resource = _RESOURCES[call.service](call.parameters) if call.service in _RESOURCES else None
+    yield RequiredPermission(f"{call.service.removesuffix('-runtime')}:{action}", resource, context)
 
 
-def _cloudformation(call: Call) -> Iterator[RequiredPermission]:
-    name = call.parameters.get("StackName")
-    if not name:
-        return (yield RequiredPermission(f"cloudformation:{call.operation}", "*"))
+def _arn(service: str, path: str, name: str) -> str:
+    """Return the ARN of `name`, which may be an ARN itself."""
+    return name if name.startswith("arn:") else f"arn:aws:{service}:{REGION}:{ACCOUNT}:{path}{name}"
+
+
+def _function(given: Parameters) -> str:
+    if "FunctionName" not in given:
+        return "*"
+    arn = _arn("lambda", "function:", given["FunctionName"])
+    return f"{arn}:{given['Qualifier']}" if "Qualifier" in given else arn
+
+
+def _stack(given: Parameters) -> str:
+    if "StackName" not in given:
+        return "*"
     stacks = cloudformation_backends[ACCOUNT][REGION].stacks.values()
-    ids = [stack.stack_id for stack in stacks if name in (stack.name, stack.stack_id)]
-    arn = ids[0] if ids else f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{name}/none"
-    yield RequiredPermission(f"cloudformation:{call.operation}", arn)
+    ids = [str(stack.stack_id) for stack in stacks if given["StackName"] in (stack.name, stack.stack_id)]
+    return ids[0] if ids else _arn("cloudformation", "stack/", f"{given['StackName']}/none")
 
 
-def _logs(call: Call) -> Iterator[RequiredPermission]:
-    group = call.parameters.get("logGroupName")
-    stream = call.parameters.get("logStreamName")
-    arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:" + (f"log-stream:{stream}" if stream else "")
-    yield RequiredPermission(f"logs:{call.operation}", arn if group else None)
+def _log(given: Parameters) -> str | None:
+    stream = f"log-stream:{given['logStreamName']}" if "logStreamName" in given else ""
+    return _arn("logs", "log-group:", f"{given['logGroupName']}:{stream}") if "logGroupName" in given else None
 
 
-def _kms(call: Call) -> Iterator[RequiredPermission]:
-    key = str(call.parameters.get("KeyId", ""))
-    arn = key if key.startswith("arn:") else f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{key}"
-    yield RequiredPermission(f"kms:{call.operation}", arn if key else None)
-
-
-def _iam(call: Call) -> Iterator[RequiredPermission]:
-    role = call.parameters.get("RoleName")
-    yield RequiredPermission(f"iam:{call.operation}", f"arn:aws:iam::{ACCOUNT}:role/{role}" if role else None)
-
-
-def _sqs(call: Call) -> Iterator[RequiredPermission]:
-    queue = call.parameters.get("QueueUrl", "").rpartition("/")[2]
-    yield RequiredPermission(f"sqs:{call.operation}", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}" if queue else None)
+# What a call's parameters say of its resource; None where they name none.
+_RESOURCES: dict[str, Callable[[Parameters], str | None]] = {
+    "cloudformation": _stack,
+    "iam": lambda given: f"arn:aws:iam::{ACCOUNT}:role/{given['RoleName']}" if "RoleName" in given else None,
+    "kms": lambda given: _arn("kms", "key/", given["KeyId"]) if "KeyId" in given else None,
+    "lambda": _function,
+    "logs": _log,
+    "sagemaker-runtime": lambda given: _arn("sagemaker", "endpoint/", given["EndpointName"].lower()),
+    "sqs": lambda given: _arn("sqs", "", given["QueueUrl"].rpartition("/")[2]) if "QueueUrl" in given else None,
+}
 
 
 # ---- SageMaker
@@ -164,12 +156,11 @@ def _sagemaker_resource(call: Call) -> str | None:
         if name in given:
             return str(given[name])
     if call.operation == "CreateModelPackage":  # the version's number is not known yet
-        return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/{given['ModelPackageGroupName'].lower()}/*"
+        return _arn("sagemaker", "model-package/", f"{given['ModelPackageGroupName'].lower()}/*")
     noun = re.sub(r"^(Create|Describe|Update|Delete|Stop|Start|List)", "", call.operation)
     for name, path in _PATHS.items():
         if noun.startswith(name) and f"{name}Name" in given:
-            value = str(given[f"{name}Name"])
-            return value if value.startswith("arn:") else f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{path}/{value.lower()}"
+            return _arn("sagemaker", f"{path}/", str(given[f"{name}Name"]).lower())
     return "*" if call.operation.startswith("List") else None
 
 
@@ -183,52 +174,27 @@ def _roles(parameters: Any) -> set[str]:
     return own | {role for value in parameters.values() for role in _roles(value)}
 
 
-# Each condition key with the paths in a request that set it.
-_KEYS: dict[str, list[tuple[str, ...]]] = {
-    "sagemaker:InstanceTypes": [("ResourceConfig", "InstanceType"), ("ClusterConfig", "InstanceType")],
-    "sagemaker:NetworkIsolation": [("EnableNetworkIsolation",), ("NetworkConfig", "EnableNetworkIsolation")],
-    "sagemaker:InterContainerTrafficEncryption": [
-        ("EnableInterContainerTrafficEncryption",),
-        ("NetworkConfig", "EnableInterContainerTrafficEncryption"),
-    ],
-    "sagemaker:VolumeKmsKey": [
-        ("ResourceConfig", "VolumeKmsKeyId"),
-        ("ClusterConfig", "VolumeKmsKeyId"),
-        ("KmsKeyId",),
-    ],
-    "sagemaker:OutputKmsKey": [("OutputDataConfig", "KmsKeyId"), ("ProcessingOutputConfig", "KmsKeyId")],
-    "sagemaker:MaxRuntimeInSeconds": [("StoppingCondition", "MaxRuntimeInSeconds")],
-    "sagemaker:VpcSubnets": [("VpcConfig", "Subnets"), ("NetworkConfig", "VpcConfig", "Subnets")],
-    "sagemaker:VpcSecurityGroupIds": [
-        ("VpcConfig", "SecurityGroupIds"),
-        ("NetworkConfig", "VpcConfig", "SecurityGroupIds"),
-    ],
-    "sagemaker:ModelApprovalStatus": [("ModelApprovalStatus",)],
+# Each condition key with the JMESPath of its value in a request, or in the job's settings inside it.
+_KEYS = {
+    "sagemaker:InstanceTypes": "not_null(ResourceConfig.InstanceType, ClusterConfig.InstanceType, "
+    "ProductionVariants[].InstanceType)",
+    "sagemaker:NetworkIsolation": "not_null(EnableNetworkIsolation, NetworkConfig.EnableNetworkIsolation)",
+    "sagemaker:InterContainerTrafficEncryption": "not_null(EnableInterContainerTrafficEncryption, "
+    "NetworkConfig.EnableInterContainerTrafficEncryption)",
+    "sagemaker:VolumeKmsKey": "not_null(ResourceConfig.VolumeKmsKeyId, ClusterConfig.VolumeKmsKeyId, KmsKeyId)",
+    "sagemaker:OutputKmsKey": "not_null(OutputDataConfig.KmsKeyId, ProcessingOutputConfig.KmsKeyId)",
+    "sagemaker:MaxRuntimeInSeconds": "StoppingCondition.MaxRuntimeInSeconds",
+    "sagemaker:VpcSubnets": "not_null(VpcConfig, NetworkConfig.VpcConfig).Subnets",
+    "sagemaker:VpcSecurityGroupIds": "not_null(VpcConfig, NetworkConfig.VpcConfig).SecurityGroupIds",
+    "sagemaker:ModelApprovalStatus": "ModelApprovalStatus",
 }
-# The members of a tuning or processing request that hold a job's settings one level down.
-_NESTED = ("ProcessingResources", "TrainingJobDefinition")
 
 
-def _sagemaker_keys(parameters: dict[str, Any]) -> dict[str, str | list[str]]:
-    layers = [parameters, *(parameters[name] for name in _NESTED if isinstance(parameters.get(name), dict))]
+def _sagemaker_keys(parameters: Parameters) -> dict[str, str | list[str]]:
     found: dict[str, str | list[str]] = {}
-    for key, paths in _KEYS.items():
-        for layer in layers:
-            for path in paths:
-                value = _dig(layer, path)
-                if value is not None:
-                    found[key] = [str(one) for one in value] if isinstance(value, list) else _text(value)
-    for variant in parameters.get("ProductionVariants", []):
-        if "InstanceType" in variant:
-            found["sagemaker:InstanceTypes"] = [variant["InstanceType"]]
+    for settings in (parameters, parameters.get("ProcessingResources"), parameters.get("TrainingJobDefinition")):
+        for key, path in _KEYS.items():
+            value = jmespath.search(path, settings)
+            if value not in (None, []):
+                found[key] = [str(one) for one in value] if isinstance(value, list) else as_text(value)
     return found
-
-
-def _dig(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

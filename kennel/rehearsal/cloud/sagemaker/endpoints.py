@@ -4,9 +4,11 @@ import logging
 import threading
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote
 
-from kennel.rehearsal.cloud.api import Answer, ApiError, Call, json_answer
+from werkzeug.datastructures import Headers
+from werkzeug.wrappers import Response
+
+from kennel.rehearsal.cloud.api import ApiError, Call, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT
 from kennel.rehearsal.cloud.sagemaker.packages import Packages
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, check
@@ -50,7 +52,7 @@ class Endpoints(ResourceStore):
         super().__init__("Endpoint", "endpoint", described_as={"DeploymentConfig": "LastDeploymentConfig"})
         self.models, self.configs, self.data_plane = models, configs, data_plane
 
-    def create(self, call: Call) -> Answer:
+    def create(self, call: Call) -> Response:
         """Answer CreateEndpoint and begin to deploy."""
         self.configs.get(call.parameters["EndpointConfigName"])
         record = self.add(call.parameters)
@@ -58,7 +60,7 @@ class Endpoints(ResourceStore):
         self._begin(record, previous=None)
         return json_answer({"EndpointArn": record["EndpointArn"]})
 
-    def update(self, call: Call) -> Answer:
+    def update(self, call: Call) -> Response:
         """Answer UpdateEndpoint: the new configuration replaces the old one once it serves, else the old one stays."""
         check("UpdateEndpoint", call.parameters)
         record = self.get(call.parameters["EndpointName"])
@@ -71,29 +73,28 @@ class Endpoints(ResourceStore):
         self._begin(record, previous)
         return json_answer({"EndpointArn": record["EndpointArn"]})
 
-    def delete(self, call: Call) -> Answer:
+    def delete(self, call: Call) -> Response:
         """Answer DeleteEndpoint once its servers have ended."""
         record = self.get(call.parameters["EndpointName"])
         self.data_plane.delete_endpoint(record["EndpointName"])
         return super().delete(call)
 
-    def invoke(self, call: Call) -> Answer:
+    def invoke(self, call: Call) -> Response:
         """Answer InvokeEndpoint; raise ApiError (ModelError) for a status over 299 of the container."""
-        name = unquote(call.parameters["EndpointName"])
+        name = call.parameters["EndpointName"]
         if name not in self.records or "ProductionVariants" not in self.records[name]:
             raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
-        headers = {"Content-Type": call.header("Content-Type"), "Accept": call.header("Accept")}
-        for key, value in call.environ.items():
-            if key.startswith("HTTP_X_AMZN_SAGEMAKER_"):
-                headers["X-Amzn-SageMaker-" + key[22:].replace("_", "-").title()] = value
-        given = {key: value for key, value in headers.items() if value}
+        given = {
+            key.replace("-Sagemaker-", "-SageMaker-"): value
+            for key, value in call.headers.items()
+            if key in ("Content-Type", "Accept") or key.startswith("X-Amzn-Sagemaker-")
+        }
         answer = self.data_plane.invoke_endpoint(EndpointCall(name, call.body, given))
         if answer.status > 299:
             raise _model_error(name, answer.status, answer.body)
         variant = self.records[name]["ProductionVariants"][0]["VariantName"]
-        lower = {key.lower(): value for key, value in answer.headers.items()}
-        kind = lower.get("content-type", "application/octet-stream")
-        return Answer(answer.body, 200, {"Content-Type": kind, "x-Amzn-Invoked-Production-Variant": variant})
+        kind = Headers([*answer.headers.items()]).get("Content-Type", "application/octet-stream")
+        return Response(answer.body, 200, {"Content-Type": kind, "x-Amzn-Invoked-Production-Variant": variant})
 
     def _begin(self, record: Record, previous: Record | None) -> None:
         threading.Thread(target=self._deploy, args=(record, previous), daemon=True).start()

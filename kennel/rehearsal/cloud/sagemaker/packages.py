@@ -4,7 +4,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from kennel.rehearsal.cloud.api import Answer, ApiError, Call, json_answer
+from werkzeug.wrappers import Response
+
+from kennel.rehearsal.cloud.api import ApiError, Call, json_answer
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, arn, check, page
 
 Publish = Callable[[str, str, dict[str, Any], list[str]], object]
@@ -31,7 +33,7 @@ class Packages(ResourceStore):
             raise ApiError("ValidationException", f"ModelPackage {name} does not exist.")
         return self.records[name]
 
-    def create(self, call: Call) -> Answer:
+    def create(self, call: Call) -> Response:
         check("CreateModelPackage", call.parameters)
         group = self.groups.get(call.parameters.get("ModelPackageGroupName", ""))["ModelPackageGroupName"]
         version = 1 + sum(record["ModelPackageGroupName"] == group for record in self.records.values())
@@ -52,7 +54,7 @@ class Packages(ResourceStore):
         self._publish_state(self.records[name])
         return json_answer({"ModelPackageArn": name})
 
-    def update(self, call: Call) -> Answer:
+    def update(self, call: Call) -> Response:
         check("UpdateModelPackage", call.parameters)
         record = self.get(call.parameters["ModelPackageArn"])
         before = record["ModelApprovalStatus"]
@@ -61,7 +63,7 @@ class Packages(ResourceStore):
             self._publish_state(record)
         return json_answer({"ModelPackageArn": record["ModelPackageArn"]})
 
-    def listing(self, call: Call) -> Answer:
+    def listing(self, call: Call) -> Response:
         given = call.parameters
         filters = {key: given[key] for key in ("ModelPackageGroupName", "ModelApprovalStatus") if key in given}
         if "ModelPackageGroupName" in filters:

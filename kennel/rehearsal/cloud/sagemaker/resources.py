@@ -13,8 +13,9 @@ from typing import Any
 
 from botocore.model import ListShape, Shape, StructureShape  # type: ignore[import-untyped]
 from moto.core.utils import get_service_model
+from werkzeug.wrappers import Response
 
-from kennel.rehearsal.cloud.api import Answer, ApiError, Call, Handler, json_answer
+from kennel.rehearsal.cloud.api import ApiError, Call, Handler, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 
 Record = dict[str, Any]
@@ -83,7 +84,7 @@ class ResourceStore:
                 return record
         raise ApiError(self.code, self.missing.format(path=self.path, arn=arn(self.path, name), name=name))
 
-    def create(self, call: Call) -> Answer:
+    def create(self, call: Call) -> Response:
         """Answer Create."""
         record = self.add(call.parameters)
         return json_answer({f"{self.noun}Arn": record[f"{self.noun}Arn"]})
@@ -101,24 +102,24 @@ class ResourceStore:
         self.records[name] = {**parameters, f"{self.noun}Arn": arn(self.path, name), **times, **self.status}
         return self.records[name]
 
-    def describe(self, call: Call) -> Answer:
+    def describe(self, call: Call) -> Response:
         """Answer Describe."""
         record = self.get(self.name_in(call))
         return json_answer({self.described_as.get(key, key): value for key, value in record.items() if key != "Tags"})
 
-    def delete(self, call: Call) -> Answer:
+    def delete(self, call: Call) -> Response:
         """Answer Delete."""
         del self.records[self.get(self.name_in(call))[self.member]]
         return json_answer({})
 
-    def update(self, call: Call) -> Answer:
+    def update(self, call: Call) -> Response:
         """Answer Update."""
         record = self.get(self.name_in(call))
         check(f"Update{self.noun}", call.parameters)
         record.update(call.parameters, LastModifiedTime=datetime.now(UTC))
         return json_answer({f"{self.noun}Arn": record[f"{self.noun}Arn"]})
 
-    def listing(self, call: Call) -> Answer:
+    def listing(self, call: Call) -> Response:
         """Answer List."""
         part = call.parameters.get("NameContains", "")
         return page(call, [record for name, record in self.records.items() if part in name])
@@ -135,7 +136,7 @@ class ResourceStore:
         return {name: one for name, one in found.items() if name in known} | {f"List{self.noun}s": self.listing}
 
 
-def page(call: Call, records: list[Record]) -> Answer:
+def page(call: Call, records: list[Record]) -> Response:
     """Answer a List operation by SortOrder (newest first where it is not given), MaxResults and NextToken."""
     given = call.parameters
     ordered = records if given.get("SortOrder") == "Ascending" else records[::-1]

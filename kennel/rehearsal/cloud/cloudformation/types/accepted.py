@@ -89,7 +89,7 @@ class AcceptedResource(CloudFormationModel):
         return cls(kind, properties.get(_name_property(kind), resource_name), properties)
 
     def change(self, properties: Properties) -> bool:
-        """Take on `properties`, unless they give the resource another name, which means another resource."""
+        """Return true unless `properties` give another name, which needs a new resource."""
         return bool(properties.get(_name_property(self.kind), self.name) == self.name)
 
     def delete(self, account_id: str, region_name: str) -> None:

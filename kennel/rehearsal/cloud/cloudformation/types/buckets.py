@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore import xform_name  # type: ignore[import-untyped]
 
-from kennel.rehearsal.cloud.clients import admin
+from kennel.rehearsal.cloud.clients import client
 from kennel.rehearsal.cloud.cloudformation.resource import (
     Created,
     EnactedType,
@@ -18,43 +18,30 @@ from kennel.rehearsal.cloud.cloudformation.resource import (
 )
 
 
+# Each function returns what the API's operation takes for a property; members that it does not know are left out later.
 def _lifecycle(value: Properties) -> Properties:
     return {"Rules": [_rule(rule, number) for number, rule in enumerate(value["Rules"])]}
 
 
 def _rule(rule: Properties, number: int) -> Properties:
-    converted: Properties = {"ID": rule.get("Id", f"rule-{number}"), "Status": rule["Status"], "Filter": _filter(rule)}
-    moves = rule.get("Transitions", [])
-    if moves:
-        converted["Transitions"] = [
-            {"Days": move["TransitionInDays"], "StorageClass": move["StorageClass"]} for move in moves
-        ]
-    expiration = {
-        name: rule[key]
-        for key, name in (("ExpirationInDays", "Days"), ("ExpiredObjectDeleteMarker", "ExpiredObjectDeleteMarker"))
-        if key in rule
+    prefix, tags = {"Prefix": rule.get("Prefix", "")}, rule.get("TagFilters")
+    converted = {
+        "ID": rule.get("Id", f"rule-{number}"),
+        "Filter": {"And": {**prefix, "Tags": tags}} if tags else prefix,
+        "Transitions": [{**move, "Days": move["TransitionInDays"]} for move in rule.get("Transitions", [])],
+        "Expiration": {name.replace("ExpirationInDays", "Days"): rule[name] for name in _EXPIRATION if name in rule},
     }
-    if expiration:
-        converted["Expiration"] = expiration
-    for key in ("NoncurrentVersionExpiration", "NoncurrentVersionTransitions", "AbortIncompleteMultipartUpload"):
-        if key in rule:
-            converted[key] = rule[key]
-    return converted
+    rest = {key: value for key, value in rule.items() if key not in ("Id", "Prefix", *converted, *_EXPIRATION)}
+    return {**rest, **{key: value for key, value in converted.items() if value}}
 
 
-def _filter(rule: Properties) -> Properties:
-    tags = rule.get("TagFilters", [])
-    if not tags:
-        return {"Prefix": rule.get("Prefix", "")}
-    return {"And": {"Prefix": rule.get("Prefix", ""), "Tags": tags}}
+_EXPIRATION = ("ExpirationInDays", "ExpiredObjectDeleteMarker")
 
 
 def _encryption(value: Properties) -> Properties:
-    rules = [
-        {**rule, "ApplyServerSideEncryptionByDefault": rule.get("ServerSideEncryptionByDefault", {})}
-        for rule in value["ServerSideEncryptionConfiguration"]
-    ]
-    return {"Rules": [{k: v for k, v in rule.items() if k != "ServerSideEncryptionByDefault"} for rule in rules]}
+    rules = value["ServerSideEncryptionConfiguration"]
+    name = "ServerSideEncryptionByDefault"
+    return {"Rules": [{**rule, f"Apply{name}": rule.get(name, {})} for rule in rules]}
 
 
 def _logging(value: Properties) -> Properties:
@@ -68,7 +55,7 @@ def _notification(value: Properties) -> Properties:
 
 
 # property, operation, its member, how the property becomes the member
-_PARTS: list[tuple[str, str, str, Callable[[Any], Any]]] = [
+_SETTINGS: list[tuple[str, str, str, Callable[[Any], Any]]] = [
     ("VersioningConfiguration", "PutBucketVersioning", "VersioningConfiguration", dict),
     ("PublicAccessBlockConfiguration", "PutPublicAccessBlock", "PublicAccessBlockConfiguration", dict),
     ("LifecycleConfiguration", "PutBucketLifecycleConfiguration", "LifecycleConfiguration", _lifecycle),
@@ -80,12 +67,12 @@ _PARTS: list[tuple[str, str, str, Callable[[Any], Any]]] = [
 ]
 
 
-def _put_parts(created: Created) -> None:
-    s3 = admin("s3")
-    for name, operation, member, turn in _PARTS:
+def _put_settings(created: Created) -> None:
+    s3 = client("s3")
+    for name, operation, member, convert in _SETTINGS:
         if name in created.properties:
             shape = s3.meta.service_model.operation_model(operation).input_shape.members[member]
-            value = conform(shape, turn(created.properties[name]))
+            value = conform(shape, convert(created.properties[name]))
             getattr(s3, xform_name(operation))(Bucket=created.physical_id, **{member: value})
 
 
@@ -93,14 +80,14 @@ def _update(created: Created, properties: Properties) -> bool:
     if properties.get("BucketName", created.physical_id) != created.physical_id:
         return False
     created.properties = {"BucketName": created.physical_id, **properties}
-    _put_parts(created)
+    _put_settings(created)
     return True
 
 
 def _update_policy(created: Created, properties: Properties) -> bool:
     if properties["Bucket"] != created.properties["Bucket"]:
         return False
-    admin("s3").put_bucket_policy(Bucket=properties["Bucket"], Policy=json.dumps(properties["PolicyDocument"]))
+    client("s3").put_bucket_policy(Bucket=properties["Bucket"], Policy=json.dumps(properties["PolicyDocument"]))
     created.properties = properties
     return True
 
@@ -127,7 +114,7 @@ TYPES = [
             "DomainName": lambda created: f"{created.physical_id}.s3.amazonaws.com",
             "RegionalDomainName": lambda created: f"{created.physical_id}.s3.us-east-1.amazonaws.com",
         },
-        after=_put_parts,
+        after=_put_settings,
         update=_update,
         reads=[Read(operation, by_id("Bucket")) for operation in _READS],
     ),
@@ -138,7 +125,7 @@ TYPES = [
         parameters=lambda properties: {**properties, "Policy": json.dumps(properties["PolicyDocument"])},
         ref=lambda created: str(created.properties["Bucket"]),
         update=_update_policy,
-        delete=lambda created: admin("s3").delete_bucket_policy(Bucket=created.physical_id),
+        delete=lambda created: client("s3").delete_bucket_policy(Bucket=created.physical_id),
         reads=[Read("get_bucket_policy", by_id("Bucket"))],
         note="its Deny statements are evaluated for roles; loopback stands for TLS",
     ),

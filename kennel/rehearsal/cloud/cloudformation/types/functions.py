@@ -7,7 +7,7 @@ from typing import Any
 
 from moto.awslambda.models import lambda_backends
 
-from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, admin
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client
 from kennel.rehearsal.cloud.cloudformation.resource import (
     Created,
     EnactedType,
@@ -38,7 +38,7 @@ def _configure(created: Created) -> None:
     name = created.physical_id
     if "ReservedConcurrentExecutions" in created.properties:
         count = int(created.properties["ReservedConcurrentExecutions"])
-        admin("lambda").put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=count)
+        client("lambda").put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=count)
     function: Any = lambda_backends[ACCOUNT][REGION].get_function(name)
     # moto's class drops these two; moto_patches.py shows them and lambda_functions.py uses them.
     dropped = ("DeadLetterConfig", "LoggingConfig")
@@ -50,11 +50,11 @@ def _update(created: Created, properties: Properties) -> bool:
     name = created.physical_id
     if properties.get("FunctionName", name) != name:
         return False
-    taken = ("Role", "Handler", "Timeout", "MemorySize", "Environment", "Runtime", "Description", "TracingConfig")
-    changed = {key: properties[key] for key in taken if key in properties}
-    admin("lambda").update_function_configuration(FunctionName=name, **changed)
+    updatable = ("Role", "Handler", "Timeout", "MemorySize", "Environment", "Runtime", "Description", "TracingConfig")
+    changed = {key: properties[key] for key in updatable if key in properties}
+    client("lambda").update_function_configuration(FunctionName=name, **changed)
     if properties["Code"] != created.properties["Code"]:
-        admin("lambda").update_function_code(FunctionName=name, **_code(properties["Code"]))
+        client("lambda").update_function_code(FunctionName=name, **_code(properties["Code"]))
     created.properties = {"FunctionName": name, **properties}
     _configure(created)
     return True
@@ -68,13 +68,13 @@ def _alias(properties: Properties) -> Properties:
 def _update_alias(created: Created, properties: Properties) -> bool:
     if any(properties[key] != created.properties[key] for key in ("FunctionName", "Name")):
         return False
-    admin("lambda").update_alias(**_alias(properties))
+    client("lambda").update_alias(**_alias(properties))
     created.properties = properties
     return True
 
 
 def _delete_by(operation: str, *names: str) -> Callable[[Created], None]:
-    return lambda created: getattr(admin("lambda"), operation)(**{name: created.properties[name] for name in names})
+    return lambda created: getattr(client("lambda"), operation)(**{name: created.properties[name] for name in names})
 
 
 TYPES = [

@@ -1,13 +1,15 @@
 """SageMaker's types: the embedded control plane stores all properties, so create and read are the API's own."""
 
+from contextlib import suppress
 from typing import Any
 
 from botocore import xform_name  # type: ignore[import-untyped]
+from botocore.exceptions import WaiterError  # type: ignore[import-untyped]
 
-from kennel.rehearsal.cloud.clients import admin
-from kennel.rehearsal.cloud.cloudformation.resource import Created, EnactedType, Properties, Read, named, wait
+from kennel.rehearsal.cloud.clients import client
+from kennel.rehearsal.cloud.cloudformation.resource import Created, EnactedType, Properties, Read, named
 
-_DEPLOY_S = 900
+_WAITER = {"Delay": 0.05, "MaxAttempts": 18_000}  # 15 minutes
 
 
 def _named(noun: str, ref: str = "Arn", **rest: Any) -> EnactedType:
@@ -36,7 +38,7 @@ def _update_pipeline(created: Created, properties: Properties) -> bool:
     name = created.properties["PipelineName"]
     if properties.get("PipelineName", name) != name:
         return False
-    admin("sagemaker").update_pipeline(
+    client("sagemaker").update_pipeline(
         PipelineName=name,
         PipelineDefinition=properties["PipelineDefinition"]["PipelineDefinitionBody"],
         RoleArn=properties["RoleArn"],
@@ -45,14 +47,12 @@ def _update_pipeline(created: Created, properties: Properties) -> bool:
     return True
 
 
-def _in_service(name: str, config: str) -> None:
+def _wait_for_service(name: str, config: str) -> None:
     """Wait for the endpoint; raise RuntimeError with SageMaker's reason when it does not serve `config`."""
-
-    def settled() -> bool:
-        return admin("sagemaker").describe_endpoint(EndpointName=name)["EndpointStatus"] not in ("Creating", "Updating")
-
-    wait(settled, _DEPLOY_S)
-    about = admin("sagemaker").describe_endpoint(EndpointName=name)
+    sagemaker = client("sagemaker")
+    with suppress(WaiterError):  # whose text lacks the reason
+        sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig=_WAITER)
+    about = sagemaker.describe_endpoint(EndpointName=name)
     if about["EndpointStatus"] != "InService" or about["EndpointConfigName"] != config:
         raise RuntimeError(f"Endpoint {name} failed: {about.get('FailureReason', about['EndpointStatus'])}")
 
@@ -67,10 +67,10 @@ def _update_endpoint(created: Created, properties: Properties) -> bool:
     name = created.properties["EndpointName"]
     if properties.get("EndpointName", name) != name:
         return False
-    taken = ("EndpointConfigName", "DeploymentConfig", "RetainAllVariantProperties")
-    parameters = {key: properties[key] for key in taken if key in properties}
-    admin("sagemaker").update_endpoint(EndpointName=name, **parameters)
-    _in_service(name, properties["EndpointConfigName"])
+    updatable = ("EndpointConfigName", "DeploymentConfig", "RetainAllVariantProperties")
+    parameters = {key: properties[key] for key in updatable if key in properties}
+    client("sagemaker").update_endpoint(EndpointName=name, **parameters)
+    _wait_for_service(name, properties["EndpointConfigName"])
     created.properties = {"EndpointName": name, **properties}
     return True
 
@@ -81,7 +81,7 @@ TYPES = [
     _named(
         "Endpoint",
         parameters=_endpoint,
-        after=lambda created: _in_service(created.properties["EndpointName"], created.properties["EndpointConfigName"]),
+        after=lambda made: _wait_for_service(made.properties["EndpointName"], made.properties["EndpointConfigName"]),
         update=_update_endpoint,
         note="served by one process for each instance; canary traffic and automatic rollback are not enacted",
     ),

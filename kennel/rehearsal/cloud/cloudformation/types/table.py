@@ -6,7 +6,7 @@ from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 
 from kennel.rehearsal.cloud.api import ApiError
-from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, admin
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client
 from kennel.rehearsal.cloud.cloudformation.resource import (
     Created,
     EnactedResource,
@@ -27,7 +27,7 @@ def _log_group(properties: Properties) -> Properties:
 
 def _retain(created: Created) -> None:
     if days := created.properties.get("RetentionInDays"):
-        admin("logs").put_retention_policy(logGroupName=created.physical_id, retentionInDays=int(days))
+        client("logs").put_retention_policy(logGroupName=created.physical_id, retentionInDays=int(days))
 
 
 def _rule(member: str) -> Any:
