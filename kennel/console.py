@@ -192,6 +192,12 @@ def epoch_table(epochs: list[tuple[str, dict[str, float]]]) -> Table:
     return table
 
 
+def say(console: Console, *lines: str) -> None:
+    """Print lines as they are: without markup, and broken by the terminal alone."""
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 

@@ -52,17 +52,24 @@ def classify(client: Any, function: str, payload: Mapping[str, Any]) -> dict[str
 
     Raise Refused for an error of the function's own, KennelError where it broke or could not be called.
     """
-    with plainly():
-        answer = client.invoke(FunctionName=function, Payload=json.dumps(payload).encode())
-    body = _parsed(answer["Payload"].read())
-    if answer.get("FunctionError"):
-        raise KennelError(f"The function broke: {body.get('errorMessage', 'no reason given')}; its log says more.")
+    body = _parsed(call(client, function, payload))
     if "error" in body:
         error = body["error"]
         raise Refused(str(error.get("code")), str(error.get("message")), str(body.get("request_id", "")))
     if not isinstance(body.get("predictions"), list) or not body["predictions"]:
         raise KennelError(f"The function's answer has no predictions: {json.dumps(body)[:200]}.")
     return body
+
+
+def call(client: Any, function: str, payload: Mapping[str, Any]) -> bytes:
+    """Invoke `function` and return its answer as it came, or raise KennelError where it broke or was not called."""
+    with plainly():
+        answer = client.invoke(FunctionName=function, Payload=json.dumps(payload).encode())
+    raw: bytes = answer["Payload"].read()
+    if answer.get("FunctionError"):
+        reason = _parsed(raw).get("errorMessage", "no reason given")
+        raise KennelError(f"The function broke: {reason}; its log says more.")
+    return raw
 
 
 def _read(path: Path) -> bytes:

@@ -91,7 +91,12 @@ class Usage:
 def usages(sagemaker: Any, step: Step) -> list[Usage]:
     """Return what the step's job, or each trial of it, has used so far; nothing where SageMaker knows no such job."""
     with _unless_unknown():
-        return _usages(sagemaker, step)
+        if step.kind == "TrainingJob":
+            return [training_usage(sagemaker.describe_training_job(TrainingJobName=step.job))]
+        if step.kind == "ProcessingJob":
+            return [_processing_usage(sagemaker.describe_processing_job(ProcessingJobName=step.job))]
+        if step.kind == "TuningJob":
+            return _trial_usages(sagemaker, step.job)
     return []
 
 
@@ -107,17 +112,10 @@ def _unless_unknown() -> Iterator[None]:
             raise
 
 
-def _usages(sagemaker: Any, step: Step) -> list[Usage]:
-    if step.kind == "TrainingJob":
-        return [training_usage(sagemaker.describe_training_job(TrainingJobName=step.job))]
-    if step.kind == "ProcessingJob":
-        about = sagemaker.describe_processing_job(ProcessingJobName=step.job)
-        cluster = about["ProcessingResources"]["ClusterConfig"]
-        seconds = _between(about.get("ProcessingStartTime"), about.get("ProcessingEndTime"))
-        return [Usage(cluster["InstanceType"], cluster.get("InstanceCount", 1), seconds)]
-    if step.kind == "TuningJob":
-        return _trial_usages(sagemaker, step.job)
-    return []
+def _processing_usage(about: Mapping[str, Any]) -> Usage:
+    cluster = about["ProcessingResources"]["ClusterConfig"]
+    seconds = _between(about.get("ProcessingStartTime"), about.get("ProcessingEndTime"))
+    return Usage(cluster["InstanceType"], cluster.get("InstanceCount", 1), seconds)
 
 
 def training_usage(about: Mapping[str, Any]) -> Usage:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,7 +13,7 @@ from kennel.aws import client
 from kennel.compare.advice import advise, spoken
 from kennel.compare.cloud import gather
 from kennel.compare.records import Found, Run
-from kennel.console import AsJson, Stage, print_json
+from kennel.console import AsJson, Stage, print_json, say
 from kennel.prices import Prices, dollars, read_prices
 
 
@@ -54,12 +54,12 @@ def show(found: Found, images: int, prices: Prices, *, as_json: bool) -> None:
     console = Console(highlight=False)
     if found.runs:
         console.print(_table(found.runs))
-        _say(console, prices.note(found.region))
+        say(console, prices.note(found.region))
     if found.without_aws:
-        _say(console, f"Only runs on this machine are compared: {found.without_aws}")
+        say(console, f"Only runs on this machine are compared: {found.without_aws}")
     for where in found.unread:
-        _say(console, f"Not read, since it is incomplete or of another version: {where}")
-    _say(console, advice)
+        say(console, f"Not read, since it is incomplete or of another version: {where}")
+    say(console, advice)
 
 
 def _table(runs: list[Run]) -> Table:
@@ -82,7 +82,3 @@ def _cells(run: Run) -> tuple[str, ...]:
         f"{run.accuracy:.1%}\n{100 * run.low:.1f} to {100 * run.high:.1f}",
         "\n".join(f"{name} {recall:.0%}" for name, recall in run.worst),
     )
-
-
-def _say(console: Console, text: Any) -> None:
-    console.print(text, markup=False, soft_wrap=True)

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from kennel.aws import client
-from kennel.console import AsJson, Display, print_json
+from kennel.console import AsJson, Display, print_json, say
 from kennel.errors import ROOT, KennelError
 from kennel.invoke import FILE_LIMIT
 from kennel.loadtest import capacity
@@ -150,8 +150,7 @@ def show(measured: dict[str, Any], out: Path | None) -> None:
     if best["late_ms"] > measured["target_p99_ms"] / 10:
         lines.append(f"  Doubtful: requests left up to {best['late_ms']:g} ms late. Measure from a faster machine.")
     lines.append(f"Written to {out}." if out else "Written nowhere: --out stacks/capacity.json makes it the scaling's.")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    say(console, *lines)
 
 
 def loadtest(

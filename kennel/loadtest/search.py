@@ -1,6 +1,6 @@
 """A search for the highest rate that holds the target, in a bounded number of runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from kennel.errors import KennelError
 from kennel.loadtest.load import Load
@@ -50,14 +50,10 @@ def _bracket(holds: Callable[[float], bool], first: float) -> tuple[float, float
 
 
 def _confirmed(confirm: Callable[[float], Load], rate: float) -> Load:
-    for load in _confirmations(confirm, rate):
+    for attempt in range(_CONFIRMATIONS):
+        load = confirm(rate * _BACK**attempt)
         if load.held:
             return load
     raise KennelError(
         f"No rate held twice (the last tried: {load.rate:.3g} requests a second): is something else running there?"
     )
-
-
-def _confirmations(confirm: Callable[[float], Load], rate: float) -> Iterator[Load]:
-    for attempt in range(_CONFIRMATIONS):
-        yield confirm(rate * _BACK**attempt)

@@ -12,8 +12,7 @@ from shlex import quote
 from typing import Any
 from urllib.parse import quote as quote_url
 
-from kennel.aws import plainly
-from kennel.errors import KennelError
+from kennel.invoke import call
 
 _literal = partial(json.dumps, ensure_ascii=False)  # of a text, such that Python reads it too
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -54,15 +53,8 @@ class Target:
 
         Raise KennelError where the function broke or could not be called.
         """
-        payload = json.dumps(event).encode()
         started = time.perf_counter()
-        with plainly():
-            answer = self.client.invoke(FunctionName=self.function, Payload=payload)
-        raw: bytes = answer["Payload"].read()
-        if answer.get("FunctionError"):
-            raise KennelError(
-                f"The function broke; its log says more. Its answer: {raw[:300].decode(errors='replace')}"
-            )
+        raw = call(self.client, self.function, event)
         return raw, 1000 * (time.perf_counter() - started)
 
 

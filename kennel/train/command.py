@@ -12,11 +12,11 @@ from kennel.aws import client
 from kennel.compare.advice import expectations, spoken
 from kennel.compare.cloud import aws_runs, images_of
 from kennel.compare.records import Found
-from kennel.console import AsJson, Stage, print_json
+from kennel.console import AsJson, Display, Stage, print_json, say
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, read_prices
-from kennel.train.follow import Ending
-from kennel.train.launch import Client, Plan, attach_lines, cost_lines, follow, plan_run, start
+from kennel.train.follow import Ending, Follower
+from kennel.train.launch import Client, Plan, attach_lines, cost_lines, plan_run, start
 from kennel.train.request import Request, with_hyperparameters
 
 _NEWEST = 8  # earlier runs that an estimate looks at
@@ -96,7 +96,7 @@ def on_aws(request: Request) -> None:
         _ask(plan, request, console)
         execution = start(client, plan)
         about = {"parameters": plan.parameters, "most": plan.most}
-        _say(console, f"Started: {execution}")
+        say(console, f"Started: {execution}")
         if request.detach:
             return _detached(execution, about, request, console)
     ending = _followed(execution, prices, console)
@@ -106,8 +106,7 @@ def on_aws(request: Request) -> None:
 
 
 def _ask(plan: Plan, request: Request, console: Console) -> None:
-    for line in cost_lines(plan, estimate(client, plan)):
-        _say(console, line)
+    say(console, *cost_lines(plan, estimate(client, plan)))
     if request.yes:
         return
     if not sys.stdin.isatty():
@@ -119,33 +118,29 @@ def _ask(plan: Plan, request: Request, console: Console) -> None:
 def _detached(execution: str, about: dict[str, Any], request: Request, console: Console) -> None:
     if request.as_json:
         return print_json({"execution": execution, **about})
-    for line in attach_lines(execution):
-        _say(console, line)
+    say(console, *attach_lines(execution))
 
 
 def _followed(execution: str, prices: Prices, console: Console) -> Ending:
     try:
-        return follow(client, execution, prices, console)
+        with Display(console) as display:
+            return Follower(client, execution, display, prices=prices).run()
     except KeyboardInterrupt:
-        _say(console, "No longer followed; the run goes on.")
+        say(console, "No longer followed; the run goes on.")
     except KennelError as error:
-        _say(console, f"Following ended, the run goes on: {error}")
-        for line in attach_lines(execution):
-            _say(console, line)
+        say(console, f"Following ended, the run goes on: {error}")
+        say(console, *attach_lines(execution))
         raise typer.Exit(1) from None
-    for line in attach_lines(execution):
-        _say(console, line)
+    say(console, *attach_lines(execution))
     raise typer.Exit(130)
 
 
 def _last_word(ending: Ending, request: Request, console: Console) -> None:
     cost = f"Cost about {dollars(ending.cost)}." if ending.cost is not None else "Cost unknown: a price is missing."
     if ending.status == "Succeeded":
-        _say(console, f"{cost} What is next: `kennel status --stage {request.stage}`.")
+        say(console, f"{cost} What is next: `kennel status --stage {request.stage}`.")
         return
-    _say(console, cost)
-    for line in ending.last_lines:
-        _say(console, line)
+    say(console, cost, *ending.last_lines)
     raise KennelError(f"{ending.sentence} {_advice(ending)}".rstrip())
 
 
@@ -159,10 +154,6 @@ def _advice(ending: Ending) -> str:
         "AlgorithmError": "Mend what it says and run `kennel train` again; what was prepared is used again.",
     }
     return next((advice for mark, advice in known.items() if mark in ending.reason), "")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
 
 
 def estimate(client: Client, plan: Plan) -> str:

@@ -5,14 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-
 from kennel.aws import output, plainly
-from kennel.console import Display
+from kennel.compare.advice import spoken
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, total
 from kennel.rehearsal.jobs.language import DefinitionError, resolve_parameters
-from kennel.train.follow import Ending, Follower
 
 Client = Callable[[str], Any]
 _DAY = 86_400  # seconds: a job's limit where it names none
@@ -143,12 +140,6 @@ def start(client: Client, plan: Plan) -> str:
     return str(started["PipelineExecutionArn"])
 
 
-def follow(client: Client, execution: str, prices: Prices, console: Console) -> Ending:
-    """Show the run until it ends; raise KennelError, and KeyboardInterrupt, which leaves the run alone."""
-    with Display(console) as display:
-        return Follower(client, execution, display, prices=prices).run()
-
-
 def cost_lines(plan: Plan, estimated: str) -> list[str]:
     """Return what is printed before the question: each job's limit, the sum, the estimate (empty: unknown)."""
     lines = [f"Data: {plan.parameters['DataManifest']}"]
@@ -157,7 +148,7 @@ def cost_lines(plan: Plan, estimated: str) -> list[str]:
         machines = f"{job.instances} x {job.instance_type}"
         cost = job.cost(plan.prices)
         price = dollars(cost) if cost is not None else "price unknown"
-        lines.append(f"  {job.step}: {copies}{machines}, at most {_hours(job.seconds)}: {price}")
+        lines.append(f"  {job.step}: {copies}{machines}, at most {spoken(job.seconds)}: {price}")
     unknown = sorted({job.instance_type for job in plan.jobs if job.cost(plan.prices) is None})
     if unknown:
         lines.append(f"The price of {', '.join(unknown)} is unknown here, so nobody can say what this costs at most.")
@@ -168,10 +159,6 @@ def cost_lines(plan: Plan, estimated: str) -> list[str]:
         f"{plan.prices.note(plan.region)} Storage, and SageMaker's retries after faults of its own, come on top."
     )
     return lines
-
-
-def _hours(seconds: int) -> str:
-    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds / 60:g} min"
 
 
 def attach_lines(execution: str) -> list[str]:

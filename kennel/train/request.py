@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,33 +108,25 @@ class Request:
         return self.local is not None or bool(self.resume)
 
     def pipeline_parameters(self) -> dict[str, str]:
-        return parameters(
-            self.hyperparameters,
-            self.settings or [],
-            InstanceType=self.instance_type,
-            InstanceCount=self.instances,
-            Spot="true" if self.spot else None,
-            TuneTrials=self.tune,
-            Duplicates=self.duplicates,
-        )
+        """Return what was given as StartPipelineExecution takes it; a `--set` wins over an option of its own."""
+        options = {
+            "InstanceType": self.instance_type,
+            "InstanceCount": self.instances,
+            "Spot": "true" if self.spot else None,
+            "TuneTrials": self.tune,
+            "Duplicates": self.duplicates,
+        }
+        found = {pascal(name): value for name, value in self.hyperparameters.items()}
+        found |= {name: str(value) for name, value in options.items() if value is not None}
+        for pair in self.settings or ():
+            name, equals, value = pair.partition("=")
+            if not (name and equals):
+                raise KennelError(f"--set takes Name=Value, such as Epochs=3, not {pair!r}.")
+            found[name] = value
+        return found
 
     def _given(self, names: Mapping[str, str], but: str = "") -> str:
         return next((shown for name, shown in names.items() if name != but and getattr(self, name)), "")
-
-
-def parameters(hyperparameters: Mapping[str, str], pairs: Sequence[str], **more: object) -> dict[str, str]:
-    """Return pipeline parameters as StartPipelineExecution takes them, what was not given left out.
-
-    `pairs` are `Name=Value` texts, which win; `more` are parameters under their own names, None for not given.
-    """
-    found = {pascal(name): value for name, value in hyperparameters.items()}
-    found |= {name: str(value) for name, value in more.items() if value is not None}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise KennelError(f"--set takes Name=Value, such as Epochs=3, not {pair!r}.")
-        found[name] = value
-    return found
 
 
 def pascal(name: str) -> str:

@@ -5,15 +5,15 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kennel.errors import KennelError
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
-_LAYOUT = "Kennel wants FOLDER/<class>/<image> or FOLDER/{train,valid,test}/<class>/<image>"
-_CHUNK = 2**20  # bytes
+_LAYOUT = "the layout must be FOLDER/<class>/<image> or FOLDER/{train,valid,test}/<class>/<image>"
 
 
 @dataclass(frozen=True)
@@ -66,32 +66,25 @@ def look_at(folder: Path) -> Tree:
 
 
 def with_hashes(tree: Tree, progress: Callable[[int], None]) -> Tree:
-    """Return the tree with each image's SHA-256; `progress` takes the bytes read since its last call."""
+    """Return the tree with each image's SHA-256; `progress` takes the bytes of each image that was read."""
 
     def hashed(image: Image) -> Image:
-        digest = hashlib.sha256()
         with readable(image.name), image.path.open("rb") as stream:
-            while block := stream.read(_CHUNK):
-                digest.update(block)
-                progress(len(block))
-        return Image(image.path, image.name, image.size, image.modified, digest.hexdigest())
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        progress(image.size)
+        return replace(image, sha256=sha256)
 
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock
-        images = tuple(pool.map(hashed, tree.images))
-    return Tree(images, tree.classes, tree.splits, tree.left_out)
+        return replace(tree, images=tuple(pool.map(hashed, tree.images)))
 
 
-class readable:  # reads as a word: `with readable(name)`
+@contextmanager
+def readable(name: str) -> Iterator[None]:
     """Turn what the file system refuses inside the block into a KennelError that names the file."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise KennelError(f"{self.name} cannot be read ({error.strerror or error}).") from error
+    try:
+        yield
+    except OSError as error:
+        raise KennelError(f"{name} cannot be read ({error.strerror or error}).") from error
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[Image]:

@@ -21,7 +21,6 @@ from kennel.errors import KennelError
 from kennel.upload.folder import Image, Tree, look_at, readable, with_hashes
 
 LIMIT = 64 * 2**20  # bytes
-_BLOCK = 512
 _END = tarfile.RECORDSIZE  # the end mark, padded
 
 
@@ -66,26 +65,25 @@ def pack(shard: Shard, stream: IO[bytes]) -> None:
     """Write the shard's tar to `stream`; raise KennelError if an image changed since it was looked at."""
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for image in shard.images:
-            member = tarfile.TarInfo(image.name)  # time 0, owner 0
-            member.size, member.mode = image.size, 0o644
             with readable(image.name):
                 file = image.path.open("rb")
             with file:
                 about = image.path.stat()
                 if (about.st_size, about.st_mtime_ns) != (image.size, image.modified):
                     raise KennelError(f"{image.name} changed while it was uploaded; run the upload again.")
-                archive.addfile(member, file)
+                archive.addfile(_header(image), file)
+
+
+def _header(image: Image) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(image.name)  # time 0, owner 0
+    member.size, member.mode = image.size, 0o644
+    return member
 
 
 def _packed(image: Image) -> int:
-    """Return its bytes in the tar at most: header, content in whole blocks, for some names a PAX header."""
-    name = len(image.name.encode())
-    extended = 0 if image.name.isascii() and name <= 100 else 2 * _BLOCK + _whole(name + 32)
-    return _BLOCK + _whole(image.size) + extended
-
-
-def _whole(size: int) -> int:
-    return -(-size // _BLOCK) * _BLOCK
+    """Return the bytes that the image takes in the tar: its header, and its content in whole blocks."""
+    blocks = -(-image.size // tarfile.BLOCKSIZE)
+    return len(_header(image).tobuf(tarfile.PAX_FORMAT)) + blocks * tarfile.BLOCKSIZE
 
 
 Progress = Callable[[str, int, int], None]

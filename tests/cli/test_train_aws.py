@@ -88,7 +88,7 @@ def test_the_most_that_it_can_cost_is_said_first_and_without_a_terminal_it_is_no
     world.pipeline()
     done = train("--instances", 3)
     assert "  Train: 3 x ml.m5.xlarge, at most 2 h: $1.38" in done.stdout
-    assert "  Evaluate: 1 x ml.m5.xlarge, at most 1 h: $0.23" in done.stdout
+    assert "  Evaluate: 1 x ml.m5.xlarge, at most 60 min: $0.23" in done.stdout
     assert "At most $1.61, if every job runs into its time limit." in done.stdout
     assert "Prices: us-east-1" in done.stdout
     assert "there is no terminal to ask on: repeat the command with --yes." in done.stderr

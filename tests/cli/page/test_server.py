@@ -57,7 +57,7 @@ def test_a_function_that_breaks_is_said_in_a_sentence(page: PageWorld) -> None:
     answer = page.post(png())
     assert answer.status_code == 502
     assert answer.json()["error"]["code"] == "not_asked"
-    assert answer.json()["error"]["message"].startswith("The function broke; its log says more.")
+    assert answer.json()["error"]["message"].startswith("The function broke: ")
 
 
 def test_an_aws_that_is_gone_is_said_in_a_sentence(page: PageWorld) -> None:
