@@ -32,8 +32,7 @@ def main() -> None:
     print(f"file: median {figures['median']} lines, longest {figures['longest'][0]} ({figures['longest'][1]})")
     print(f"folders of more than {_CROWDED} files: {_names(figures['crowded'])}")
     print(f"files with one importer: {len(figures['one_importer'])}: {_names(figures['one_importer'])}")
-    if arguments.json:
-        write_json(figures, arguments.json)
+    write_json(figures, arguments.json)
 
 
 def count(root: Path) -> Figures:

@@ -9,11 +9,10 @@ the server's own modules, whose environment this process has.
 
 import json
 import os
-import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,16 +77,11 @@ def closed_loop_load(settings: Settings) -> dict[str, Any]:
             time.sleep(0.1)  # a server that is gone gets no million requests
         return Answer(picture, begun, time.monotonic(), status, body)
 
-    begun, spent = time.monotonic(), _cpu_seconds()
+    begun, spent = time.monotonic(), time.process_time()
     answers = closed_loop(ask, settings.connections, settings.warm + settings.seconds)
-    took, spent = time.monotonic() - begun, _cpu_seconds() - spent
+    took, spent = time.monotonic() - begun, time.process_time() - spent
     figures = judge(answers, [file.name for file in pictures], begun + settings.warm, settings.seconds)
     return figures | {"took": took, "load_cpu": spent / took / len(os.sched_getaffinity(0))}
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def judge(answers: Sequence[Answer], names: Sequence[str], since: float, seconds: float) -> dict[str, Any]:
@@ -154,8 +148,7 @@ def _timed(module: Any, name: str) -> list[float]:
         finally:
             spent[0] += time.perf_counter() - begun
 
-    replacement: Callable[..., Any] = timed
-    setattr(module, name, replacement)
+    setattr(module, name, timed)
     return spent
 
 
@@ -168,27 +161,20 @@ def make_models(photos: Path, folder: Path) -> None:
     import torch
 
     from training.train.export import export
-    from training.transform import Preprocessing
+    from training.transform import Preprocessing, open_rgb, to_array
 
     torch.manual_seed(0)
-    images = torch.stack([_image(file) for file in files(photos)])
+    how = Preprocessing.for_image_size(224)
+    images = torch.stack([torch.from_numpy(to_array(open_rgb(file.read_bytes()), how)) for file in files(photos)])
     model = _network(images)
     with torch.inference_mode():
         best = torch.cat([model(part).argmax(1) for part in torch.split(images, 8)])
     named = {file.name: CLASSES[place] for file, place in zip(files(photos), best.tolist(), strict=True)}
     (folder / "expected.json").write_text(json.dumps(named))
     record = {"format": 1, "architecture": "resnet50", "stem": "standard", "classes": CLASSES}
-    record |= {"preprocessing": Preprocessing.for_image_size(224).to_dict(), "temperature": 1.0, "abstain": None}
+    record |= {"preprocessing": how.to_dict(), "temperature": 1.0, "abstain": None}
     export(model, images[:_SAMPLES], folder / "f32" / "model", record)
     _quantize(folder / "f32" / "model", folder / "int8" / "model", images[:_CALIBRATION])
-
-
-def _image(file: Path) -> "Tensor":
-    import torch
-
-    from training.transform import Preprocessing, open_rgb, to_array
-
-    return torch.from_numpy(to_array(open_rgb(file.read_bytes()), Preprocessing.for_image_size(224)))  # [3, crop, crop]
 
 
 def _network(images: "Tensor") -> "nn.Module":

@@ -18,6 +18,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from benchmarks.lib.fault_proxy import FaultProxy, Mix
 from benchmarks.lib.toy_model import write_artifact
 from kennel.rehearsal.cloud import lambda_functions
+from kennel.rehearsal.cloud.clients import ADMIN, REGION
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import pick_engine
@@ -60,9 +61,12 @@ def released(work: Path, mix: Mix, concurrency: int) -> Iterator[StackUnderLoad]
         data_plane = DataPlane(_no_pipeline, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
         cloud = stack.enter_context(Cloud(data_plane, work / "cloud"))
         stack.enter_context(patch.object(lambda_functions, "client", lambda service, role_arn: _NoLogs()))
+        config = Config(retries={"total_max_attempts": 1}, read_timeout=120, max_pool_connections=concurrency)
+        session = boto3.session.Session(ADMIN["AWS_ACCESS_KEY_ID"], ADMIN["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
+        client = session.client("lambda", endpoint_url=cloud.url, config=config)
         place = urlsplit(cloud.url)
         proxy = stack.enter_context(FaultProxy((str(place.hostname), int(place.port or 0)), mix))
-        yield StackUnderLoad(_lambda(cloud, concurrency), _release(cloud, work), proxy)
+        yield StackUnderLoad(client, _release(cloud, work), proxy)
 
 
 class _NoLogs:
@@ -79,20 +83,8 @@ def _no_pipeline(execution: PipelineExecution) -> None:
     raise RuntimeError("Nothing is trained here.")
 
 
-def _lambda(cloud: Cloud, connections: int) -> Any:
-    variables = cloud.environment()
-    return boto3.client(
-        "lambda",
-        endpoint_url=cloud.url,
-        region_name=variables["AWS_REGION"],
-        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-        config=Config(retries={"total_max_attempts": 1}, read_timeout=120, max_pool_connections=connections),
-    )
-
-
 def _release(cloud: Cloud, work: Path) -> str:
-    """Deploy the stage and approve a model in it; the function's alias."""
+    """Deploy the stage and approve a model in it; return the ARN of the function's alias."""
     outputs = deploy(cloud, synthesize(work / "cdk.out"), STAGE).outputs
     data, sagemaker = outputs[f"{STAGE}-Data"], cloud.client("sagemaker")
     archive = work / "model.tar.gz"
@@ -120,7 +112,7 @@ def _release(cloud: Cloud, work: Path) -> str:
 
 
 def servers() -> list[psutil.Process]:
-    """The endpoint's server processes, which are this process's descendants."""
+    """Return the endpoint's server processes, which are this process's descendants."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
