@@ -14,7 +14,7 @@ import numpy as np
 import openvino  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from training.cpu import supports_bfloat16
+from training.distributed.cluster import supports_bfloat16
 from training.errors import TrainingError
 from training.evaluate.scores import Answers
 from training.split import Split

@@ -8,14 +8,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from training.cpu import supports_bfloat16
+from training.distributed.cluster import supports_bfloat16
 from training.distributed.process_group import ProcessGroup
 from training.errors import TrainingError
 from training.hyperparameters import Hyperparameters
 from training.paths import Paths
 from training.split import load_split
-from training.train.model import build_network, choose_architecture
-from training.train.weights import load_weights, read_record, read_weights
+from training.train.model import build_network, choose_architecture, load_weights, read_record, read_weights
 from training.transform import Preprocessing
 
 

@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from training.cpu import cores
+from training.distributed.cluster import cores
 from training.errors import TrainingError
 from training.split import Split
 from training.transform import SMALL, Preprocessing, open_rgb, to_array

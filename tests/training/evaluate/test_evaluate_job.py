@@ -10,8 +10,8 @@ import pytest
 
 from tests.contracts import validate
 from tests.training.small import CLASSES, Labelled, pack, solid, write_model, write_split
-from training import cpu
 from training.__main__ import main
+from training.distributed import cluster
 from training.evaluate import artifact
 from training.evaluate.run import summarize
 from training.evaluate.scores import interval
@@ -159,7 +159,7 @@ def test_bfloat16_is_measured_on_processors_that_have_it(measured: Measured, mon
     assert report["precisions"]["bfloat16"]["accuracy"] == 0.75
 
 
-@pytest.mark.skipif(not cpu.supports_bfloat16(), reason="this processor has no bfloat16 instructions")
+@pytest.mark.skipif(not cluster.supports_bfloat16(), reason="this processor has no bfloat16 instructions")
 def test_each_precision_is_compiled_as_it_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifact, "supports_bfloat16", lambda: True)
     write_model(tmp_path, int8=5.0, **INT8)

@@ -16,8 +16,7 @@ from safetensors.torch import save_file  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
 from training.hyperparameters import Hyperparameters  # noqa: E402
 from training.train.context import resolve_mode  # noqa: E402
-from training.train.model import Architecture, build_network, choose_architecture  # noqa: E402
-from training.train.weights import load_weights, read_weights  # noqa: E402
+from training.train.model import Architecture, build_network, choose_architecture, load_weights, read_weights  # noqa: E402  # noqa: E402
 
 SOURCE = build_network(Architecture("resnet18", "standard", 3)).state_dict()
 

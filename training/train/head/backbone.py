@@ -15,7 +15,7 @@ import openvino  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
-from training.cpu import cores, prefers_int8
+from training.distributed.cluster import cores, prefers_int8
 from training.errors import TrainingError
 from training.hyperparameters import Hyperparameters
 from training.train.context import TrainingContext, choose_precision, precision_name

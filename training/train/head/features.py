@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, distributed, nn
 
 from training import transform
-from training.cpu import cores
+from training.distributed.cluster import cores
 from training.distributed.process_group import ProcessGroup
 from training.errors import TrainingError
 from training.split import Split
 from training.train import data
-from training.train.checkpoint import checkpoint_interval
+from training.train.checkpoint import FeatureStore, Rows, checkpoint_interval
 from training.train.context import StopFlag, TrainingContext, precision_name
 from training.train.data import Augmentation, Images, Item, mix
 from training.train.head.backbone import (
@@ -30,7 +30,6 @@ from training.train.head.backbone import (
     choose_backbone_precision,
     precision_without_int8,
 )
-from training.train.head.store import FeatureStore, Rows
 
 CHUNK_SECONDS = 3.0  # of work that a kill may cost
 PREFETCH_BYTES = 256 * 2**20  # of decoded images that wait: they are decoded while the backbone is built

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.cpu import cores
+from training.distributed.cluster import cores
 from training.errors import TrainingError
 from training.hyperparameters import Hyperparameters
 from training.train.checkpoint import disk_errors, run_folder

@@ -153,7 +153,7 @@ def test_the_trained_network_tells_classes_apart_by_itself(tmp_path: Path) -> No
 def test_auto_takes_the_fastest_precision_that_pays(
     flags: set[str], images: int, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.cpu.cpu_flags", lambda: flags)
+    monkeypatch.setattr("training.distributed.cluster.cpu_flags", lambda: flags)
     assert precision_name(choose_backbone_precision(Hyperparameters(), CPU, images)) == chosen
     assert choose_backbone_precision(Hyperparameters(precision="int8"), CPU, 1) == torch.int8
     assert choose_backbone_precision(Hyperparameters(precision="float32"), CPU, 5000) == torch.float32

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.errors import TrainingError
-from training.train.head.store import FeatureStore
+pytestmark = pytest.mark.torch
+pytest.importorskip("torch")
+
+from training.errors import TrainingError  # noqa: E402
+from training.train.checkpoint import FeatureStore  # noqa: E402
 
 KEY = {"backbone": "b", "view": 1}
 DIGESTS = [bytes([number]) * 32 for number in range(6)]
