@@ -135,9 +135,9 @@ class Session:
             if isinstance(error, Refused) or picture.truth is None:
                 return Prediction(picture.name, "", 0.0, truth=picture.truth, image=body, error=str(error))
             raise
-        top = [(one["label"], one["probability"]) for one in answer["predictions"]]
-        unsure = answer["label"] is None
-        return Prediction(picture.name, *top[0], top=top, truth=picture.truth, image=body, unsure=unsure)
+        top, unsure = answer["predictions"], answer["label"] is None
+        best = top[0]["label"], top[0]["probability"]
+        return Prediction(picture.name, *best, top=top, truth=picture.truth, image=body, unsure=unsure)
 
     def _output(self, stack: str, name: str) -> str:
         return self.deployed.outputs[f"{self.options.stage}-{stack}"][name]
@@ -160,7 +160,7 @@ def _line(one: Prediction) -> str:
         return f"{one.file}: {one.error}"
     none = "none of these, at best " if one.unsure else ""
     judged = {True: " ✓", False: f" ✗ it is {one.truth}", None: ""}[one.right]
-    runners_up = ", ".join(f"{label} {probability:.1%}" for label, probability in one.top[1:3])
+    runners_up = ", ".join(f"{guess['label']} {guess['probability']:.1%}" for guess in one.top[1:3])
     return f"{one.file}: {none}{one.label} {one.probability:.1%}{judged}  ({runners_up})"
 
 

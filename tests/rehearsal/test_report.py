@@ -37,6 +37,7 @@ def evaluation(*classes: str) -> dict[str, Any]:
 def full(name: str = "dog") -> RehearsalReport:
     """A report in which every text that comes from outside is `name`."""
     counted = {"count": 1}
+    top = [{"label": name, "probability": 0.75}, {"label": "cat", "probability": 0.25}]
     return replace(
         NOTHING,
         data=name,
@@ -52,7 +53,7 @@ def full(name: str = "dog") -> RehearsalReport:
         },
         evaluation=evaluation(name, "cat"),
         predictions=[
-            Prediction(name, name, 0.75, [(name, 0.75), ("cat", 0.25)], "cat", picture()),
+            Prediction(name, name, 0.75, top, "cat", picture()),
             Prediction("x", "", 0.0, error=name),
         ],
         coverage=[CoverageRow(name, name, "enacted", name), CoverageRow("AWS::Z", "Z", "stand-in", "instead")],

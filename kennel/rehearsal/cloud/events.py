@@ -6,6 +6,8 @@ import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from moto.events.models import events_backends
@@ -94,9 +96,7 @@ def _resolve(value: str, event: Event) -> str:
 
 def read_path(path: str, event: Event) -> Any:
     """Return what a dotted JSONPath such as $.detail.object.key finds; raise ApiError where the event lacks it."""
-    found: Any = event
-    for name in path.removeprefix("$").strip(".").split("."):
-        if name and not (isinstance(found, dict) and name in found):
-            raise ApiError("ValidationException", f"the event has no {path}")
-        found = found[name] if name else found
-    return found
+    try:
+        return reduce(getitem, path.split(".")[1:], event)
+    except (KeyError, TypeError):
+        raise ApiError("ValidationException", f"the event has no {path}") from None

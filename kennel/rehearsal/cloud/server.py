@@ -19,8 +19,7 @@ from kennel.rehearsal.cloud.api import ApiError, Call, Environ, Handler, error_a
 from kennel.rehearsal.cloud.events import EventBus
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.lambda_functions import Functions
-from kennel.rehearsal.cloud.sagemaker.endpoints import Configs, Endpoints, Models
-from kennel.rehearsal.cloud.sagemaker.packages import Packages, Publish
+from kennel.rehearsal.cloud.sagemaker.endpoints import Configs, Endpoints, Models, Packages, Publish
 from kennel.rehearsal.cloud.sagemaker.pipelines import Executions, Jobs, Pipelines
 from kennel.rehearsal.cloud.sagemaker.resources import ResourceStore
 from kennel.rehearsal.interfaces import DataPlane

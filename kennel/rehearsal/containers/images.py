@@ -22,10 +22,10 @@ from kennel.rehearsal.containers.engine import (
     ContainerEngine,
     ContainerError,
     Network,
+    Process,
     Program,
 )
 from kennel.rehearsal.containers.local import NamespaceEngine
-from kennel.rehearsal.containers.process import Process
 
 # The Python of this machine, since torch is not in the training image but mounted from here.
 DEFAULT_BASE = f"public.ecr.aws/docker/library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim"

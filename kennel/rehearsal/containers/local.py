@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from kennel.rehearsal.containers import supervisor
-from kennel.rehearsal.containers.engine import REPOSITORY, Container, ContainerEngine, ContainerError, Network
-from kennel.rehearsal.containers.process import Process
+from kennel.rehearsal.containers.engine import (
+    REPOSITORY,
+    Container,
+    ContainerEngine,
+    ContainerError,
+    Network,
+    Process,
+)
 
 _PRIVATE = supervisor.NEWNS | supervisor.NEWUTS | supervisor.NEWPID
 _READY_S = 60.0

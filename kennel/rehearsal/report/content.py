@@ -14,11 +14,12 @@ from kennel.console import Step
 from kennel.rehearsal.interfaces import CoverageRow
 
 MODEL_PAGE = "model.html"
+_NOT_IN_JSON = ("environment", "image", "model_page")  # the pages have them
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer of the Lambda. `top` are (label, probability), best first; `truth` is None where it is not known.
+    """One answer of the Lambda. `top` are its predictions, best first; `truth` is None where it is not known.
 
     `image` is the picture itself, of any size and format, or empty; `error` is the answer in place of a label;
     `unsure`: the probability is below the model's threshold, so the answer was "none of these".
@@ -27,7 +28,7 @@ class Prediction:
     file: str
     label: str
     probability: float
-    top: Sequence[tuple[str, float]] = ()
+    top: Sequence[Mapping[str, Any]] = ()  # label and probability of each
     truth: str | None = None
     image: bytes = b""
     error: str = ""
@@ -101,36 +102,16 @@ def write(report: RehearsalReport, out: Path) -> Path:
 
 def as_json(report: RehearsalReport) -> dict[str, Any]:
     """Return the content of rehearsal.json; numbers that JSON cannot express (nan) become null."""
-    whole = {
-        "format": 1,
-        "stage": report.stage,
-        "data": report.data,
-        "started": report.started.isoformat(),
-        "seconds": report.seconds,
-        "failure": report.failure or None,
-        "test_accuracy": report.test_accuracy,
-        "test_interval": report.test_interval,
-        "machine": report.machine,
-        "overrides": report.overrides,
-        "steps": [asdict(step) for step in report.steps],
-        "metrics": report.metrics,
-        "epochs": report.epochs,
-        "trials": report.trials,
-        "prepare": report.prepare,
-        "evaluation": report.evaluation,
-        "predictions": [_prediction(one) for one in report.predictions],
-        "coverage": [asdict(row) for row in report.coverage],
-        "denied": report.denied,
-    }
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in pairs if name not in _NOT_IN_JSON}
+
+    whole = {"format": 1, **asdict(report, dict_factory=members), "started": report.started.isoformat()}
+    whole["failure"] = report.failure or None
+    for name in ("seconds", "test_accuracy", "test_interval", "metrics"):
+        whole[name] = getattr(report, name)
     plain: dict[str, Any] = _plain(whole)
     return plain
-
-
-def _prediction(one: Prediction) -> dict[str, Any]:
-    top = [{"label": label, "probability": probability} for label, probability in one.top]
-    row = {"file": one.file, "label": one.label, "probability": one.probability, "truth": one.truth, "top": top}
-    row["unsure"] = one.unsure
-    return {**row, "error": one.error} if one.error else row
 
 
 def _plain(value: Any) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from kennel.rehearsal.jobs import contract
-from kennel.rehearsal.jobs.checkpoints import Checkpoints
 from kennel.rehearsal.jobs.store import Store
+from kennel.rehearsal.jobs.training import Checkpoints
 from tests.rehearsal.jobs.pipelines import Pipelines, training
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save

@@ -6,7 +6,7 @@ text are converted, and what the operation does not take is left out, which the 
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from botocore import xform_name  # type: ignore[import-untyped]
@@ -41,8 +41,9 @@ class EnactedType:
     """A resource type that something in the rehearsal acts on.
 
     `create` is botocore's name of the operation; where it is empty, moto's own class creates the resource.
-    `parameters` turns properties into the operation's parameters. `update` changes a resource and returns
-    true, or returns false where the change needs a new resource, as every change does without `update`.
+    `parameters` turns properties into the operation's parameters. `update` changes a resource to its new properties,
+    given the previous ones; a change of `name` or of one of `fixed` needs a new resource, as every change does
+    without `update`.
     """
 
     type: str
@@ -55,7 +56,8 @@ class EnactedType:
     ref: Callable[[Created], str] = lambda created: created.physical_id
     attributes: Mapping[str, Callable[[Created], str]] = field(default_factory=dict)
     after: Callable[[Created], None] = lambda created: None
-    update: Callable[[Created, Properties], bool] | None = None
+    update: Callable[[Created, Properties], object] | None = None
+    fixed: Sequence[str] = ()
     delete: Callable[[Created], None] = lambda created: None
 
 
@@ -161,7 +163,14 @@ class EnactedResource(CloudFormationModel):
 
     def change(self, properties: Properties) -> bool:
         """Change the resource to `properties` and return true; return false where that needs a new resource."""
-        return self.kind.update is not None and self.kind.update(self.created, properties)
+        kind, before = self.kind, self.created.properties
+        after = {kind.name: before[kind.name], **properties} if kind.name else properties
+        if kind.update is None or any(after[name] != before[name] for name in (kind.name, *kind.fixed) if name):
+            return False
+        changed = replace(self.created, properties=after)
+        kind.update(changed, before)
+        self.created = changed
+        return True
 
     def delete(self, account_id: str, region_name: str) -> None:
         self.kind.delete(self.created)

@@ -1,7 +1,7 @@
 """The permissions that an API call requires: IAM actions, the ARNs they touch, and the request's condition keys."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -12,9 +12,9 @@ from moto.s3.models import s3_backends
 
 from kennel.rehearsal.cloud.api import Call
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
-from kennel.rehearsal.cloud.iam.policy import Context, as_text
 
 Parameters = dict[str, Any]
+Context = Mapping[str, str | list[str]]
 
 
 @dataclass(frozen=True)
@@ -198,3 +198,8 @@ def _sagemaker_keys(parameters: Parameters) -> dict[str, str | list[str]]:
             if value not in (None, []):
                 found[key] = [str(one) for one in value] if isinstance(value, list) else as_text(value)
     return found
+
+
+def as_text(value: Any) -> str:
+    """Return a value as policies write it: booleans in lower case."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

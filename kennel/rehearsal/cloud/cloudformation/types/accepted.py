@@ -13,28 +13,22 @@ from moto.core.common_models import CloudFormationModel
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.cloudformation.resource import Properties
 
+_API = ("Api", "Integration", "Route", "Stage")
+_NETWORK = (
+    "FlowLog RouteTable SecurityGroup SecurityGroupEgress SecurityGroupIngress Subnet SubnetRouteTableAssociation "
+    "VPC VPCEndpoint"
+)
 # Each type with what does not happen, for the coverage report.
 ACCEPTED = {
-    "AWS::ApiGatewayV2::Api": "not served: the function is invoked directly",
-    "AWS::ApiGatewayV2::Integration": "not served: the function is invoked directly",
-    "AWS::ApiGatewayV2::Route": "not served: the function is invoked directly",
-    "AWS::ApiGatewayV2::Stage": "not served: the function is invoked directly",
+    **{f"AWS::ApiGatewayV2::{noun}": "not served: the function is invoked directly" for noun in _API},
+    **{f"AWS::EC2::{noun}": "no network: jobs and servers run on this machine" for noun in _NETWORK.split()},
     "AWS::ApplicationAutoScaling::ScalableTarget": "the number of instances does not change",
     "AWS::ApplicationAutoScaling::ScalingPolicy": "the number of instances does not change",
     "AWS::Budgets::Budget": "not evaluated: nothing costs anything",
     "AWS::CloudWatch::Alarm": "not evaluated",
     "AWS::CloudWatch::Dashboard": "not drawn",
     "AWS::CodeBuild::Project": "not run: `--images` builds the images instead",
-    "AWS::EC2::FlowLog": "no network: jobs and servers run on this machine",
     "AWS::EC2::LaunchTemplate": "no instance is launched",
-    "AWS::EC2::RouteTable": "no network: jobs and servers run on this machine",
-    "AWS::EC2::SecurityGroup": "no network: jobs and servers run on this machine",
-    "AWS::EC2::SecurityGroupEgress": "no network: jobs and servers run on this machine",
-    "AWS::EC2::SecurityGroupIngress": "no network: jobs and servers run on this machine",
-    "AWS::EC2::Subnet": "no network: jobs and servers run on this machine",
-    "AWS::EC2::SubnetRouteTableAssociation": "no network: jobs and servers run on this machine",
-    "AWS::EC2::VPC": "no network: jobs and servers run on this machine",
-    "AWS::EC2::VPCEndpoint": "no network: jobs and servers run on this machine",
     "AWS::ECR::Repository": "no image is pushed or pulled",
     "AWS::IAM::InstanceProfile": "no instance is launched",
     "AWS::KMS::Key": "nothing is encrypted, but S3's use of the key is checked against each role's policies",

@@ -76,20 +76,8 @@ def _put_settings(created: Created) -> None:
             getattr(s3, xform_name(operation))(Bucket=created.physical_id, **{member: value})
 
 
-def _update(created: Created, properties: Properties) -> bool:
-    if properties.get("BucketName", created.physical_id) != created.physical_id:
-        return False
-    created.properties = {"BucketName": created.physical_id, **properties}
-    _put_settings(created)
-    return True
-
-
-def _update_policy(created: Created, properties: Properties) -> bool:
-    if properties["Bucket"] != created.properties["Bucket"]:
-        return False
-    client("s3").put_bucket_policy(Bucket=properties["Bucket"], Policy=json.dumps(properties["PolicyDocument"]))
-    created.properties = properties
-    return True
+def _policy(properties: Properties) -> Properties:
+    return {"Bucket": properties["Bucket"], "Policy": json.dumps(properties["PolicyDocument"])}
 
 
 _READS = (
@@ -115,16 +103,17 @@ TYPES = [
             "RegionalDomainName": lambda created: f"{created.physical_id}.s3.us-east-1.amazonaws.com",
         },
         after=_put_settings,
-        update=_update,
+        update=lambda created, _before: _put_settings(created),
         reads=[Read(operation, by_id("Bucket")) for operation in _READS],
     ),
     EnactedType(
         type="AWS::S3::BucketPolicy",
         service="s3",
         create="PutBucketPolicy",
-        parameters=lambda properties: {**properties, "Policy": json.dumps(properties["PolicyDocument"])},
+        parameters=_policy,
         ref=lambda created: str(created.properties["Bucket"]),
-        update=_update_policy,
+        update=lambda created, _before: client("s3").put_bucket_policy(**_policy(created.properties)),
+        fixed=("Bucket",),
         delete=lambda created: client("s3").delete_bucket_policy(Bucket=created.physical_id),
         reads=[Read("get_bucket_policy", by_id("Bucket"))],
         note="its Deny statements are evaluated for roles; loopback stands for TLS",

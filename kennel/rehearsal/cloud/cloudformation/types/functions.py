@@ -45,32 +45,19 @@ def _configure(created: Created) -> None:
     function.more_configuration = {key: created.properties[key] for key in dropped if key in created.properties}
 
 
-def _update(created: Created, properties: Properties) -> bool:
-    """Change code and configuration in place; another name means another function."""
-    name = created.physical_id
-    if properties.get("FunctionName", name) != name:
-        return False
+def _update(created: Created, before: Properties) -> None:
+    name, properties = created.physical_id, created.properties
     updatable = ("Role", "Handler", "Timeout", "MemorySize", "Environment", "Runtime", "Description", "TracingConfig")
     changed = {key: properties[key] for key in updatable if key in properties}
     client("lambda").update_function_configuration(FunctionName=name, **changed)
-    if properties["Code"] != created.properties["Code"]:
+    if properties["Code"] != before["Code"]:
         client("lambda").update_function_code(FunctionName=name, **_code(properties["Code"]))
-    created.properties = {"FunctionName": name, **properties}
     _configure(created)
-    return True
 
 
 def _alias(properties: Properties) -> Properties:
     """Leave out provisioned concurrency, which moto does not have and the coverage report names."""
     return {key: value for key, value in properties.items() if key != "ProvisionedConcurrencyConfig"}
-
-
-def _update_alias(created: Created, properties: Properties) -> bool:
-    if any(properties[key] != created.properties[key] for key in ("FunctionName", "Name")):
-        return False
-    client("lambda").update_alias(**_alias(properties))
-    created.properties = properties
-    return True
 
 
 def _delete_by(operation: str, *names: str) -> Callable[[Created], None]:
@@ -108,7 +95,8 @@ TYPES = [
         parameters=_alias,
         ref=lambda created: str(created.answer["AliasArn"]),
         attributes={"AliasArn": lambda created: str(created.answer["AliasArn"])},
-        update=_update_alias,
+        update=lambda created, _before: client("lambda").update_alias(**_alias(created.properties)),
+        fixed=("FunctionName", "Name"),
         delete=_delete_by("delete_alias", "FunctionName", "Name"),
         reads=[Read("get_alias", by_properties("FunctionName", "Name"))],
     ),

@@ -34,22 +34,16 @@ def _pipeline(properties: Properties) -> Properties:
     return {**properties, "PipelineDefinition": body}
 
 
-def _update_pipeline(created: Created, properties: Properties) -> bool:
-    name = created.properties["PipelineName"]
-    if properties.get("PipelineName", name) != name:
-        return False
-    client("sagemaker").update_pipeline(
-        PipelineName=name,
-        PipelineDefinition=properties["PipelineDefinition"]["PipelineDefinitionBody"],
-        RoleArn=properties["RoleArn"],
-    )
-    created.properties = {**created.properties, **properties}
-    return True
+def _update_pipeline(created: Created, _before: Properties) -> None:
+    updatable = ("PipelineName", "PipelineDefinition", "RoleArn")
+    parameters = _pipeline(created.properties)
+    client("sagemaker").update_pipeline(**{key: parameters[key] for key in updatable})
 
 
-def _wait_for_service(name: str, config: str) -> None:
-    """Wait for the endpoint; raise RuntimeError with SageMaker's reason when it does not serve `config`."""
+def _wait_for_service(created: Created) -> None:
+    """Wait for the endpoint; raise RuntimeError with SageMaker's reason when it does not serve its configuration."""
     sagemaker = client("sagemaker")
+    name, config = (created.properties[key] for key in ("EndpointName", "EndpointConfigName"))
     with suppress(WaiterError):  # whose text lacks the reason
         sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig=_WAITER)
     about = sagemaker.describe_endpoint(EndpointName=name)
@@ -62,17 +56,11 @@ def _endpoint(properties: Properties) -> Properties:
     return {key: value for key, value in properties.items() if not key.startswith(("Retain", "Exclude"))}
 
 
-def _update_endpoint(created: Created, properties: Properties) -> bool:
-    """Update in place; only another name means another endpoint."""
-    name = created.properties["EndpointName"]
-    if properties.get("EndpointName", name) != name:
-        return False
-    updatable = ("EndpointConfigName", "DeploymentConfig", "RetainAllVariantProperties")
-    parameters = {key: properties[key] for key in updatable if key in properties}
-    client("sagemaker").update_endpoint(EndpointName=name, **parameters)
-    _wait_for_service(name, properties["EndpointConfigName"])
-    created.properties = {"EndpointName": name, **properties}
-    return True
+def _update_endpoint(created: Created, _before: Properties) -> None:
+    updatable = ("EndpointName", "EndpointConfigName", "DeploymentConfig", "RetainAllVariantProperties")
+    parameters = {key: created.properties[key] for key in updatable if key in created.properties}
+    client("sagemaker").update_endpoint(**parameters)
+    _wait_for_service(created)
 
 
 TYPES = [
@@ -81,7 +69,7 @@ TYPES = [
     _named(
         "Endpoint",
         parameters=_endpoint,
-        after=lambda made: _wait_for_service(made.properties["EndpointName"], made.properties["EndpointConfigName"]),
+        after=_wait_for_service,
         update=_update_endpoint,
         note="served by one process for each instance; canary traffic and automatic rollback are not enacted",
     ),
