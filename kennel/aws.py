@@ -5,11 +5,14 @@ boto3 reads `AWS_ENDPOINT_URL`, which leads to the rehearsal's embedded AWS; not
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from kennel.errors import KennelError
+
+Client = Callable[[str], Any]
+"""Makes a boto3 client of a service, such as `client` below."""
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnrecognizedClientException", "403"}
@@ -22,7 +25,7 @@ def client(service: str) -> Any:
     from botocore.config import Config  # type: ignore[import-untyped]
 
     config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, max_pool_connections=16)
-    with plainly():
+    with aws_errors():
         # botocore itself reads AWS_DEFAULT_REGION alone.
         return boto3.client(service, region_name=os.environ.get("AWS_REGION") or None, config=config)
 
@@ -30,7 +33,7 @@ def client(service: str) -> Any:
 def outputs(stage: str, stack: str) -> dict[str, str]:
     """Return the outputs of the stack `<stage>-<stack>`; raise KennelError where it is not deployed."""
     name = stack_name(stage, stack)
-    with plainly(absent=f"Stack {name} is not deployed{_where()}: run `make deploy STAGE={stage}` first."):
+    with aws_errors(absent=f"Stack {name} is not deployed{_where()}: run `make deploy STAGE={stage}` first."):
         described = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
     return {one["OutputKey"]: one["OutputValue"] for one in described.get("Outputs", [])}
 
@@ -52,7 +55,7 @@ def stack_name(stage: str, stack: str) -> str:
 
 
 @contextmanager
-def plainly(absent: str = "") -> Iterator[None]:
+def aws_errors(absent: str = "") -> Iterator[None]:
     """Turn what botocore raises into a KennelError; `absent` is said when CloudFormation knows no such stack."""
     from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 

@@ -117,7 +117,7 @@ class Display:
         Metrics become a row of the live table (an epoch's) or the running step's detail.
         """
         values = metrics_of(text)
-        shown = _spoken(values) if values else printable(text)
+        shown = _metrics_text(values) if values else printable(text)
         with self._lock:
             if "epoch" in values:
                 self.epochs.append((job, values))
@@ -207,5 +207,5 @@ def short(value: float) -> str:
     return f"{value:.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:.4f}"
 
 
-def _spoken(values: Mapping[str, float]) -> str:
+def _metrics_text(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name.replace('_', ' ')} {short(value)}" for name, value in values.items())

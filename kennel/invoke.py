@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kennel.aws import client, output, plainly
+from kennel.aws import aws_errors, client, output
 from kennel.console import AsJson, Stage, print_json
 from kennel.errors import KennelError
 
@@ -63,7 +63,7 @@ def classify(client: Any, function: str, payload: Mapping[str, Any]) -> dict[str
 
 def call(client: Any, function: str, payload: Mapping[str, Any]) -> bytes:
     """Invoke `function` and return its answer as it came, or raise KennelError where it broke or was not called."""
-    with plainly():
+    with aws_errors():
         answer = client.invoke(FunctionName=function, Payload=json.dumps(payload).encode())
     raw: bytes = answer["Payload"].read()
     if answer.get("FunctionError"):

@@ -5,18 +5,17 @@ are five read-only calls.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kennel.aws import client, plainly, stack_name
+from kennel.aws import Client, aws_errors, client, stack_name
 from kennel.console import AsJson, Stage, print_json
-from kennel.errors import KennelError
 
 _EXECUTIONS = 3
 _PACKAGES = 10
@@ -25,33 +24,18 @@ _APPROVE = "aws sagemaker update-model-package --model-package-arn {} --model-ap
 
 
 @dataclass(frozen=True)
-class Execution:
-    name: str
-    status: str
-    started: datetime | None
-    reason: str
-    steps: tuple[tuple[str, str, str], ...]  # (name, status, reason), in order of start
-    arn: str = ""
-
-
-@dataclass(frozen=True)
-class Package:
-    version: int
-    arn: str
-    approval: str
-    created: datetime | None
-    live: bool
-
-
-@dataclass(frozen=True)
 class Status:
-    """One stage. `packages` are newest first; `endpoint` is the endpoint's status, empty where there is none."""
+    """One stage, as --json prints it. `endpoint` is the endpoint's status, empty where there is none.
+
+    `executions`, newest first: name, status, started, reason, arn, and the steps as (name, status, reason) in order of
+    start. `packages`, newest first: version, arn, approval, created, live.
+    """
 
     stage: str
     stacks: dict[str, str] = field(default_factory=dict)
-    executions: tuple[Execution, ...] = ()
+    executions: Sequence[Mapping[str, Any]] = ()
     endpoint: str = ""
-    packages: tuple[Package, ...] = ()
+    packages: Sequence[Mapping[str, Any]] = ()
 
     @property
     def next(self) -> str:
@@ -65,11 +49,11 @@ class Status:
 
     def _next_of_models(self) -> str:
         newest = self.packages[0] if self.packages else None
-        run = self.executions[0].status if self.executions else ""
-        if newest and newest.approval == "PendingManualApproval":
-            return f"Version {newest.version} waits for approval: `{_APPROVE.format(newest.arn)}`."
+        run = self.executions[0]["status"] if self.executions else ""
+        if newest and newest["approval"] == "PendingManualApproval":
+            return f"Version {newest['version']} waits for approval: `{_APPROVE.format(newest['arn'])}`."
         if run == "Executing":
-            return f"The pipeline runs: `kennel train --follow {self.executions[0].arn}` shows it."
+            return f"The pipeline runs: `kennel train --follow {self.executions[0]['arn']}` shows it."
         if run == "Failed":
             return f"The last run failed, for the reason above; `kennel train --stage {self.stage}` starts another."
         if self.endpoint == "InService":
@@ -77,91 +61,75 @@ class Status:
         return f"The endpoint is {self.endpoint}; look again later." if self.endpoint else ""
 
 
-def gather(stage: str, client: Callable[[str], Any]) -> Status:
-    """Read everything about `stage`; `client` makes a boto3 client of a service. An empty account is no error."""
-    with plainly():
-        stacks = _stacks(client("cloudformation"), stack_name(stage, ""))
-    if not stacks:
-        return Status(stage)
-    known = {key: value for stack in stacks for key, value in _values(stack).items()}
-    sagemaker = client("sagemaker")
-    packages = _packages(sagemaker, known.get("ModelPackageGroupName", ""), known.get("ModelPackageArn", ""))
-    return Status(
-        stage=stage,
-        stacks={stack["StackName"]: stack["StackStatus"] for stack in stacks},
-        executions=_executions(sagemaker, known.get("PipelineName", "")),
-        endpoint=_endpoint(sagemaker, known.get("EndpointName", "")),
-        packages=packages,
-    )
+def gather(stage: str, client: Client) -> Status:
+    """Read everything about `stage` with clients from `client`. An empty account is no error."""
+    with aws_errors():
+        pages = client("cloudformation").get_paginator("describe_stacks").paginate()
+        found = [one for one in pages.search("Stacks[]") if one["StackName"].startswith(stack_name(stage, ""))]
+        if not found:
+            return Status(stage)
+        known: dict[str, str] = {}
+        for stack in found:
+            known |= {one["ParameterKey"]: one.get("ParameterValue", "") for one in stack.get("Parameters", [])}
+            known |= {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
+        sagemaker = client("sagemaker")
+        return Status(
+            stage=stage,
+            stacks={stack["StackName"]: stack["StackStatus"] for stack in sorted(found, key=itemgetter("StackName"))},
+            packages=_packages(sagemaker, known.get("ModelPackageGroupName", ""), known.get("ModelPackageArn", "")),
+            executions=_executions(sagemaker, known.get("PipelineName", "")),
+            endpoint=_endpoint(sagemaker, known.get("EndpointName", "")),
+        )
 
 
-def _stacks(cloudformation: Any, prefix: str) -> list[dict[str, Any]]:
-    pages = cloudformation.get_paginator("describe_stacks").paginate()
-    found = [stack for page in pages for stack in page["Stacks"] if stack["StackName"].startswith(prefix)]
-    return sorted(found, key=lambda stack: str(stack["StackName"]))
-
-
-def _values(stack: dict[str, Any]) -> dict[str, str]:
-    outputs = {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
-    parameters = {one["ParameterKey"]: one.get("ParameterValue", "") for one in stack.get("Parameters", [])}
-    return {**parameters, **outputs}
-
-
-def _executions(sagemaker: Any, pipeline: str) -> tuple[Execution, ...]:
+def _executions(sagemaker: Any, pipeline: str) -> list[dict[str, Any]]:
     if not pipeline:
-        return ()
-    with plainly():
-        listed = sagemaker.list_pipeline_executions(PipelineName=pipeline, MaxResults=_EXECUTIONS)
-        summaries = listed["PipelineExecutionSummaries"]
-        return tuple(_execution(sagemaker, summary) for summary in summaries[:_EXECUTIONS])
+        return []
+    listed = sagemaker.list_pipeline_executions(PipelineName=pipeline, MaxResults=_EXECUTIONS)
+    return [_execution(sagemaker, one) for one in listed["PipelineExecutionSummaries"][:_EXECUTIONS]]
 
 
-def _execution(sagemaker: Any, summary: dict[str, Any]) -> Execution:
+def _execution(sagemaker: Any, summary: Mapping[str, Any]) -> dict[str, Any]:
     arn = summary["PipelineExecutionArn"]
-    steps = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
-    return Execution(
-        name=arn.rsplit("/", 1)[-1],
-        status=summary["PipelineExecutionStatus"],
-        started=summary.get("StartTime"),
-        reason=summary.get("PipelineExecutionFailureReason", ""),
-        steps=tuple(
-            (step["StepName"], step["StepStatus"], step.get("FailureReason", ""))
-            for step in steps["PipelineExecutionSteps"]
-        ),
-        arn=arn,
-    )
+    pages = sagemaker.get_paginator("list_pipeline_execution_steps")
+    steps = pages.paginate(PipelineExecutionArn=arn, SortOrder="Ascending").search("PipelineExecutionSteps[]")
+    return {
+        "name": arn.rsplit("/", 1)[-1],
+        "status": summary["PipelineExecutionStatus"],
+        "started": summary.get("StartTime"),
+        "reason": summary.get("PipelineExecutionFailureReason", ""),
+        "steps": [(step["StepName"], step["StepStatus"], step.get("FailureReason", "")) for step in steps],
+        "arn": arn,
+    }
 
 
 def _endpoint(sagemaker: Any, name: str) -> str:
-    if not name:
-        return ""
+    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
     try:
-        with plainly():
-            described = sagemaker.describe_endpoint(EndpointName=name)
-    except KennelError as error:
-        if "Could not find" in str(error) or "ValidationException" in str(error):
-            return ""
-        raise
-    return str(described["EndpointStatus"])
+        return str(sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]) if name else ""
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != "ValidationException":
+            raise
+        return ""  # no model is released yet
 
 
-def _packages(sagemaker: Any, group: str, live: str) -> tuple[Package, ...]:
+def _packages(sagemaker: Any, group: str, live: str) -> list[dict[str, Any]]:
     if not group:
-        return ()
-    with plainly():
-        listed = sagemaker.list_model_packages(
-            ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", MaxResults=_PACKAGES
-        )
-    return tuple(
-        Package(
-            version=int(one.get("ModelPackageVersion", 0)),
-            arn=one["ModelPackageArn"],
-            approval=one.get("ModelApprovalStatus", ""),
-            created=one.get("CreationTime"),
-            live=bool(live) and one["ModelPackageArn"] == live,
-        )
-        for one in listed["ModelPackageSummaryList"]
+        return []
+    listed = sagemaker.list_model_packages(
+        ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", MaxResults=_PACKAGES
     )
+    return [
+        {
+            "version": int(one.get("ModelPackageVersion", 0)),
+            "arn": one["ModelPackageArn"],
+            "approval": one.get("ModelApprovalStatus", ""),
+            "created": one.get("CreationTime"),
+            "live": one["ModelPackageArn"] == live,
+        }
+        for one in listed["ModelPackageSummaryList"]
+    ]
 
 
 def status(stage: Stage = "Dev", as_json: AsJson = False) -> None:
@@ -184,17 +152,17 @@ def show_status(status: Status, *, as_json: bool) -> None:
         console.print(_grid("Stack", status.stacks.items()))
         console.print(_grid("Endpoint", [("status", status.endpoint or "none: no model is released yet")]))
     for run in status.executions:
-        console.print(_grid(f"Pipeline run {run.name}", _lines(run)))
+        console.print(_grid(f"Pipeline run {run['name']}", _lines(run)))
     if status.packages:
-        rows = [(f"version {one.version}", one.approval + (", live" if one.live else "")) for one in status.packages]
+        rows = [(f"version {one['version']}", one["approval"] + ", live" * one["live"]) for one in status.packages]
         console.print(_grid("Models", rows))
     console.print(f"→ {status.next}", markup=False, style="bold", soft_wrap=True)
 
 
-def _lines(run: Execution) -> Iterator[tuple[str, str]]:
-    when = f" since {run.started:%Y-%m-%d %H:%M}" if run.started else ""
-    yield "status", run.status + (f": {run.reason}" if run.reason else when)
-    for name, status, reason in run.steps:
+def _lines(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    when = f" since {run['started']:%Y-%m-%d %H:%M}" if run["started"] else ""
+    yield "status", run["status"] + (f": {run['reason']}" if run["reason"] else when)
+    for name, status, reason in run["steps"]:
         yield f"  {name}", status + (f": {reason}" if reason else "")
 
 

@@ -23,10 +23,10 @@ from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import pick_engine
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
+from kennel.rehearsal.rehearse import synthesize
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
 from kennel.rehearsal.session import approve, wait_until_served
-from kennel.rehearsal.synthesis import synthesize
 
 STAGE = "Prod"
 

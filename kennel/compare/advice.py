@@ -74,7 +74,7 @@ def _best(expected: Sequence[Expected], images: int, mode: str) -> str:
 def _described(one: Expected) -> str:
     cost = "" if one.launcher == "local" else f" and {dollars(one.cost)}"
     name = "this machine" if one.launcher == "local" else f"{one.launcher} on {one.place}"
-    return f"{name} (about {spoken(one.seconds)}{cost})"
+    return f"{name} (about {duration(one.seconds)}{cost})"
 
 
 def _how_sure(runs: Sequence[Run], expected: Sequence[Expected], images: int, mode: str) -> str:
@@ -87,7 +87,7 @@ def _how_sure(runs: Sequence[Run], expected: Sequence[Expected], images: int, mo
     return f"This rests on {count}, {size}{kinds}.{thin}"
 
 
-def spoken(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration for people: 45 s, 12 min, 3.4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -2,19 +2,17 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kennel.aws import output, plainly
-from kennel.compare.records import BROKEN, Evaluation, Found, Run, learned, read_evaluation, trained_on
+from kennel.aws import Client, aws_errors, output
+from kennel.compare.records import BROKEN, Evaluation, Found, Run, evaluation_fields, read_evaluation, trained_on
 from kennel.errors import KennelError
 from kennel.pipeline_steps import Usage, steps_of, usages
 from kennel.prices import Prices, total
 from kennel.train.launch import choose_manifest
-
-Client = Callable[[str], Any]
 
 
 def gather(client: Client, stage: str, runs: Path, prices: Prices) -> Found:
@@ -49,7 +47,7 @@ def _local(place: Path, evaluation: Evaluation) -> Run:
         seconds=sum(record["seconds"].values()),
         billable_seconds=0.0,
         cost=0.0,
-        **learned(evaluation),
+        **evaluation_fields(evaluation),
     )
 
 
@@ -66,7 +64,7 @@ _NEWEST = 30  # runs looked at; each costs a handful of calls
 def aws_runs(client: Client, bucket: str, pipeline: str, prices: Prices, found: Found, newest: int = _NEWEST) -> None:
     """Add the newest runs of the pipeline and of the EC2 launcher to `found`; raise KennelError where AWS refuses."""
     found.region = str(client("s3").meta.region_name)
-    with plainly():
+    with aws_errors():
         cloud = _Cloud(client, bucket, pipeline, prices)
         for written, key in cloud.evaluations(newest):
             found.add(f"s3://{bucket}/{key}", lambda written=written, key=key: cloud.run(written, key))  # type: ignore[misc]
@@ -110,7 +108,7 @@ class _Cloud:
             seconds=sum(step.seconds for step in steps) or seconds,
             billable_seconds=sum(usage.seconds * usage.instances for usage in all_),
             cost=total(usage.cost(self._prices) for usage in all_),
-            **learned(evaluation),
+            **evaluation_fields(evaluation),
         )
 
     def _ec2(self, run: str, written: datetime, evaluation: Evaluation) -> Run:
@@ -129,7 +127,7 @@ class _Cloud:
             seconds=seconds,
             billable_seconds=seconds * instances,
             cost=self._prices.cost(kind, instances, seconds),
-            **learned(evaluation),
+            **evaluation_fields(evaluation),
         )
 
     def _listed(self, pipeline: str) -> Iterator[tuple[str, str]]:
@@ -144,7 +142,7 @@ def images_of(s3: Any, bucket: str, manifest: str) -> int:
     """Return how many images an uploaded data set has, or 0 where that cannot be read."""
     key = f"{manifest.removesuffix('.manifest')}/dataset.json"
     try:
-        with plainly():
+        with aws_errors():
             return int(json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["images"])
     except (*BROKEN, KennelError):
         return 0

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kennel.aws import client
-from kennel.compare.advice import advise, spoken
+from kennel.compare.advice import advise, duration
 from kennel.compare.cloud import gather
 from kennel.compare.records import Found, Run
 from kennel.console import AsJson, Stage, print_json, say
@@ -73,11 +73,11 @@ def _table(runs: list[Run]) -> Table:
 
 
 def _cells(run: Run) -> tuple[str, ...]:
-    billed = f"\n({spoken(run.billable_seconds)})" if run.launcher != "local" else ""
+    billed = f"\n({duration(run.billable_seconds)})" if run.launcher != "local" else ""
     return (
         f"{run.launcher}\n{run.place}\n{run.started[:16].replace('T', ' ')}",
         f"{run.images:,}\n{run.epochs} epochs\n{run.mode}",
-        spoken(run.seconds) + billed,
+        duration(run.seconds) + billed,
         "none" if run.launcher == "local" else dollars(run.cost),
         f"{run.accuracy:.1%}\n{100 * run.low:.1f} to {100 * run.high:.1f}",
         "\n".join(f"{name} {recall:.0%}" for name, recall in run.worst),

@@ -73,7 +73,7 @@ def read_evaluation(file: Path) -> Evaluation:
         raise KennelError(f"{file} cannot be read ({error}).") from error
 
 
-def learned(evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_fields(evaluation: Evaluation) -> dict[str, Any]:
     """Return the fields of Run that evaluation.json knows; raise KeyError, TypeError or ValueError for a broken one."""
     model, count = evaluation["model"], int(evaluation["test_samples"])
     settings, data = model.get("hyperparameters") or {}, model.get("data") or {}

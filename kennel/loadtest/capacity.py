@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kennel.errors import KennelError
+from kennel.files import replace_text
 from kennel.loadtest.load import Load
 from kennel.loadtest.subject import Subject
 
@@ -44,10 +45,8 @@ def write(file: Path, measured: dict[str, Any]) -> None:
     measurements = _read(file)
     measurements[measured["instance_type"]] = measured
     text = json.dumps({"format": 1, "measured": dict(sorted(measurements.items()))}, indent=2)
-    fresh = file.with_name(f"{file.name}.new")
     try:
-        fresh.write_text(text + "\n", encoding="utf-8")
-        fresh.replace(file)
+        replace_text(file, text + "\n")
     except OSError as error:
         raise KennelError(f"--out {file} cannot be written ({error.strerror}).") from error
 

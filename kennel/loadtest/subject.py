@@ -2,13 +2,12 @@
 
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kennel.aws import output, plainly
+from kennel.aws import Client, aws_errors, output
 from kennel.errors import KennelError
 
 _VECTOR_UNITS = (
@@ -53,13 +52,13 @@ def _processor(file: Path = Path("/proc/cpuinfo")) -> str:
     return entries.get("model name", platform.machine()) + (f" ({', '.join(units)})" if units else "")
 
 
-def deployed(stage: str, client: Callable[[str], Any]) -> Subject:
+def deployed(stage: str, client: Client) -> Subject:
     """Return the endpoint of `stage`, or raise KennelError where none answers.
 
     `client` makes a boto3 client of a service.
     """
     name, sagemaker = output(stage, "Hosting", "EndpointName"), client("sagemaker")
-    with plainly():
+    with aws_errors():
         endpoint = _endpoint(sagemaker, name, stage)
         config = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
         variant = config["ProductionVariants"][0]

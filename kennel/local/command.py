@@ -18,7 +18,7 @@ from kennel.local.record import RunFolder, new_run, read_run
 from kennel.local.run import Interrupted, LocalRun
 from kennel.rehearsal.containers import pick_engine
 from kennel.train.request import Request, check_hyperparameters
-from kennel.upload.folder import look_at
+from kennel.upload.folder import scan_folder
 
 
 def on_this_machine(request: Request) -> None:
@@ -40,7 +40,7 @@ def on_this_machine(request: Request) -> None:
             raise typer.Exit(130) from None
         finally:
             engine.close()
-    _last_word(run, request, console)
+    _print_result(run, request, console)
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def _new(request: Request) -> RunFolder:
         check_hyperparameters(hyperparameters)
     if importlib.util.find_spec("torch") is None:
         raise KennelError("PyTorch is not installed here, so nothing can be trained: run `make env` in the repository.")
-    look_at(request.local)  # what is wrong with the folder is said before anything is made
+    scan_folder(request.local)  # what is wrong with the folder is said before anything is made
     if request.weights and not request.weights.is_file():
         raise KennelError(f"{request.weights} does not exist; --weights takes a torchvision state_dict (.pth).")
     return new_run(
@@ -85,7 +85,7 @@ def _new(request: Request) -> RunFolder:
     )
 
 
-def _last_word(run: RunFolder, request: Request, console: Console) -> None:
+def _print_result(run: RunFolder, request: Request, console: Console) -> None:
     evaluation = read_evaluation(run.path / "evaluation" / "evaluation.json")
     if request.as_json:
         metrics = {name: one["value"] for name, one in evaluation["metrics"].items()}

@@ -1,17 +1,17 @@
 """The folder of a run on this machine, and its run.json, by which it can be resumed and compared."""
 
-import fcntl
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kennel.errors import KennelError
+from kennel.files import locked, replace_text
 
 _FILE = "run.json"
 
@@ -43,24 +43,16 @@ class RunFolder:
 
     def save(self) -> None:
         """Replace run.json as a whole: a run that is cut off leaves the one before."""
-        fresh = self.path / f"{_FILE}.new"
-        fresh.write_text(json.dumps({"format": 1, **asdict(self.record)}, indent=1), encoding="utf-8")
-        fresh.replace(self.path / _FILE)
+        replace_text(self.path / _FILE, json.dumps({"format": 1, **asdict(self.record)}, indent=1))
 
     @property
     def cache(self) -> Path:
         """Return the folder of what all runs on the same data share: features, and checkpoints by their settings."""
         return self.path.parent / "cache" / self.record.fingerprint
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run; raise KennelError while another process has it."""
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise KennelError(f"Run {self.record.run} is going on in another process.") from None
-            yield
+    def locked(self) -> AbstractContextManager[None]:
+        """Return a lock of the run for a with block, which raises KennelError while another process has it."""
+        return locked(self.path, f"Run {self.record.run} is going on in another process.")
 
 
 def new_run(

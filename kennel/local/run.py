@@ -1,7 +1,6 @@
 """One run on this machine, from a folder of images to an evaluated model: the jobs that SageMaker would start."""
 
 import contextlib
-import errno
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import IO, Any
 
 from kennel.console import Display
 from kennel.errors import KennelError
+from kennel.files import disk_full
 from kennel.local.record import RunFolder
 from kennel.rehearsal.containers import Container, ContainerEngine, ContainerError, Network
 from kennel.rehearsal.jobs.contract import JobFailed, check_outcome, resource_config, run_hosts, write_config
@@ -223,8 +223,8 @@ class FolderBucket:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk of {error.filename or 'the run'} is full: free some space, or choose another with --runs."
+    if full := disk_full(error, "the run", "choose another with --runs"):
+        return full
     # The first line: where the program gave no reason, its log's end follows, which has been shown.
     return str(error).removeprefix("AlgorithmError: ").strip().split("\n")[0]
 

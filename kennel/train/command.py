@@ -8,15 +8,15 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from kennel.aws import client
-from kennel.compare.advice import expectations, spoken
+from kennel.aws import Client, client
+from kennel.compare.advice import duration, expectations
 from kennel.compare.cloud import aws_runs, images_of
 from kennel.compare.records import Found
 from kennel.console import AsJson, Display, Stage, print_json, say
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, read_prices
 from kennel.train.follow import Ending, Follower
-from kennel.train.launch import Client, Plan, attach_lines, cost_lines, plan_run, start
+from kennel.train.launch import Plan, attach_lines, cost_lines, plan_run, start
 from kennel.train.request import Request, with_hyperparameters
 
 _NEWEST = 8  # earlier runs that an estimate looks at
@@ -102,7 +102,7 @@ def on_aws(request: Request) -> None:
     ending = _followed(execution, prices, console)
     if request.as_json:
         print_json({"execution": execution, **about, **dataclasses.asdict(ending)})
-    _last_word(ending, request, console)
+    _print_result(ending, request, console)
 
 
 def _ask(plan: Plan, request: Request, console: Console) -> None:
@@ -135,7 +135,7 @@ def _followed(execution: str, prices: Prices, console: Console) -> Ending:
     raise typer.Exit(130)
 
 
-def _last_word(ending: Ending, request: Request, console: Console) -> None:
+def _print_result(ending: Ending, request: Request, console: Console) -> None:
     cost = f"Cost about {dollars(ending.cost)}." if ending.cost is not None else "Cost unknown: a price is missing."
     if ending.status == "Succeeded":
         say(console, f"{cost} What is next: `kennel status --stage {request.stage}`.")
@@ -176,6 +176,6 @@ def estimate(client: Client, plan: Plan) -> str:
         return ""
     expected = expectations(runs, images=images, epochs=int(plan.values.get("Epochs", 0)), mode=runs[0].mode)
     return "".join(
-        f"Runs like it took about {spoken(one.seconds)} and {dollars(one.cost)} ({one.runs} in {runs[0].mode} mode)."
+        f"Runs like it took about {duration(one.seconds)} and {dollars(one.cost)} ({one.runs} in {runs[0].mode} mode)."
         for one in expected
     )

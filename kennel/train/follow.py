@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from kennel.aws import plainly
+from kennel.aws import Client, aws_errors
 from kennel.console import Display
 from kennel.console import Step as Shown
 from kennel.pipeline_steps import (
@@ -80,7 +80,7 @@ class Follower:
 
     def __init__(
         self,
-        client: Callable[[str], Any],
+        client: Client,
         execution: str,
         display: Display,
         *,
@@ -109,7 +109,7 @@ class Follower:
         """Follow to the end; raise KennelError when AWS refuses to tell."""
         wait = self._poll_s
         while True:
-            with plainly():
+            with aws_errors():
                 about = self._unless_throttled(self._look)
             if about is None:
                 wait = min(wait * 2, _LONGEST_WAIT_S)

@@ -1,17 +1,16 @@
 """A run of a stage's pipeline: what it is started with, what it can cost at most, its start."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kennel.aws import output, plainly
-from kennel.compare.advice import spoken
+from kennel.aws import Client, aws_errors, output
+from kennel.compare.advice import duration
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, total
 from kennel.rehearsal.jobs.language import DefinitionError, resolve_parameters
 
-Client = Callable[[str], Any]
 _DAY = 86_400  # seconds: a job's limit where it names none
 
 
@@ -53,25 +52,19 @@ def plan_run(client: Client, stage: str, dataset: str, given: Mapping[str, str],
     pipeline = output(stage, "Pipeline", "PipelineName")
     bucket = output(stage, "Data", "DataBucketName")
     sagemaker = client("sagemaker")
-    with plainly():
+    with aws_errors():
         described = sagemaker.describe_pipeline(PipelineName=pipeline)
     definition = json.loads(described["PipelineDefinition"])
     manifest = given.get("DataManifest") or choose_manifest(client("s3"), bucket, dataset)
     parameters = {**given, "DataManifest": manifest}
-    values = typed(definition, parameters)
     try:
+        values = resolve_parameters(definition, parameters)
         jobs = longest_jobs(definition, values)
+    except DefinitionError as error:
+        raise KennelError(str(error)) from None
     except (KeyError, TypeError, ValueError) as error:
         raise KennelError(f"The definition of pipeline {pipeline} is not one of this app ({error!r}).") from error
     return Plan(stage, pipeline, bucket, sagemaker.meta.region_name, parameters, values, tuple(jobs), prices)
-
-
-def typed(definition: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
-    """Return the parameters with their defaults; raise KennelError for one unknown, missing or not allowed."""
-    try:
-        return resolve_parameters(definition, given)
-    except DefinitionError as error:
-        raise KennelError(str(error)) from None
 
 
 def longest_jobs(definition: Mapping[str, Any], values: Mapping[str, Any]) -> list[Job]:
@@ -124,7 +117,7 @@ def choose_manifest(s3: Any, bucket: str, dataset: str) -> str:
 
 
 def _manifests(s3: Any, bucket: str, prefix: str) -> list[tuple[Any, str]]:
-    with plainly():
+    with aws_errors():
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         listed = [one for page in pages for one in page.get("Contents", [])]
     return [(one["LastModified"], one["Key"]) for one in listed if one["Key"].endswith(".manifest")]
@@ -133,7 +126,7 @@ def _manifests(s3: Any, bucket: str, prefix: str) -> list[tuple[Any, str]]:
 def start(client: Client, plan: Plan) -> str:
     """Start the run and return its ARN."""
     pairs = [{"Name": name, "Value": value} for name, value in plan.parameters.items()]
-    with plainly():
+    with aws_errors():
         started = client("sagemaker").start_pipeline_execution(
             PipelineName=plan.pipeline, PipelineExecutionDescription="kennel train", PipelineParameters=pairs
         )
@@ -148,7 +141,7 @@ def cost_lines(plan: Plan, estimated: str) -> list[str]:
         machines = f"{job.instances} x {job.instance_type}"
         cost = job.cost(plan.prices)
         price = dollars(cost) if cost is not None else "price unknown"
-        lines.append(f"  {job.step}: {copies}{machines}, at most {spoken(job.seconds)}: {price}")
+        lines.append(f"  {job.step}: {copies}{machines}, at most {duration(job.seconds)}: {price}")
     unknown = sorted({job.instance_type for job in plan.jobs if job.cost(plan.prices) is None})
     if unknown:
         lines.append(f"The price of {', '.join(unknown)} is unknown here, so nobody can say what this costs at most.")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from kennel.aws import client, output
 from kennel.console import AsJson, Stage, print_json
-from kennel.upload.folder import look_at
+from kennel.upload.folder import scan_folder
 from kennel.upload.upload import Progress as Report
 from kennel.upload.upload import Upload, upload_dataset
 
@@ -39,7 +39,7 @@ def upload(
 
       kennel upload dogs --name breeds --weights resnet50.pth --stage Prod
     """
-    look_at(folder)  # what is wrong with the folder is said before AWS is asked for anything
+    scan_folder(folder)  # what is wrong with the folder is said before AWS is asked for anything
     bucket = output(stage, "Data", "DataBucketName")
     with transfer() as progress:
         sent = upload_dataset(

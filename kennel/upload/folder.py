@@ -46,7 +46,7 @@ class Tree:
         return sum(image.size for image in self.images)
 
 
-def look_at(folder: Path) -> Tree:
+def scan_folder(folder: Path) -> Tree:
     """Return the images of `folder`, sorted by name; raise KennelError for a tree that could not be trained on."""
     if not folder.exists():
         raise KennelError(f"{folder} does not exist.")

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from kennel.aws import plainly
+from kennel.aws import aws_errors
 from kennel.errors import KennelError
-from kennel.upload.folder import Image, Tree, look_at, readable, with_hashes
+from kennel.upload.folder import Image, Tree, readable, scan_folder, with_hashes
 
 LIMIT = 64 * 2**20  # bytes
 _END = tarfile.RECORDSIZE  # the end mark, padded
@@ -122,8 +122,8 @@ def upload_dataset(
     pipeline once more.
     """
     name = _checked_name(name or _slug(folder.resolve().name))
-    tree = look_at(folder)
-    extra = _look_at_weights(weights)
+    tree = scan_folder(folder)
+    extra = _check_weights(weights)
     tree = with_hashes(tree, _Counter("read", tree.size, progress))
     fingerprint = digest([*tree.images, *extra])[:16]
     bucket_ = _Bucket(s3, bucket, f"datasets/{name}/{fingerprint}")
@@ -153,7 +153,7 @@ class _Bucket:
 
     def put(self, suffix: str, value: Any) -> None:
         body = json.dumps(value, indent=1, ensure_ascii=False).encode()
-        with plainly():
+        with aws_errors():
             self.s3.put_object(Bucket=self.name, Key=self.prefix + suffix, Body=body, ContentType="application/json")
 
     def publish(self, parts: list[str], *, again: bool) -> bool:
@@ -167,14 +167,14 @@ class _Bucket:
         key, content = f"{self.prefix}/{part.name}", part.content
         about = self._head(key)
         if about is None or about["Metadata"].get(_MARK) != content:
-            with _opened(part) as stream, plainly():
+            with _opened(part) as stream, aws_errors():
                 self.s3.upload_fileobj(stream, self.name, key, ExtraArgs={"Metadata": {_MARK: content}})
         count(part.size)
 
     def _head(self, key: str) -> Any:
         from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-        with plainly():
+        with aws_errors():
             try:
                 return self.s3.head_object(Bucket=self.name, Key=key)
             except ClientError as error:
@@ -220,7 +220,7 @@ def _describe(name: str, fingerprint: str, tree: Tree, extra: list[Image]) -> di
     }
 
 
-def _look_at_weights(weights: Path | None) -> list[Image]:
+def _check_weights(weights: Path | None) -> list[Image]:
     if weights is None:
         return []
     if not weights.is_file():

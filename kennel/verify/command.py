@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -11,13 +11,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from kennel.aws import client, plainly
+from kennel.aws import Client, aws_errors, client
 from kennel.console import AsJson, print_json
 from kennel.errors import KennelError
 from kennel.verify.archive import LARGEST, Member, read_members
 from kennel.verify.passport import Finding, check_members, check_package
 
-Client = Callable[[str], Any]
 _ARN = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:\d{12}:model-package/\S+", re.ASCII)
 
 
@@ -73,7 +72,7 @@ def check_artifact(artifact: str, *, client: Client) -> list[Finding]:
 def _check_registered(arn: str, client: Client) -> list[Finding]:
     if not _ARN.fullmatch(arn):
         raise KennelError(f"{arn!r} is no ARN of a model package (arn:aws:sagemaker:...:model-package/GROUP/VERSION).")
-    with plainly():
+    with aws_errors():
         package = client("sagemaker").describe_model_package(ModelPackageName=arn)
     containers = package.get("InferenceSpecification", {}).get("Containers") or [{}]
     address = containers[0].get("ModelDataUrl", "")
@@ -105,7 +104,7 @@ def _from_s3(place: str, client: Client) -> Iterator[IO[bytes]]:
         raise KennelError(f"{place!r} must be s3://BUCKET/KEY of a model.tar.gz.")
     with tempfile.TemporaryFile() as file:
         s3 = client("s3")
-        with plainly():
+        with aws_errors():
             size = s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
             if size > LARGEST:
                 raise KennelError(f"{place} is refused: it is larger than {LARGEST >> 30} GiB.")

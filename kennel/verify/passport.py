@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kennel.aws import plainly
+from kennel.aws import Client, aws_errors
 from kennel.errors import KennelError
 from kennel.verify.archive import Member
 
@@ -92,9 +92,7 @@ _IMAGE = re.compile(
 )
 
 
-def check_package(
-    package: Mapping[str, Any], members: Mapping[str, Member], client: Callable[[str], Any]
-) -> list[Finding]:
+def check_package(package: Mapping[str, Any], members: Mapping[str, Member], client: Client) -> list[Finding]:
     """Compare DescribeModelPackage's answer with the artifact; resolve its images and name who approved it."""
     passport = read_json(members, NAME)
     containers = package.get("InferenceSpecification", {}).get("Containers") or [{}]
@@ -132,7 +130,7 @@ def _who(user: Mapping[str, Any]) -> str:
     return str(user.get("UserProfileName") or user.get("IamIdentity", {}).get("Arn") or "")
 
 
-def _digest(what: str, image: str, client: Callable[[str], Any]) -> Finding:
+def _digest(what: str, image: str, client: Client) -> Finding:
     """Resolve an image's digest; that it cannot be is worth a note and no more: the passport holds without it."""
     parts = _IMAGE.fullmatch(image)
     if not parts:
@@ -140,7 +138,7 @@ def _digest(what: str, image: str, client: Callable[[str], Any]) -> Finding:
     if parts["digest"]:
         return Finding(True, what, parts["digest"])
     try:
-        with plainly():
+        with aws_errors():
             found = client("ecr").describe_images(
                 registryId=parts["account"],
                 repositoryName=parts["repository"],

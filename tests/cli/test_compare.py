@@ -13,7 +13,7 @@ from botocore.stub import Stubber  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
 from kennel.cli import app
-from kennel.compare.advice import advise, factor, spoken
+from kennel.compare.advice import advise, duration, factor
 from kennel.compare.cloud import aws_runs, local_runs
 from kennel.compare.records import Found, Run, interval
 from kennel.prices import Prices
@@ -98,7 +98,7 @@ def test_the_interval_is_the_gates_own(share: float, count: int) -> None:
 
 @pytest.mark.parametrize(("seconds", "said"), [(45.4, "45 s"), (720, "12 min"), (12_240, "3.4 h")])
 def test_durations_are_for_people(seconds: float, said: str) -> None:
-    assert spoken(seconds) == said
+    assert duration(seconds) == said
 
 
 def local_run(folder: Path, evaluation: Any = EVALUATION) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kennel.rehearsal.samples import CLASSES, write_digits
-from kennel.upload.folder import look_at
+from kennel.upload.folder import scan_folder
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +17,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_scans_are_there_once_and_in_ten_classes(digits: Path) -> None:
-    seen = look_at(digits)
+    seen = scan_folder(digits)
     assert len(seen.images) == 1797
     assert set(seen.classes) == set(CLASSES)
     assert len({image.name.rsplit("/", 1)[1] for image in seen.images}) == 1797
 
 
 def test_the_splits_are_stratified(digits: Path) -> None:
-    counts = Counter(tuple(image.name.split("/")[:2]) for image in look_at(digits).images)
+    counts = Counter(tuple(image.name.split("/")[:2]) for image in scan_folder(digits).images)
     assert all(26 <= counts[split, name] <= 28 for split in ("valid", "test") for name in CLASSES)
     assert all(121 <= counts["train", name] <= 129 for name in CLASSES)
 
@@ -36,7 +36,7 @@ def test_a_picture_shows_ink_on_white_or_black_over_the_whole_range(digits: Path
 
 def test_the_same_seed_gives_the_same_tree_and_another_one_another(digits: Path, tmp_path: Path) -> None:
     def hashed(folder: Path) -> dict[str, str]:
-        return {image.name: hashlib.sha256(image.path.read_bytes()).hexdigest() for image in look_at(folder).images}
+        return {image.name: hashlib.sha256(image.path.read_bytes()).hexdigest() for image in scan_folder(folder).images}
 
     again, other = write_digits(tmp_path / "same"), write_digits(tmp_path / "other", seed=1)
     assert hashed(again) == hashed(digits)

@@ -9,7 +9,7 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 from botocore.stub import Stubber  # type: ignore[import-untyped]
 
-from kennel.status import Execution, Package, Status, gather
+from kennel.status import Status, gather
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/kennel-dev/{}"
@@ -53,16 +53,17 @@ def test_everything_of_the_stage_and_nothing_of_another_is_gathered(clients: Cal
         )
         summary = {"PipelineExecutionArn": RUN, "StartTime": NOW, "PipelineExecutionStatus": "Succeeded"}
         sagemaker.add_response("list_pipeline_executions", {"PipelineExecutionSummaries": [summary]})
-        steps = [{"StepName": "Prepare", "StepStatus": "Failed", "FailureReason": "no images"}]
-        sagemaker.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": steps})
+        listed = [{"StepName": "Prepare", "StepStatus": "Failed", "FailureReason": "no images"}]
+        sagemaker.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": listed})
         sagemaker.add_client_error("describe_endpoint", "ValidationException", 'Could not find endpoint "kennel-dev".')
         status = gather("Dev", clients)
         sagemaker.assert_no_pending_responses()
     assert list(status.stacks) == ["Dev-Data", "Dev-Hosting", "Dev-Pipeline"]
-    assert status.executions == (
-        Execution("abcdefghijkl", "Succeeded", NOW, "", (("Prepare", "Failed", "no images"),), RUN),
-    )
-    assert [(one.version, one.approval, one.live) for one in status.packages] == [
+    steps = [("Prepare", "Failed", "no images")]
+    assert status.executions == [
+        {"name": "abcdefghijkl", "status": "Succeeded", "started": NOW, "reason": "", "steps": steps, "arn": RUN}
+    ]
+    assert [(one["version"], one["approval"], one["live"]) for one in status.packages] == [
         (2, "PendingManualApproval", False),
         (1, "Approved", True),
     ]
@@ -76,12 +77,12 @@ def test_an_empty_account_is_no_error(clients: Callable[[str], Any]) -> None:
 
 
 STACKS = {"Dev-Data": "CREATE_COMPLETE"}
-WAITING = Package(3, ARN.format(3), "PendingManualApproval", NOW, live=False)
-LIVE = Package(2, ARN.format(2), "Approved", NOW, live=True)
+WAITING = {"version": 3, "arn": ARN.format(3), "approval": "PendingManualApproval"}
+LIVE = {"version": 2, "arn": ARN.format(2), "approval": "Approved"}
 
 
-def run(status: str) -> tuple[Execution, ...]:
-    return (Execution("x", status, NOW, "", (), RUN),)
+def run(status: str) -> list[dict[str, Any]]:
+    return [{"status": status, "arn": RUN}]
 
 
 @pytest.mark.parametrize(

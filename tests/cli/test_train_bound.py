@@ -6,7 +6,8 @@ import pytest
 
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, read_prices
-from kennel.train.launch import Job, longest_jobs, typed
+from kennel.rehearsal.jobs.language import DefinitionError, resolve_parameters
+from kennel.train.launch import Job, longest_jobs
 from kennel.train.request import pascal
 from stacks.config import DEV, PROD, TrainingSettings
 from stacks.pipeline.definition import pipeline_definition
@@ -25,7 +26,7 @@ def definition() -> dict[str, Any]:
 
 
 def bound(definition: dict[str, Any], **given: str) -> list[Job]:
-    return longest_jobs(definition, typed(definition, {"DataManifest": "m", **given}))
+    return longest_jobs(definition, resolve_parameters(definition, {"DataManifest": "m", **given}))
 
 
 def test_a_plain_run_has_three_jobs_at_their_limits(definition: dict[str, Any]) -> None:
@@ -85,8 +86,8 @@ def test_a_job_without_a_price_has_no_cost_and_is_still_told(definition: dict[st
 def test_a_parameter_that_the_definition_does_not_allow_is_refused(
     definition: dict[str, Any], given: dict[str, str], says: str
 ) -> None:
-    with pytest.raises(KennelError, match=says):
-        typed(definition, {"DataManifest": "m", **given})
+    with pytest.raises(DefinitionError, match=says):
+        resolve_parameters(definition, {"DataManifest": "m", **given})
 
 
 def test_every_hyperparameter_is_a_parameter_of_the_pipeline(definition: dict[str, Any]) -> None:

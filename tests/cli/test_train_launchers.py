@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kennel.cli import app
-from kennel.rehearsal.synthesis import synthesize
+from kennel.rehearsal.rehearse import synthesize
 from kennel.upload.upload import upload_dataset
 from tests.cli.launch_world import PIPELINE, LaunchWorld
 from tests.cli.trees import photographs

@@ -34,6 +34,8 @@ class DefinitionError(JobFailed):
 def resolve_parameters(definition: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
     """Return name -> typed value, the default where none is given; raise DefinitionError naming a wrong parameter."""
     declared = {parameter["Name"]: parameter for parameter in definition.get("Parameters", [])}
+    if unknown := sorted(set(given) - set(declared)):
+        raise DefinitionError(f"Unknown pipeline parameters: {', '.join(unknown)}; known are {', '.join(declared)}.")
     return {name: _parameter(parameter, given.get(name)) for name, parameter in declared.items()}
 
 

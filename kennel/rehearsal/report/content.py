@@ -11,6 +11,7 @@ from typing import Any
 
 from kennel.compare.records import interval
 from kennel.console import Step
+from kennel.files import replace_text
 from kennel.rehearsal.interfaces import CoverageRow
 
 MODEL_PAGE = "model.html"
@@ -96,8 +97,12 @@ def write(report: RehearsalReport, out: Path) -> Path:
     (out / MODEL_PAGE).unlink(missing_ok=True)  # from an earlier rehearsal
     if report.model_page:
         shutil.copyfile(report.model_page, out / MODEL_PAGE)
-    _replace(out / "rehearsal.json", json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    return _replace(out / "report.html", render(report))
+    replace_text(
+        out / "rehearsal.json", json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+    page = out / "report.html"
+    replace_text(page, render(report))
+    return page
 
 
 def as_json(report: RehearsalReport) -> dict[str, Any]:
@@ -122,11 +127,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(inner) for inner in value]
     return value if isinstance(value, str | int | None) else str(value)
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write a new file and rename it: a reader sees the old content or the new, never a part."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="utf-8", errors="replace")  # file names may have bytes that are not UTF-8
-    fresh.replace(path)
-    return path

@@ -7,25 +7,25 @@ from pathlib import Path
 import pytest
 
 from kennel.errors import KennelError
-from kennel.upload.folder import look_at, with_hashes
+from kennel.upload.folder import scan_folder, with_hashes
 from tests.cli.trees import png, tree
 
 
 def refused(folder: Path) -> str:
     with pytest.raises(KennelError) as caught:
-        look_at(folder)
+        scan_folder(folder)
     return str(caught.value)
 
 
 def test_class_folders_are_taken_as_they_are(tmp_path: Path) -> None:
-    seen = look_at(tree(tmp_path, "dog/1.png", "cat/1.png", "cat/deep/2.png"))
+    seen = scan_folder(tree(tmp_path, "dog/1.png", "cat/1.png", "cat/deep/2.png"))
     assert seen.classes == ("cat", "dog")
     assert seen.splits == ()
     assert [image.name for image in seen.images] == ["cat/1.png", "cat/deep/2.png", "dog/1.png"]
 
 
 def test_splits_are_recognized_and_not_taken_for_classes(tmp_path: Path) -> None:
-    seen = look_at(tree(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", "test/b/2.png"))
+    seen = scan_folder(tree(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", "test/b/2.png"))
     assert seen.classes == ("a", "b")
     assert seen.splits == ("test", "train", "valid")
 
@@ -33,11 +33,11 @@ def test_splits_are_recognized_and_not_taken_for_classes(tmp_path: Path) -> None
 def test_what_is_no_image_is_left_out_and_named(tmp_path: Path) -> None:
     tree(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "a" / "notes.txt").write_text("x")
-    assert look_at(tmp_path).left_out == ("a/notes.txt",)
+    assert scan_folder(tmp_path).left_out == ("a/notes.txt",)
 
 
 def test_hidden_files_are_not_even_named(tmp_path: Path) -> None:
-    seen = look_at(tree(tmp_path, "a/1.png", "b/1.png", "a/._1.png", ".git/x/1.png", "__MACOSX/a/1.png"))
+    seen = scan_folder(tree(tmp_path, "a/1.png", "b/1.png", "a/._1.png", ".git/x/1.png", "__MACOSX/a/1.png"))
     assert len(seen.images) == 2
     assert seen.left_out == ()
 
@@ -93,7 +93,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_goes_away_meanwhile_is_named(tmp_path: Path) -> None:
-    seen = look_at(tree(tmp_path, "a/1.png", "b/1.png"))
+    seen = scan_folder(tree(tmp_path, "a/1.png", "b/1.png"))
     (tmp_path / "b" / "1.png").unlink()
     with pytest.raises(KennelError, match=r"b/1\.png cannot be read"):
         with_hashes(seen, lambda read: None)

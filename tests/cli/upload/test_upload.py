@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kennel.errors import KennelError
-from kennel.upload.folder import look_at
+from kennel.upload.folder import scan_folder
 from kennel.upload.upload import LIMIT, Shard, Upload, pack, plan, upload_dataset
 from tests.cli.trees import tree
 from tests.contracts import validate
@@ -175,7 +175,7 @@ def test_progress_ends_at_the_whole_of_both_phases(s3: Any, bucket: str, folder:
 
 def test_shards_stay_below_the_limit_with_the_longest_of_names(tmp_path: Path) -> None:
     names = [f"é{'x' * 200}/{'ü' * 100}{number}.png" for number in range(40)]
-    images = look_at(tree(tmp_path, *names, "b/1.png")).images
+    images = scan_folder(tree(tmp_path, *names, "b/1.png")).images
     shards = plan(images, 40_000)
     assert len(shards) > 1
     for shard in shards:
@@ -186,14 +186,14 @@ def test_shards_stay_below_the_limit_with_the_longest_of_names(tmp_path: Path) -
 
 
 def test_an_image_larger_than_a_shard_has_one_to_itself(tmp_path: Path) -> None:
-    images = look_at(tree(tmp_path, "a/1.png", "a/2.png", "b/1.png")).images
+    images = scan_folder(tree(tmp_path, "a/1.png", "a/2.png", "b/1.png")).images
     assert [len(shard.images) for shard in plan(images, 1)] == [1, 1, 1]
     assert [len(shard.images) for shard in plan(images)] == [3]
     assert LIMIT == 64 * 1024 * 1024
 
 
 def test_a_file_that_changes_under_way_is_named(tmp_path: Path) -> None:
-    images = look_at(tree(tmp_path, "a/1.png", "b/1.png")).images
+    images = scan_folder(tree(tmp_path, "a/1.png", "b/1.png")).images
     (tmp_path / "a" / "1.png").write_bytes(b"longer than before, as it seems" * 9)
     with pytest.raises(KennelError, match=r"a/1\.png changed while"):
         pack(Shard("x.tar", images), io.BytesIO())

@@ -11,7 +11,7 @@ import pytest
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud.cloudformation.coverage import missing_from
 from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy, stacks_of
-from kennel.rehearsal.synthesis import synthesize
+from kennel.rehearsal.rehearse import synthesize
 from tests.rehearsal.cloud.world import World, eventually
 
 TAG = {"Key": "team", "Value": "vision"}
