@@ -55,7 +55,7 @@ def steps_of(sagemaker: Any, execution: str) -> list[Step]:
     """Return all steps that have begun, oldest first."""
     pages = sagemaker.get_paginator("list_pipeline_execution_steps")
     found = pages.paginate(PipelineExecutionArn=execution, SortOrder="Ascending")
-    return [_step(one) for page in found for one in page["PipelineExecutionSteps"]]
+    return [_step(one) for one in found.search("PipelineExecutionSteps[]")]
 
 
 def _step(about: Mapping[str, Any]) -> Step:
@@ -130,7 +130,7 @@ def trials_of(sagemaker: Any, tuning: str) -> list[dict[str, Any]]:
     pages = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
     found = pages.paginate(HyperParameterTuningJobName=tuning, SortBy="CreationTime", SortOrder="Ascending")
     with _unless_unknown():
-        return [one for page in found for one in page["TrainingJobSummaries"]]
+        return list(found.search("TrainingJobSummaries[]"))
     return []
 
 

@@ -3,7 +3,7 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kennel.compare.records import Run
 from kennel.prices import dollars
@@ -28,15 +28,15 @@ def expectations(runs: Sequence[Run], *, images: int, epochs: int, mode: str) ->
     kinds: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
         if run.mode == mode and run.images > 0 and run.seconds > 0:
-            kinds[run.launcher, run.place].append(run)
-    return [_expected(kind, group, images, epochs) for kind, group in kinds.items()]
-
-
-def _expected(kind: tuple[str, str], runs: Sequence[Run], images: int, epochs: int) -> Expected:
-    factors = [factor(run, images, epochs) for run in runs]
-    costs = [run.cost * by for run, by in zip(runs, factors, strict=True) if run.cost is not None]
-    seconds = statistics.median(run.seconds * by for run, by in zip(runs, factors, strict=True))
-    return Expected(*kind, seconds, statistics.median(costs) if costs else None, len(runs))
+            by = factor(run, images, epochs)
+            cost = None if run.cost is None else run.cost * by
+            kinds[run.launcher, run.place].append(replace(run, seconds=run.seconds * by, cost=cost))
+    found = []
+    for kind, group in kinds.items():
+        costs = [run.cost for run in group if run.cost is not None]
+        seconds = statistics.median(run.seconds for run in group)
+        found.append(Expected(*kind, seconds, statistics.median(costs) if costs else None, len(group)))
+    return found
 
 
 def factor(run: Run, images: int, epochs: int) -> float:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ def gather(client: Client, stage: str, runs: Path, prices: Prices) -> Found:
     try:
         bucket = output(stage, "Data", "DataBucketName")
         aws_runs(client, bucket, output(stage, "Pipeline", "PipelineName"), prices, found)
-        found.newest_images = _newest_images(client("s3"), bucket)
     except KennelError as error:
         found.without_aws = str(error)
+    else:
+        with suppress(KennelError):  # nothing was uploaded yet
+            found.newest_images = images_of(client("s3"), bucket, choose_manifest(client("s3"), bucket, ""))
     found.runs.sort(key=lambda run: run.started, reverse=True)
     return found
 
@@ -51,13 +53,6 @@ def _local(place: Path, evaluation: Evaluation) -> Run:
     )
 
 
-def _newest_images(s3: Any, bucket: str) -> int:
-    try:
-        return images_of(s3, bucket, choose_manifest(s3, bucket, ""))
-    except KennelError:
-        return 0  # nothing was uploaded yet
-
-
 _NEWEST = 30  # runs looked at; each costs a handful of calls
 
 
@@ -74,7 +69,9 @@ class _Cloud:
     def __init__(self, client: Client, bucket: str, pipeline: str, prices: Prices) -> None:
         self._s3, self._sagemaker = client("s3"), client("sagemaker")
         self._bucket, self._prefix, self._prices = bucket, f"runs/{pipeline}/", prices
-        self._executions = dict(self._listed(pipeline))
+        pages = self._sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline)
+        arns = pages.search("PipelineExecutionSummaries[].PipelineExecutionArn")
+        self._executions = {arn.rpartition("/")[2]: arn for arn in arns}
         self._written: dict[str, datetime] = {}
 
     def evaluations(self, newest: int) -> list[tuple[datetime, str]]:
@@ -129,13 +126,6 @@ class _Cloud:
             cost=self._prices.cost(kind, instances, seconds),
             **evaluation_fields(evaluation),
         )
-
-    def _listed(self, pipeline: str) -> Iterator[tuple[str, str]]:
-        pages = self._sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline)
-        for page in pages:
-            for one in page["PipelineExecutionSummaries"]:
-                arn = str(one["PipelineExecutionArn"])
-                yield arn.rpartition("/")[2], arn
 
 
 def images_of(s3: Any, bucket: str, manifest: str) -> int:

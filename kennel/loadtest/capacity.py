@@ -1,6 +1,5 @@
 """The capacity file (docs/contracts/capacity.md): the newest measurement of each instance type."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,21 +14,14 @@ from kennel.loadtest.subject import Subject
 
 def entry(subject: Subject, loads: Sequence[Load], p99_ms: float, photos: int) -> dict[str, Any]:
     """Return one measurement as the file has it, rates and concurrency of one instance; `loads` are those that held."""
-    best = _per_instance(loads[-1], subject.instances)
+    each = [_per_instance(load, subject.instances) for load in loads]
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "instance_type": subject.instance_type,
-        "machine": subject.machine,
-        "instances": subject.instances,
-        "model": subject.model,
-        "runtime": subject.runtime,
-        "precision": subject.precision,
+        **{name: value for name, value in vars(subject).items() if name not in ("url", "endpoint")},
         "target_p99_ms": p99_ms,
         "photos": photos,
-        "requests_per_second": best["requests_per_second"],
-        "concurrency": best["concurrency"],
-        "concurrency_peak": best["concurrency_peak"],
-        "loads": [_per_instance(load, subject.instances) for load in loads],
+        **{name: each[-1][name] for name in ("requests_per_second", "concurrency", "concurrency_peak")},
+        "loads": each,
     }
 
 
@@ -63,11 +55,12 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _per_instance(load: Load, instances: int) -> dict[str, Any]:
-    figures = dataclasses.asdict(load)
-    shares = {name: round(figures.pop(name) / instances, 2) for name in ("rate", "concurrency", "concurrency_peak")}
-    kept = ("requests", "p50_ms", "p95_ms", "p99_ms", "late_ms")
-    return {
-        "requests_per_second": shares.pop("rate"),
-        **shares,
-        **{name: round(figures[name], 1) for name in kept},
+    rates = {
+        "requests_per_second": load.rate,
+        "concurrency": load.concurrency,
+        "concurrency_peak": load.concurrency_peak,
+    }
+    figures = ("requests", "p50_ms", "p95_ms", "p99_ms", "late_ms")
+    return {name: round(value / instances, 2) for name, value in rates.items()} | {
+        name: round(getattr(load, name), 1) for name in figures
     }

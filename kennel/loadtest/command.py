@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,7 @@ from kennel.errors import ROOT, KennelError
 from kennel.invoke import FILE_LIMIT
 from kennel.loadtest import capacity
 from kennel.loadtest.load import Load, Plan
-from kennel.loadtest.local import local
-from kennel.loadtest.search import search
-from kennel.loadtest.subject import Subject, deployed
+from kennel.loadtest.subject import Subject, deployed, local
 
 _WARM = 2.0  # seconds at the same rate before those that count
 _PROBE = (2.0, 3.0)  # requests a second, and for how many seconds, to see how long one takes
@@ -32,6 +30,11 @@ _MADE = 8  # pictures, where none are given
 _SIZE = (500, 375)  # their pixels, as in the pet and dog data sets
 _GRAIN = (50, 38)  # pixels of noise, scaled up: shapes, and a JPEG of about 40 kB with the finer noise on top
 _LONGER = 2  # a rate is confirmed for so many times as long as it was tried
+PRECISE = 1.05  # the rate that broke over the one that held, at the end
+_DOUBLINGS = 12
+_HALVINGS = 5
+_CONFIRMATIONS = 4
+_BACK = 0.92  # of the rate, when a confirmation breaks
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,53 @@ def _search(request: Request, subject: Subject, photos: Sequence[Path], display:
         lambda rate: _shown(dataclasses.replace(plan, rate=rate), "Try", display),
         lambda rate: _shown(dataclasses.replace(longer, rate=rate), "Confirm", display),
         first=500 / (probe.p50_ms or 500),  # half of what one request at a time would come to
+    )
+
+
+def search(run: Callable[[float], Load], confirm: Callable[[float], Load], first: float) -> list[Load]:
+    """Return the loads that held, ascending in rate; the last one held twice, in `run` and in the longer `confirm`.
+
+    Doubles from `first` until a rate breaks, halves the gap (as ratios) until it is 5 %, then confirms, going down
+    where chance had helped. Raise KennelError where nothing holds.
+    """
+    held: dict[float, Load] = {}
+
+    def holds(rate: float) -> bool:
+        load = run(rate)
+        if load.held:
+            held[rate] = load
+        return load.held
+
+    low, high = _bracket(holds, first)
+    while high / low > PRECISE:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    best = _confirmed(confirm, low)
+    return [*(load for rate, load in sorted(held.items()) if rate < best.rate), best]
+
+
+def _bracket(holds: Callable[[float], bool], first: float) -> tuple[float, float]:
+    """Return a rate that held and a higher one that broke."""
+    if holds(first):
+        for rate in (first * 2**power for power in range(1, _DOUBLINGS + 1)):
+            if not holds(rate):
+                return rate / 2, rate
+        raise KennelError(f"Even {rate:.0f} requests a second hold: this load cannot find the limit.")
+    for rate in (first / 2**power for power in range(1, _HALVINGS + 1)):
+        if holds(rate):
+            return rate, rate * 2
+    raise KennelError(
+        f"Not even {rate:.2g} requests a second hold the target: give a higher --p99, or look at the server's log."
+    )
+
+
+def _confirmed(confirm: Callable[[float], Load], rate: float) -> Load:
+    for attempt in range(_CONFIRMATIONS):
+        load = confirm(rate * _BACK**attempt)
+        if load.held:
+            return load
+    raise KennelError(
+        f"No rate held twice (the last tried: {load.rate:.3g} requests a second): is something else running there?"
     )
 
 

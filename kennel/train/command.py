@@ -97,8 +97,10 @@ def on_aws(request: Request) -> None:
         execution = start(client, plan)
         about = {"parameters": plan.parameters, "most": plan.most}
         say(console, f"Started: {execution}")
+        if request.detach and request.as_json:
+            return print_json({"execution": execution, **about})
         if request.detach:
-            return _detached(execution, about, request, console)
+            return say(console, *attach_lines(execution))
     ending = _followed(execution, prices, console)
     if request.as_json:
         print_json({"execution": execution, **about, **dataclasses.asdict(ending)})
@@ -115,24 +117,16 @@ def _ask(plan: Plan, request: Request, console: Console) -> None:
         raise KennelError("Nothing was started.")
 
 
-def _detached(execution: str, about: dict[str, Any], request: Request, console: Console) -> None:
-    if request.as_json:
-        return print_json({"execution": execution, **about})
-    say(console, *attach_lines(execution))
-
-
 def _followed(execution: str, prices: Prices, console: Console) -> Ending:
     try:
         with Display(console) as display:
             return Follower(client, execution, display, prices=prices).run()
     except KeyboardInterrupt:
-        say(console, "No longer followed; the run goes on.")
+        why, code = "No longer followed; the run goes on.", 130
     except KennelError as error:
-        say(console, f"Following ended, the run goes on: {error}")
-        say(console, *attach_lines(execution))
-        raise typer.Exit(1) from None
-    say(console, *attach_lines(execution))
-    raise typer.Exit(130)
+        why, code = f"Following ended, the run goes on: {error}", 1
+    say(console, why, *attach_lines(execution))
+    raise typer.Exit(code)
 
 
 def _print_result(ending: Ending, request: Request, console: Console) -> None:

@@ -229,14 +229,10 @@ class Tail:
     def _streams(self) -> list[str]:
         pages = self._logs.get_paginator("describe_log_streams")
         try:
-            found = [
-                str(stream["logStreamName"])
-                for page in pages.paginate(logGroupName=self._group, logStreamNamePrefix=f"{self._job}/")
-                for stream in page["logStreams"]
-            ]
+            found = pages.paginate(logGroupName=self._group, logStreamNamePrefix=f"{self._job}/")
+            return sorted(found.search("logStreams[].logStreamName"))
         except self._logs.exceptions.ResourceNotFoundException:
             return []  # the account's first job has not written yet
-        return sorted(found)
 
     def _new(self, stream: str) -> Iterator[str]:
         """Yield the stream's new lines. An empty page is not the end: that is where the token stays the same."""

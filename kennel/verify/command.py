@@ -40,7 +40,7 @@ def verify(
 
     findings = check_artifact(artifact, client=client)
     if as_json:
-        print_json([{"ok": one.ok, "what": one.what, "detail": one.detail} for one in findings])
+        print_json([one._asdict() for one in findings])
     else:
         show_findings(findings)
     if not all(one.ok for one in findings):

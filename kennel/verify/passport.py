@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from kennel.aws import Client, aws_errors
 from kennel.errors import KennelError
@@ -14,8 +13,7 @@ NAME = "passport.json"
 _FILES = ("model.json", "model.xml", "model.bin")  # what is served
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of one check: whether it passed, and the value or what is wrong with it."""
 
     ok: bool
@@ -96,38 +94,26 @@ def check_package(package: Mapping[str, Any], members: Mapping[str, Member], cli
     """Compare DescribeModelPackage's answer with the artifact; resolve its images and name who approved it."""
     passport = read_json(members, NAME)
     containers = package.get("InferenceSpecification", {}).get("Containers") or [{}]
+    metadata = package.get("CustomerMetadataProperties", {})
+    recorded = {
+        "passport_sha256": members[NAME].sha256 if NAME in members else None,
+        "data_fingerprint": mapping(passport, "data").get("fingerprint"),
+        "code_sha256": mapping(passport, "code").get("sha256"),
+        "training_image": passport.get("image"),
+    }
     return [
-        *_metadata(package.get("CustomerMetadataProperties", {}), members, passport),
+        *(same(f"registry: {key}", metadata.get(key), value) for key, value in recorded.items()),
         _approval(package),
         _digest("training image", str(passport.get("image") or ""), client),
         _digest("inference image", containers[0].get("Image", ""), client),
     ]
 
 
-def _metadata(
-    metadata: Mapping[str, str], members: Mapping[str, Member], passport: Mapping[str, Any]
-) -> Iterator[Finding]:
-    own = members[NAME].sha256 if NAME in members else None
-    for key, value in {
-        "passport_sha256": own,
-        "data_fingerprint": mapping(passport, "data").get("fingerprint"),
-        "code_sha256": mapping(passport, "code").get("sha256"),
-        "training_image": passport.get("image"),
-    }.items():
-        yield same(f"registry: {key}", metadata.get(key), value)
-
-
 def _approval(package: Mapping[str, Any]) -> Finding:
-    status = package.get("ModelApprovalStatus", "unknown")
-    who = _who(package.get("LastModifiedBy") or package.get("CreatedBy") or {})
-    reason = package.get("ApprovalDescription")
-    return Finding(
-        True, "approval", f"{status}, last changed by {who or 'nobody named'}" + (f": {reason}" if reason else "")
-    )
-
-
-def _who(user: Mapping[str, Any]) -> str:
-    return str(user.get("UserProfileName") or user.get("IamIdentity", {}).get("Arn") or "")
+    user = package.get("LastModifiedBy") or package.get("CreatedBy") or {}
+    who = user.get("UserProfileName") or user.get("IamIdentity", {}).get("Arn") or "nobody named"
+    reason = f": {package['ApprovalDescription']}" if package.get("ApprovalDescription") else ""
+    return Finding(True, "approval", f"{package.get('ModelApprovalStatus', 'unknown')}, last changed by {who}{reason}")
 
 
 def _digest(what: str, image: str, client: Client) -> Finding:

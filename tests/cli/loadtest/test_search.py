@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from kennel.errors import KennelError
+from kennel.loadtest.command import PRECISE, search
 from kennel.loadtest.load import Load
-from kennel.loadtest.search import PRECISE, search
 
 
 def server(limit: float) -> tuple[Callable[[float], Load], list[float]]:

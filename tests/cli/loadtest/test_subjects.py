@@ -23,8 +23,7 @@ from kennel.aws import client
 from kennel.errors import KennelError
 from kennel.invoke import FILE_LIMIT
 from kennel.loadtest.command import photographs
-from kennel.loadtest.local import local
-from kennel.loadtest.subject import deployed, describe_machine
+from kennel.loadtest.subject import deployed, describe_machine, local
 
 ROOT = Path(__file__).resolve().parents[3]
 FACTS: dict[str, Any] = {
