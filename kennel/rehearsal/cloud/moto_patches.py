@@ -28,7 +28,8 @@ def apply() -> None:
     """Change moto for the whole process."""
     register()
     _evaluate_stack_outputs()
-    _parse_json_first()
+    # moto reads each with PyYAML in Python, which takes seconds for a template; CDK writes JSON.
+    _change(models.Stack, "parse_template", staticmethod(json.loads))
     _run_stacks_by_the_engine()
     _check_parameters()
     _skip_bucket_policies()
@@ -67,20 +68,6 @@ def _output(resources: parsing.ResourceMap, stack: str, output: str) -> str:
         if one["OutputKey"] == output:
             return str(one["OutputValue"])
     raise ValidationError(message=f"Stack {stack} has no output {output}")
-
-
-def _parse_json_first() -> None:
-    """moto reads every template with PyYAML's pure-Python loader, which takes seconds for a CDK template."""
-    parse_yaml = models.Stack.parse_template
-
-    def parse_template(template: str) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads(template)
-        except ValueError:
-            found = parse_yaml(template)
-        return found
-
-    _change(models.Stack, "parse_template", staticmethod(parse_template))
 
 
 def _run_stacks_by_the_engine() -> None:

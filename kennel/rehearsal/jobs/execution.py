@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _CLOSE_S = 20.0
 _REASON_LENGTH = 3000  # characters
 
 
+@dataclass(kw_only=True)
 class PipelineRunner:
     """Runs pipeline executions, each in the thread that calls `run`.
 
@@ -29,19 +31,13 @@ class PipelineRunner:
     a RandomSeed.
     """
 
-    def __init__(
-        self,
-        *,
-        client: Callable[[str, str | None], Any],
-        work: Path,
-        containers: ContainerEngine,
-        interrupt_spot: bool,
-        seed: int,
-    ) -> None:
-        self._client, self._work, self._containers = client, work, containers
-        self._interrupt_spot, self._seed = interrupt_spot, seed
-        self._closed = threading.Event()
-        self._running: set[threading.Thread] = set()
+    client: Callable[[str, str | None], Any]
+    work: Path
+    containers: ContainerEngine
+    interrupt_spot: bool
+    seed: int
+    _closed: threading.Event = field(default_factory=threading.Event)
+    _running: set[threading.Thread] = field(default_factory=set)
 
     def run(self, execution: PipelineExecution) -> None:
         """Run to the end; raise JobFailed with the reason of the first step that fails."""
@@ -61,11 +57,11 @@ class PipelineRunner:
     def _context(self, execution: PipelineExecution) -> Context:
         return Context(
             execution=execution,
-            client=self._client,
-            engine=self._containers,
-            work=self._work,
-            interruptions=int(self._interrupt_spot),
-            seed=self._seed,
+            client=self.client,
+            engine=self.containers,
+            work=self.work,
+            interruptions=int(self.interrupt_spot),
+            seed=self.seed,
             closed=self._closed,
         )
 

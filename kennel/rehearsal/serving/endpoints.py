@@ -75,10 +75,7 @@ class Endpoints:
                 raise EndpointError(f"Endpoint {call.endpoint} not found.")
             fleet = self._fleets[call.endpoint]
             fleet.begin_request()
-        try:
-            return fleet.invoke(call)
-        finally:
-            fleet.end_request()
+        return fleet.invoke(call)
 
     def delete(self, name: str) -> None:
         """Let requests in progress finish, then stop the servers; do nothing for an endpoint that does not exist."""
@@ -118,16 +115,16 @@ class Fleet:
         with self._changed:
             self._requests += 1
 
-    def end_request(self) -> None:
-        with self._changed:
-            self._requests -= 1
-            self._changed.notify_all()
-
     def invoke(self, call: EndpointCall) -> EndpointAnswer:
-        """Return the answer of the next server in turn."""
+        """Return the answer of the next server in turn, which ends the request."""
         with self._changed:
             server = next(self._next_server)
-        return server.invoke(call)
+        try:
+            return server.invoke(call)
+        finally:
+            with self._changed:
+                self._requests -= 1
+                self._changed.notify_all()
 
     def drain(self) -> None:
         """Stop the servers when the requests in progress have been answered."""
@@ -252,10 +249,8 @@ def fetch_model(s3: Any, url: str, folder: Path) -> None:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
     return True

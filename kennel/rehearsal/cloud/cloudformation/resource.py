@@ -118,13 +118,17 @@ def _scalar(kind: str, value: Any) -> Any:
     return _NUMBERS[kind](value) if kind in _NUMBERS else value
 
 
+def call(service: str, operation: str, properties: Properties) -> Any:
+    """Call an operation, of botocore's name, with those of `properties` that it takes."""
+    api = client(service)
+    parameters = conform(api.meta.service_model.operation_model(operation).input_shape, properties)
+    return getattr(api, xform_name(operation))(**parameters)
+
+
 def create(kind: EnactedType, name: str, properties: Properties) -> Created:
     """Create a resource through the API; botocore's ClientError says what was wrong."""
     created = Created({kind.name: name, **properties} if kind.name else dict(properties), {}, name)
-    service = client(kind.service)
-    operation = service.meta.service_model.operation_model(kind.create)
-    parameters = conform(operation.input_shape, kind.parameters(created.properties))
-    created.answer = getattr(service, xform_name(kind.create))(**parameters)
+    created.answer = call(kind.service, kind.create, kind.parameters(created.properties))
     created.physical_id = kind.ref(created)
     try:
         kind.after(created)

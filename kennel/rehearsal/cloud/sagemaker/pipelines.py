@@ -40,7 +40,6 @@ class Executions:
         self._records: dict[str, tuple[PipelineExecution, Record]] = {}
 
     def handlers(self) -> dict[str, Handler]:
-        """Return the handlers by operation."""
         return {
             "StartPipelineExecution": self.start,
             "StopPipelineExecution": self.stop,
@@ -48,7 +47,6 @@ class Executions:
             "ListPipelineExecutions": self.listing,
             "ListPipelineExecutionSteps": self.steps,
             "ListPipelineParametersForExecution": self.parameters,
-            "DescribePipelineDefinitionForExecution": self.definition,
         }
 
     def start(self, call: Call) -> Response:
@@ -67,31 +65,20 @@ class Executions:
         return json_answer({"PipelineExecutionArn": arn})
 
     def describe(self, call: Call) -> Response:
-        """Answer DescribePipelineExecution."""
         return json_answer(self._description(call.parameters["PipelineExecutionArn"]))
 
     def listing(self, call: Call) -> Response:
-        """Answer ListPipelineExecutions."""
         name = self._pipelines.get(call.parameters["PipelineName"])["PipelineName"]
         return page(
             call, [self._description(arn) for arn, (run, _) in self._records.items() if run.pipeline_name == name]
         )
 
     def steps(self, call: Call) -> Response:
-        """Answer ListPipelineExecutionSteps."""
         return page(call, list(self._get(call.parameters["PipelineExecutionArn"])[0].steps))
 
     def parameters(self, call: Call) -> Response:
-        """Answer ListPipelineParametersForExecution."""
         values = self._get(call.parameters["PipelineExecutionArn"])[0].parameters
         return json_answer({"PipelineParameters": [{"Name": name, "Value": values[name]} for name in values]})
-
-    def definition(self, call: Call) -> Response:
-        """Answer DescribePipelineDefinitionForExecution."""
-        execution, about = self._get(call.parameters["PipelineExecutionArn"])
-        return json_answer(
-            {"PipelineDefinition": json.dumps(execution.definition), "CreationTime": about["CreationTime"]}
-        )
 
     def stop(self, call: Call) -> Response:
         """Answer StopPipelineExecution: the data plane sees the status, ends what runs and begins no further step."""

@@ -85,7 +85,6 @@ class ResourceStore:
         raise ApiError(self.code, self.missing.format(path=self.path, arn=arn(self.path, name), name=name))
 
     def create(self, call: Call) -> Response:
-        """Answer Create."""
         record = self.add(call.parameters)
         return json_answer({f"{self.noun}Arn": record[f"{self.noun}Arn"]})
 
@@ -103,29 +102,24 @@ class ResourceStore:
         return self.records[name]
 
     def describe(self, call: Call) -> Response:
-        """Answer Describe."""
         record = self.get(self.name_in(call))
         return json_answer({self.described_as.get(key, key): value for key, value in record.items() if key != "Tags"})
 
     def delete(self, call: Call) -> Response:
-        """Answer Delete."""
         del self.records[self.get(self.name_in(call))[self.member]]
         return json_answer({})
 
     def update(self, call: Call) -> Response:
-        """Answer Update."""
         record = self.get(self.name_in(call))
         check(f"Update{self.noun}", call.parameters)
         record.update(call.parameters, LastModifiedTime=datetime.now(UTC))
         return json_answer({f"{self.noun}Arn": record[f"{self.noun}Arn"]})
 
     def listing(self, call: Call) -> Response:
-        """Answer List."""
         part = call.parameters.get("NameContains", "")
         return page(call, [record for name, record in self.records.items() if part in name])
 
     def name_in(self, call: Call) -> str:
-        """Return the name that a request gives."""
         return str(call.parameters[self.member])
 
     def handlers(self) -> dict[str, Handler]:

@@ -4,8 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from botocore import xform_name  # type: ignore[import-untyped]
-
 from kennel.rehearsal.cloud.clients import client
 from kennel.rehearsal.cloud.cloudformation.resource import (
     Created,
@@ -13,7 +11,7 @@ from kennel.rehearsal.cloud.cloudformation.resource import (
     Properties,
     Read,
     by_id,
-    conform,
+    call,
     named,
 )
 
@@ -68,12 +66,9 @@ _SETTINGS: list[tuple[str, str, str, Callable[[Any], Any]]] = [
 
 
 def _put_settings(created: Created) -> None:
-    s3 = client("s3")
     for name, operation, member, convert in _SETTINGS:
         if name in created.properties:
-            shape = s3.meta.service_model.operation_model(operation).input_shape.members[member]
-            value = conform(shape, convert(created.properties[name]))
-            getattr(s3, xform_name(operation))(Bucket=created.physical_id, **{member: value})
+            call("s3", operation, {"Bucket": created.physical_id, member: convert(created.properties[name])})
 
 
 def _policy(properties: Properties) -> Properties:

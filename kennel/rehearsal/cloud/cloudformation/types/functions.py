@@ -15,6 +15,7 @@ from kennel.rehearsal.cloud.cloudformation.resource import (
     Read,
     by_id,
     by_properties,
+    call,
     named,
     with_tag_map,
 )
@@ -47,17 +48,10 @@ def _configure(created: Created) -> None:
 
 def _update(created: Created, before: Properties) -> None:
     name, properties = created.physical_id, created.properties
-    updatable = ("Role", "Handler", "Timeout", "MemorySize", "Environment", "Runtime", "Description", "TracingConfig")
-    changed = {key: properties[key] for key in updatable if key in properties}
-    client("lambda").update_function_configuration(FunctionName=name, **changed)
+    call("lambda", "UpdateFunctionConfiguration", properties)
     if properties["Code"] != before["Code"]:
         client("lambda").update_function_code(FunctionName=name, **_code(properties["Code"]))
     _configure(created)
-
-
-def _alias(properties: Properties) -> Properties:
-    """Leave out provisioned concurrency, which moto does not have and the coverage report names."""
-    return {key: value for key, value in properties.items() if key != "ProvisionedConcurrencyConfig"}
 
 
 def _delete_by(operation: str, *names: str) -> Callable[[Created], None]:
@@ -92,10 +86,9 @@ TYPES = [
         type="AWS::Lambda::Alias",
         service="lambda",
         create="CreateAlias",
-        parameters=_alias,
         ref=lambda created: str(created.answer["AliasArn"]),
         attributes={"AliasArn": lambda created: str(created.answer["AliasArn"])},
-        update=lambda created, _before: client("lambda").update_alias(**_alias(created.properties)),
+        update=lambda created, _before: call("lambda", "UpdateAlias", created.properties),
         fixed=("FunctionName", "Name"),
         delete=_delete_by("delete_alias", "FunctionName", "Name"),
         reads=[Read("get_alias", by_properties("FunctionName", "Name"))],

@@ -7,7 +7,7 @@ from botocore import xform_name  # type: ignore[import-untyped]
 from botocore.exceptions import WaiterError  # type: ignore[import-untyped]
 
 from kennel.rehearsal.cloud.clients import client
-from kennel.rehearsal.cloud.cloudformation.resource import Created, EnactedType, Properties, Read, named
+from kennel.rehearsal.cloud.cloudformation.resource import Created, EnactedType, Properties, Read, call, named
 
 _WAITER = {"Delay": 0.05, "MaxAttempts": 18_000}  # 15 minutes
 
@@ -35,9 +35,7 @@ def _pipeline(properties: Properties) -> Properties:
 
 
 def _update_pipeline(created: Created, _before: Properties) -> None:
-    updatable = ("PipelineName", "PipelineDefinition", "RoleArn")
-    parameters = _pipeline(created.properties)
-    client("sagemaker").update_pipeline(**{key: parameters[key] for key in updatable})
+    call("sagemaker", "UpdatePipeline", _pipeline(created.properties))
 
 
 def _wait_for_service(created: Created) -> None:
@@ -51,15 +49,8 @@ def _wait_for_service(created: Created) -> None:
         raise RuntimeError(f"Endpoint {name} failed: {about.get('FailureReason', about['EndpointStatus'])}")
 
 
-def _endpoint(properties: Properties) -> Properties:
-    """Leave out what only UpdateEndpoint takes: the first creation retains and excludes nothing."""
-    return {key: value for key, value in properties.items() if not key.startswith(("Retain", "Exclude"))}
-
-
 def _update_endpoint(created: Created, _before: Properties) -> None:
-    updatable = ("EndpointName", "EndpointConfigName", "DeploymentConfig", "RetainAllVariantProperties")
-    parameters = {key: created.properties[key] for key in updatable if key in created.properties}
-    client("sagemaker").update_endpoint(**parameters)
+    call("sagemaker", "UpdateEndpoint", created.properties)
     _wait_for_service(created)
 
 
@@ -68,7 +59,6 @@ TYPES = [
     _named("EndpointConfig"),
     _named(
         "Endpoint",
-        parameters=_endpoint,
         after=_wait_for_service,
         update=_update_endpoint,
         note="served by one process for each instance; canary traffic and automatic rollback are not enacted",

@@ -21,10 +21,6 @@ from kennel.rehearsal.cloud.cloudformation.types import buckets, functions, sage
 from kennel.rehearsal.cloud.cloudformation.types.accepted import ACCEPTED, STAND_INS, AcceptedResource, ImageBuild
 
 
-def _log_group(properties: Properties) -> Properties:
-    return with_tag_map({key: value for key, value in properties.items() if key != "RetentionInDays"})
-
-
 def _retain(created: Created) -> None:
     if days := created.properties.get("RetentionInDays"):
         client("logs").put_retention_policy(logGroupName=created.physical_id, retentionInDays=int(days))
@@ -49,7 +45,7 @@ _OTHER_TYPES = [
         "CreateLogGroup",
         "DeleteLogGroup",
         "LogGroupName",
-        parameters=_log_group,
+        parameters=with_tag_map,
         # With the star that moto leaves out: policies rely on it to reach the group's streams.
         attributes={"Arn": lambda group: f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group.physical_id}:*"},
         after=_retain,
