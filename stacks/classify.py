@@ -59,11 +59,9 @@ class ClassifyStack(cdk.Stack):
         cdk.CfnOutput(self, "FunctionAliasArn", value=self.alias.function_arn)
         cdk.CfnOutput(self, "ApiUrl", value=f"{self.api.api_endpoint}/classify")
 
-    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Allow `grantee` to invoke the function through its alias."""
-        return iam.Grant.add_to_principal(
-            grantee=grantee, actions=["lambda:InvokeFunction"], resource_arns=[self.alias.function_arn]
-        )
+    def grant_invoke(self, role: iam.Role) -> None:
+        """Allow `role` to invoke the function through its alias."""
+        allow(role, ["lambda:InvokeFunction"], [self.alias.function_arn])
 
 
 def _allow_photos(role: iam.Role, data: DataStack) -> None:

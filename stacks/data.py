@@ -9,7 +9,7 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.function import PackageFunction
-from stacks.permissions import acknowledge, allow, in_account
+from stacks.permissions import allow, model_packages
 
 
 class DataStack(cdk.Stack):
@@ -33,13 +33,9 @@ class DataStack(cdk.Stack):
 
     def grant_approve(self, role: iam.Role) -> None:
         """Allow `role` to read the stage's registered models and to approve or reject them."""
-        group = self.model_package_group_name
-        versions = self.format_arn(service="sagemaker", resource="model-package", resource_name=f"{group}/*")
-        named = self.format_arn(service="sagemaker", resource="model-package-group", resource_name=group)
+        named, versions = model_packages(role, self.model_package_group_name)
         allow(role, ["sagemaker:ListModelPackages"], [named, versions])
         allow(role, ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"], [versions])
-        finding = in_account("sagemaker", f"model-package/{group}/*")
-        acknowledge(role, "A registered model's version is a number that nobody knows before.", finding)
 
     def _bucket(self, settings: StageSettings) -> s3.Bucket:
         bucket = s3.Bucket(
@@ -136,13 +132,9 @@ class RegisteredModels(Construct):
 
 
 def _allow(role: iam.Role, group: str) -> None:
-    stack = cdk.Stack.of(role)
-    versions = stack.format_arn(service="sagemaker", resource="model-package", resource_name=f"{group}/*")
+    named, versions = model_packages(role, group)
     allow(role, ["sagemaker:DeleteModelPackage"], [versions])
     # AWS's reference lists the versions as what a listing concerns; the group is what the request names.
-    named = stack.format_arn(service="sagemaker", resource="model-package-group", resource_name=group)
     allow(role, ["sagemaker:ListModelPackages"], [named, versions])
     # A resource that only leaves the template must not take the models with it.
-    allow(role, ["cloudformation:DescribeStacks"], [stack.stack_id])
-    finding = in_account("sagemaker", f"model-package/{group}/*")
-    acknowledge(role, "A registered model's version is a number that nobody knows before.", finding)
+    allow(role, ["cloudformation:DescribeStacks"], [cdk.Stack.of(role).stack_id])

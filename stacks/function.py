@@ -38,13 +38,15 @@ class PackageFunction(Construct):
         )
         # The role is ours, so CDK attaches no managed policy; these two actions are all that logging needs.
         log_group.grant_write(role)
+        # Compiled files are left out: running the tests writes them, and the function's version must not follow.
+        exclude = ["*", f"!{package}", f"!{package}/**", "**/__pycache__"]
         self.function = lambda_.Function(
             self,
             "Function",
             runtime=lambda_.Runtime.PYTHON_3_14,
             architecture=lambda_.Architecture.ARM_64,
             handler=f"{package}.handler.handler",
-            code=_package_code(package),
+            code=lambda_.Code.from_asset(str(SOURCES), exclude=exclude, ignore_mode=cdk.IgnoreMode.GIT),
             role=role,
             log_group=log_group,
             logging_format=lambda_.LoggingFormat.JSON,
@@ -55,9 +57,3 @@ class PackageFunction(Construct):
             reserved_concurrent_executions=reserved_concurrency,
         )
         acknowledge(role, "X-Ray's two actions know no resource; nothing else of this role names '*'.", wildcard("*"))
-
-
-def _package_code(package: str) -> lambda_.Code:
-    # Compiled files are left out: running the tests writes them, and the function's version must not follow.
-    exclude = ["*", f"!{package}", f"!{package}/**", "**/__pycache__"]
-    return lambda_.Code.from_asset(str(SOURCES), exclude=exclude, ignore_mode=cdk.IgnoreMode.GIT)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from constructs import Construct, IConstruct
 
 # The output of the data stack through which other stacks learn the bucket's ARN, as CDK names it. It follows from the
@@ -15,8 +16,7 @@ def allow(
     role: iam.Role, actions: Sequence[str], resources: Sequence[str], conditions: Mapping[str, object] | None = None
 ) -> None:
     """Add a statement to the role's own policy."""
-    statement = iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions)
-    role.add_to_policy(statement)
+    role.add_to_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
 
 
 def sagemaker_principal(scope: Construct) -> iam.IPrincipal:
@@ -30,10 +30,36 @@ def via_s3() -> dict[str, object]:
     return {"StringEquals": {"kms:ViaService": f"s3.{cdk.Aws.REGION}.amazonaws.com"}}
 
 
+def allow_key(role: iam.Role, key: kms.IKey) -> None:
+    """Allow what runs as `role` in SageMaker to use `key` for its objects and for its encrypted volumes."""
+    allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], [key.key_arn], via_s3())
+    allow(role, ["kms:DescribeKey"], [key.key_arn])
+    # A grant is how the service attaches an encrypted volume.
+    allow(role, ["kms:CreateGrant"], [key.key_arn], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
+
+
+def allow_logs_and_metrics(role: iam.Role, streams: str, reason: str) -> None:
+    """Allow SageMaker's logs in `streams`, a resource with an asterisk for this `reason`, and metrics of its own."""
+    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    allow(role, actions, [cdk.Stack.of(role).format_arn(service="logs", resource=streams)])
+    acknowledge(role, reason, in_account("logs", streams))
+    # CloudWatch knows no resource for metrics; the namespace stands in its place.
+    allow(role, ["cloudwatch:PutMetricData"], ["*"], {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}})
+
+
+def model_packages(role: iam.Role, group: str) -> tuple[str, str]:
+    """Return the ARNs of a model package group and of all its packages; acknowledge the asterisk of the second."""
+    stack = cdk.Stack.of(role)
+    named = stack.format_arn(service="sagemaker", resource="model-package-group", resource_name=group)
+    versions = stack.format_arn(service="sagemaker", resource="model-package", resource_name=f"{group}/*")
+    finding = in_account("sagemaker", f"model-package/{group}/*")
+    acknowledge(role, "A registered model's version is a number that nobody knows before.", finding)
+    return named, versions
+
+
 def acknowledge(scope: IConstruct, reason: str, *findings: str) -> None:
     """Accept `findings` (bracketed ids, as synth prints them) on `scope` and below, with one reason."""
-    answers = [cdk.Acknowledgment(id=each, reason=reason) for each in findings]
-    cdk.Validations.of(scope).acknowledge(*answers)
+    cdk.Validations.of(scope).acknowledge(*(cdk.Acknowledgment(id=each, reason=reason) for each in findings))
 
 
 def wildcard(resource: str) -> str:

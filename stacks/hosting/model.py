@@ -1,6 +1,5 @@
 """The released model, the configuration of the endpoint that serves it, and the endpoint's role."""
 
-import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
@@ -10,7 +9,15 @@ from stacks.data import DataStack
 from stacks.images import ImagesStack
 from stacks.instance_types import has_nvme_disks, is_gpu
 from stacks.network import NetworkStack
-from stacks.permissions import acknowledge, allow, any_object, in_account, sagemaker_principal, via_s3, wildcard
+from stacks.permissions import (
+    acknowledge,
+    allow,
+    allow_key,
+    allow_logs_and_metrics,
+    any_object,
+    sagemaker_principal,
+    wildcard,
+)
 
 # The one variant keeps its name: SageMaker's guardrails and scaling refuse an update that changes it.
 VARIANT = "AllTraffic"
@@ -116,7 +123,8 @@ def endpoint_role(
     role = iam.Role(scope, "Role", assumed_by=sagemaker_principal(scope), description="Serves the released model")
     images.inference.grant_pull(role)
     _use_data(role, data)
-    _report(role, settings)
+    streams = f"log-group:/aws/sagemaker/Endpoints/{settings.name}:*"
+    allow_logs_and_metrics(role, streams, "Every stream of the endpoint's own log group.")
     if network:
         network.grant_attach(role)
     acknowledge(role, "PutMetricData, EC2's Describe and GetAuthorizationToken know no resource.", wildcard("*"))
@@ -124,21 +132,8 @@ def endpoint_role(
 
 
 def _use_data(role: iam.Role, data: DataStack) -> None:
-    key = [data.key.key_arn]
     allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects("runs/*")])
     allow(role, ["s3:PutObject"], [data.bucket.arn_for_objects("capture/*")])
-    allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], key, via_s3())
-    allow(role, ["kms:DescribeKey"], key)
-    # A grant is how the service attaches an encrypted volume for the endpoint.
-    allow(role, ["kms:CreateGrant"], key, {"Bool": {"kms:GrantIsForAWSResource": "true"}})
+    allow_key(role, data.key)
     reason = "The names of artifacts and captures are made by SageMaker."
     acknowledge(role, reason, any_object(data, "runs/"), any_object(data, "capture/"))
-
-
-def _report(role: iam.Role, settings: StageSettings) -> None:
-    streams = f"log-group:/aws/sagemaker/Endpoints/{settings.name}:*"
-    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
-    allow(role, actions, [cdk.Stack.of(role).format_arn(service="logs", resource=streams)])
-    acknowledge(role, "Every stream of the endpoint's own log group.", in_account("logs", streams))
-    # CloudWatch knows no resource for metrics; the namespace stands in its place.
-    allow(role, ["cloudwatch:PutMetricData"], ["*"], {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}})

@@ -14,6 +14,7 @@ from stacks.hosting.scaling import EndpointScaling
 from stacks.images import ImagesStack
 from stacks.monitoring import EndpointMetrics, alarm
 from stacks.network import NetworkStack
+from stacks.permissions import allow
 
 
 class HostingStack(cdk.Stack):
@@ -74,17 +75,13 @@ class HostingStack(cdk.Stack):
         """Return the ARN of the endpoint, whether it exists yet or not."""
         return self.format_arn(service="sagemaker", resource="endpoint", resource_name=self.endpoint_name)
 
-    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Allow `grantee` to invoke this endpoint."""
-        return iam.Grant.add_to_principal(
-            grantee=grantee, actions=["sagemaker:InvokeEndpoint"], resource_arns=[self.endpoint_arn]
-        )
+    def grant_invoke(self, role: iam.Role) -> None:
+        """Allow `role` to invoke this endpoint."""
+        allow(role, ["sagemaker:InvokeEndpoint"], [self.endpoint_arn])
 
-    def grant_describe(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Allow `grantee` to read the endpoint's state."""
-        return iam.Grant.add_to_principal(
-            grantee=grantee, actions=["sagemaker:DescribeEndpoint"], resource_arns=[self.endpoint_arn]
-        )
+    def grant_describe(self, role: iam.Role) -> None:
+        """Allow `role` to read the endpoint's state."""
+        allow(role, ["sagemaker:DescribeEndpoint"], [self.endpoint_arn])
 
     def grant_release(self, grantee: iam.IGrantable) -> iam.Grant:
         """Allow `grantee` to update this stack and to read its state.

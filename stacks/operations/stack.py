@@ -2,7 +2,6 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_budgets as budgets
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -14,7 +13,7 @@ from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.hosting.stack import HostingStack
-from stacks.operations.alarms import classify_alarms, endpoint_alarms, release_alarms
+from stacks.operations.alarms import all_alarms
 from stacks.operations.dashboard import dashboard
 from stacks.release import ReleaseStack
 
@@ -35,11 +34,7 @@ class OperationsStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: alarms, dashboard and budget")
         topic = AlarmTopic(self, "Alarms", key=data.key, email=settings.operations.email).topic
-        alarms: list[cloudwatch.Alarm] = [
-            *endpoint_alarms(self, settings.operations, hosting.metrics),
-            *classify_alarms(self, settings, classify),
-            *release_alarms(self, release),
-        ]
+        alarms = all_alarms(self, settings, hosting.metrics, classify, release)
         for each in alarms:
             each.add_alarm_action(actions.SnsAction(topic))
             each.add_ok_action(actions.SnsAction(topic))
@@ -47,9 +42,6 @@ class OperationsStack(cdk.Stack):
         monthly_budget(self, settings, topic)
         cdk.CfnOutput(self, "AlarmTopicArn", value=topic.topic_arn)
         cdk.CfnOutput(self, "DashboardName", value=board.dashboard_name)
-
-
-_SENDERS = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com")
 
 
 class AlarmTopic(Construct):
@@ -62,7 +54,7 @@ class AlarmTopic(Construct):
         super().__init__(scope, id_)
         self.topic = sns.Topic(self, "Topic", master_key=key, enforce_ssl=True)
         account = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
-        for sender in _SENDERS:
+        for sender in ("cloudwatch.amazonaws.com", "budgets.amazonaws.com"):
             principal = iam.ServicePrincipal(sender, conditions=account)
             self.topic.grant_publish(principal)
             key.grant(principal, "kms:Decrypt", "kms:GenerateDataKey*")

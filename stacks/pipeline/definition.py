@@ -12,12 +12,12 @@ from typing import Any
 
 from stacks.config import TrainingSettings
 from stacks.pipeline.language import (
+    EXECUTION_ID,
     JOB_RETRIES,
     SERVICE_RETRIES,
     Step,
     compare,
     condition,
-    execution_id,
     get,
     join,
     read,
@@ -158,7 +158,7 @@ def _provenance(jobs: Jobs, suffix: str) -> dict[str, Any]:
         "data_manifest": get("Parameters.DataManifest"),
         "model": get("Parameters.Model"),
         "image_size": join("", get("Parameters.ImageSize")),
-        "pipeline_execution": execution_id(),
+        "pipeline_execution": EXECUTION_ID,
         "training_image": jobs.image,
         "passport_sha256": _evaluated(suffix, "passport.sha256"),
         "data_fingerprint": _evaluated(suffix, "passport.data_fingerprint"),

@@ -20,9 +20,7 @@ def read(step: str, file: str, path: str) -> dict[str, Any]:
     return {"Std:JsonGet": {"PropertyFile": get(f"Steps.{step}.PropertyFiles.{file}"), "Path": path}}
 
 
-def execution_id() -> dict[str, str]:
-    """Return a reference to the id of the execution."""
-    return get("Execution.PipelineExecutionId")
+EXECUTION_ID = get("Execution.PipelineExecutionId")
 
 
 def compare(how: str, left: Any, right: Any) -> dict[str, Any]:

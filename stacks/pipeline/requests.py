@@ -5,7 +5,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from stacks.config import TrainingSettings
-from stacks.pipeline.language import execution_id, get, join
+from stacks.pipeline.language import EXECUTION_ID, get, join
 from training.hyperparameters import Hyperparameters
 from training.metrics import METRIC_DEFINITIONS
 
@@ -65,7 +65,7 @@ def evaluation(jobs: Jobs, *, model: Any) -> dict[str, Any]:
     """Return the request of Evaluate, which measures `model` (URI of its model.tar.gz) on the test split."""
     inputs = [_input("model", model), _input("test", join("/", prepared("data"), "test"))]
     return _processing(
-        jobs, "evaluate", inputs, [_output("evaluation", join("/", jobs.run_uri("evaluate"), execution_id()))]
+        jobs, "evaluate", inputs, [_output("evaluation", join("/", jobs.run_uri("evaluate"), EXECUTION_ID))]
     )
 
 

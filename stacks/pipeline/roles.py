@@ -8,7 +8,18 @@ from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
-from stacks.permissions import acknowledge, allow, any_object, in_account, sagemaker_principal, via_s3, wildcard
+from stacks.permissions import (
+    acknowledge,
+    allow,
+    allow_key,
+    allow_logs_and_metrics,
+    any_object,
+    in_account,
+    model_packages,
+    sagemaker_principal,
+    via_s3,
+    wildcard,
+)
 from stacks.pipeline.requests import Jobs
 
 _KINDS = ("Processing", "Training", "HyperParameterTuning")
@@ -23,8 +34,10 @@ def pipeline_role(
     """Return the role that starts jobs, passes them the job role and registers models in one group."""
     role = iam.Role(scope, "PipelineRole", assumed_by=sagemaker_principal(scope), description="Runs the pipeline")
     _start_jobs(role, settings, jobs)
-    _pass(role, job_role)
-    _register_models(role, settings)
+    to_jobs = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    allow(role, ["iam:PassRole"], [job_role.role_arn], to_jobs)
+    register = ["CreateModelPackage", "DescribeModelPackage", "DescribeModelPackageGroup", "AddTags"]
+    allow(role, [f"sagemaker:{action}" for action in register], [*model_packages(role, settings.name)])
     images.inference.grant_pull(role)  # CreateModelPackage looks the image up
     # The conditions read prepare.json and evaluation.json, CreateModelPackage the model.
     read = (_PREPARE, "runs/")
@@ -37,12 +50,9 @@ def pipeline_role(
     return role
 
 
-def _arn(role: iam.Role, kind: str, name: str = "*") -> str:
-    return cdk.Stack.of(role).format_arn(service="sagemaker", resource=kind, resource_name=name)
-
-
 def _start_jobs(role: iam.Role, settings: StageSettings, jobs: Jobs) -> None:
-    arns = [_arn(role, job) for job in _JOBS]
+    stack = cdk.Stack.of(role)
+    arns = [stack.format_arn(service="sagemaker", resource=job, resource_name="*") for job in _JOBS]
     allow(role, [f"sagemaker:Create{kind}Job" for kind in _KINDS], arns, _limits(settings, jobs))
     watch = [f"sagemaker:{verb}{kind}Job" for verb in ("Describe", "Stop") for kind in _KINDS]
     follow = ["sagemaker:AddTags", "sagemaker:ListTrainingJobsForHyperParameterTuningJob"]
@@ -70,22 +80,6 @@ def _limits(settings: StageSettings, jobs: Jobs) -> dict[str, object]:
     }
 
 
-def _pass(role: iam.Role, job_role: iam.Role) -> None:
-    to_jobs = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-    allow(role, ["iam:PassRole"], [job_role.role_arn], to_jobs)
-
-
-def _register_models(role: iam.Role, settings: StageSettings) -> None:
-    group, versions = (
-        _arn(role, "model-package-group", settings.name),
-        _arn(role, "model-package", f"{settings.name}/*"),
-    )
-    actions = ["CreateModelPackage", "DescribeModelPackage", "DescribeModelPackageGroup", "AddTags"]
-    allow(role, [f"sagemaker:{action}" for action in actions], [group, versions])
-    finding = in_account("sagemaker", f"model-package/{settings.name}/*")
-    acknowledge(role, "A registered model's version is a number that nobody knows before.", finding)
-
-
 _MADE = ("prepared/", "runs/")
 _CHECKPOINTS = "runs/*/checkpoints/"
 
@@ -95,8 +89,10 @@ def job_role(scope: Construct, *, data: DataStack, images: ImagesStack, network:
     role = iam.Role(scope, "JobRole", assumed_by=sagemaker_principal(scope), description="Runs the pipeline's jobs")
     images.training.grant_pull(role)
     _use_data(role, data)
-    _use_key(role, data)
-    _report(role)
+    allow_key(role, data.key)
+    allow_logs_and_metrics(
+        role, "log-group:/aws/sagemaker/*", "SageMaker names the log groups and streams of its jobs."
+    )
     if network:
         network.grant_attach(role)
     acknowledge(role, "PutMetricData, EC2's Describe and GetAuthorizationToken know no resource.", wildcard("*"))
@@ -113,21 +109,3 @@ def _use_data(role: iam.Role, data: DataStack) -> None:
     allow(role, ["s3:DeleteObject"], [bucket.arn_for_objects(f"{_CHECKPOINTS}*")])
     reason = "Uploads, runs and executions name what lies under these prefixes."
     acknowledge(role, reason, *(any_object(data, prefix) for prefix in ("datasets/", *_MADE, _CHECKPOINTS)))
-
-
-def _use_key(role: iam.Role, data: DataStack) -> None:
-    key = [data.key.key_arn]
-    allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], key, via_s3())
-    allow(role, ["kms:DescribeKey"], key)
-    # A grant is how the service attaches an encrypted volume for the job.
-    allow(role, ["kms:CreateGrant"], key, {"Bool": {"kms:GrantIsForAWSResource": "true"}})
-
-
-def _report(role: iam.Role) -> None:
-    name = "log-group:/aws/sagemaker/*"
-    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
-    allow(role, actions, [cdk.Stack.of(role).format_arn(service="logs", resource=name)])
-    acknowledge(role, "SageMaker names the log groups and streams of its jobs.", in_account("logs", name))
-    # The action knows no resource; the namespace is what can be narrowed.
-    jobs = {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}}
-    allow(role, ["cloudwatch:PutMetricData"], ["*"], jobs)
