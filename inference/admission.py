@@ -1,4 +1,4 @@
-"""Admission control: a bounded queue of pictures for the worker threads, and a limit on concurrent uploads."""
+"""Admission control: a bounded queue of pictures for the worker threads."""
 
 import asyncio
 import math
@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import TypeVar
 
 from inference.errors import Refused
@@ -57,20 +56,3 @@ class WorkQueue:
         """Called when the work has ended: a picture whose caller has gone occupies its worker until then."""
         with self._lock:
             self._inside -= 1
-
-
-class ConcurrencyLimit:
-    """A context manager for at most `limit` at a time, on one event loop; entering beyond it raises Refused (503)."""
-
-    def __init__(self, limit: int) -> None:
-        self._free = limit
-
-    def __enter__(self) -> None:
-        if self._free == 0:
-            raise Refused(503, "busy", "The server has too much to do; try again.", {"Retry-After": "1"})
-        self._free -= 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._free += 1

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from inference import telemetry
-from inference.admission import ConcurrencyLimit, WorkQueue
+from inference.admission import WorkQueue
 from inference.errors import Refused
 from inference.telemetry import AccessLog, Metrics, Timings
 
@@ -69,7 +69,7 @@ class _Routes:
         self, classifier: PictureClassifier, workers: int, metrics: Metrics, max_bytes: int, model: str
     ) -> None:
         self._classifier, self._metrics, self._max_bytes, self._model = classifier, metrics, max_bytes, model
-        self._uploads, self._queue = ConcurrencyLimit(_UPLOADS), WorkQueue(workers, _WORK_SECONDS)
+        self._uploads, self._queue = asyncio.Semaphore(_UPLOADS), WorkQueue(workers, _WORK_SECONDS)
 
     async def ping(self, request: Request) -> Response:
         return Response(status_code=200 if self._classifier.healthy else 503)
@@ -108,7 +108,9 @@ class _Routes:
         return JSONResponse({**content, **about, "timings": timings.rounded()})
 
     async def _read(self, request: Request) -> bytes:
-        with self._uploads:
+        if self._uploads.locked():
+            raise Refused(503, "busy", "The server has too much to do; try again.", {"Retry-After": "1"})
+        async with self._uploads:
             try:
                 return await asyncio.wait_for(_read_body(request, self._max_bytes), _READ_SECONDS)
             except TimeoutError as error:

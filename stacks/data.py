@@ -1,5 +1,7 @@
 """What holds data and outlives every deployment: the data bucket, its key and the model package group."""
 
+from typing import Any
+
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -38,19 +40,29 @@ class DataStack(cdk.Stack):
         allow(role, ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"], [versions])
 
     def _bucket(self, settings: StageSettings) -> s3.Bucket:
+        common: dict[str, Any] = {
+            "block_public_access": s3.BlockPublicAccess.BLOCK_ALL,
+            "enforce_ssl": True,
+            "removal_policy": settings.removal_policy,
+            "auto_delete_objects": settings.removable,
+        }
+        access_logs = s3.Bucket(
+            self,
+            "AccessLogs",
+            encryption=s3.BucketEncryption.S3_MANAGED,  # the log service cannot use a customer's key
+            lifecycle_rules=[s3.LifecycleRule(id="Expire", expiration=cdk.Duration.days(90))],
+            **common,
+        )
         bucket = s3.Bucket(
             self,
             "Bucket",
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             encryption=s3.BucketEncryption.KMS,
             encryption_key=self.key,
             bucket_key_enabled=True,
-            enforce_ssl=True,
             versioned=True,
-            server_access_logs_bucket=self._access_logs(settings),
+            server_access_logs_bucket=access_logs,
             lifecycle_rules=_lifecycle(settings),
-            removal_policy=settings.removal_policy,
-            auto_delete_objects=settings.removable,
+            **common,
         )
         # event_bridge_enabled=True would bring a function and a custom resource for one property.
         part = bucket.node.default_child
@@ -59,18 +71,6 @@ class DataStack(cdk.Stack):
             event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
         )
         return bucket
-
-    def _access_logs(self, settings: StageSettings) -> s3.Bucket:
-        return s3.Bucket(
-            self,
-            "AccessLogs",
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            encryption=s3.BucketEncryption.S3_MANAGED,  # the log service cannot use a customer's key
-            enforce_ssl=True,
-            lifecycle_rules=[s3.LifecycleRule(id="Expire", expiration=cdk.Duration.days(90))],
-            removal_policy=settings.removal_policy,
-            auto_delete_objects=settings.removable,
-        )
 
 
 def _lifecycle(settings: StageSettings) -> list[s3.LifecycleRule]:

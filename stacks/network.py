@@ -41,7 +41,10 @@ class NetworkStack(cdk.Stack):
             # Emptying the default group takes a custom resource, and nothing here uses that group.
             restrict_default_security_group=False,
         )
-        self._flow_logs(settings)
+        group = logs.LogGroup(
+            self, "FlowLogs", retention=settings.log_retention, removal_policy=settings.removal_policy
+        )
+        self.vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(group))
         self.job_security_group = self._job_security_group()
         self._s3_gateway()
         if settings.workbench:
@@ -70,12 +73,6 @@ class NetworkStack(cdk.Stack):
     @staticmethod
     def _arn(role: iam.Role, kind: str, name: str) -> str:
         return cdk.Stack.of(role).format_arn(service="ec2", resource=kind, resource_name=name)
-
-    def _flow_logs(self, settings: StageSettings) -> None:
-        group = logs.LogGroup(
-            self, "FlowLogs", retention=settings.log_retention, removal_policy=settings.removal_policy
-        )
-        self.vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(group))
 
     def _job_security_group(self) -> ec2.SecurityGroup:
         group = ec2.SecurityGroup(

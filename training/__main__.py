@@ -23,8 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "prepare":
         from training.prepare.run import Options, prepare
 
-        given = arguments
-        options = Options(given.valid_share, given.test_share, given.seed, given.duplicates, given.mode)
+        options = Options(**{name: value for name, value in vars(arguments).items() if name != "command"})
         return _report_failure(paths, lambda: prepare(paths, options))
     from training.evaluate.run import evaluate
 
@@ -71,13 +70,7 @@ def _report_failure(paths: Paths, work: Callable[[], None]) -> int:
     except Exception as error:
         if not isinstance(error, TrainingError | OSError | MemoryError):
             traceback.print_exc()  # a defect of ours: its place is worth more than tidiness
-        reason = sentence(error)
-        print(reason, file=sys.stderr)
-        try:
-            paths.output.mkdir(parents=True, exist_ok=True)
-            (paths.output / "message").write_text(reason + "\n", encoding="utf-8")
-        except OSError as problem:
-            print(f"The reason could not be written to {paths.output}: {problem}", file=sys.stderr)
+        paths.write_reason("message", sentence(error))
         return 1
     return 0
 

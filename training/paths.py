@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,15 @@ class Paths:
         if not isinstance(content, dict):
             raise TrainingError(f"{file} must hold a JSON object.")
         return content
+
+    def write_reason(self, file: str, reason: str) -> None:
+        """Print why the job failed, and write it to `output/<file>`, which SageMaker shows."""
+        print(reason, file=sys.stderr, flush=True)
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            (self.output / file).write_text(reason + "\n", encoding="utf-8")
+        except OSError as error:
+            print(f"The reason could not be written to {self.output}: {error}", file=sys.stderr, flush=True)
 
     def require_writable(self) -> None:
         """Raise TrainingError at the start of a run if it could not write its results at the end."""

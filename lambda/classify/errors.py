@@ -1,22 +1,5 @@
 """The errors that a caller can get, with the code and the HTTP status of each.
 
-    ClassifyError
-    ├── InvalidRequest            the event has none of the documented shapes
-    ├── ImageError                bytes arrived, but the model does not take them
-    │   ├── NotAnImage
-    │   ├── UnsupportedImage
-    │   └── TooLarge
-    ├── FetchError                the image could not be fetched
-    │   ├── UrlRefused
-    │   ├── S3Refused
-    │   ├── FetchFailed
-    │   └── FetchTimeout
-    └── EndpointError             the image is fine, but the model did not answer
-        ├── NoModel
-        ├── EndpointThrottled
-        ├── EndpointUnavailable
-        └── BadAnswer
-
 An error's text is shown to the caller, so it is always a sentence of this package. The text of an inner error, such as
 botocore's, is kept as `__cause__` and goes to the log only.
 """

@@ -22,6 +22,7 @@ _READ = ("datasets/", "prepared/", "runs/", "photos/", "capture/")
 _WRITE = ("datasets/", "photos/")
 _LOGS = "log-group:/aws/sagemaker/NotebookInstances:*"
 _SOURCES = Path(__file__).parents[2] / "notebooks"
+_Instance = sagemaker.CfnNotebookInstance
 
 
 class Notebook(Construct):
@@ -55,7 +56,7 @@ class Notebook(Construct):
             "FunctionAliasArn": classify.alias.function_arn,
         }
         lifecycle = _at_start(self, role, settings.notebook_idle_minutes, names)
-        instance = sagemaker.CfnNotebookInstance(
+        instance = _Instance(
             self,
             "Instance",
             instance_type=settings.notebook_instance_type,
@@ -68,7 +69,9 @@ class Notebook(Construct):
             kms_key_id=data.key.key_arn,
             volume_size_in_gb=settings.notebook_volume_gib,
             lifecycle_config_name=lifecycle.attr_notebook_instance_lifecycle_config_name,
-            instance_metadata_service_configuration=_imds_v2(),
+            instance_metadata_service_configuration=_Instance.InstanceMetadataServiceConfigurationProperty(
+                minimum_instance_metadata_service_version="2"
+            ),
         )
         self.name = instance.attr_notebook_instance_name
         # Ref of a notebook instance is its ARN. A policy of its own: within the role's default policy this would be
@@ -102,12 +105,6 @@ def _at_start(
         content=cdk.Fn.base64(text)
     )
     return sagemaker.CfnNotebookInstanceLifecycleConfig(scope, "StopWhenIdle", on_start=[hook])
-
-
-def _imds_v2() -> sagemaker.CfnNotebookInstance.InstanceMetadataServiceConfigurationProperty:
-    return sagemaker.CfnNotebookInstance.InstanceMetadataServiceConfigurationProperty(
-        minimum_instance_metadata_service_version="2"
-    )
 
 
 def _role(scope: Construct, data: DataStack) -> iam.Role:

@@ -91,7 +91,10 @@ def worker_cpus(environment: Mapping[str, str]) -> tuple[frozenset[int], ...]:
     if gpus:
         return (frozenset(),) * gpus
     allowed = frozenset(os.sched_getaffinity(0))
-    nodes = [_cpus(node / "cpulist") & allowed for node in sorted(NODES.glob("node[0-9]*"), key=_number)]
+    nodes = [
+        _cpus(node / "cpulist") & allowed
+        for node in sorted(NODES.glob("node[0-9]*"), key=lambda node: int(node.name[4:]))
+    ]
     groups = tuple(node for node in nodes if node)  # some nodes hold nothing but memory
     return groups if len(groups) > 1 and frozenset.union(*groups) == allowed else (frozenset(),)
 
@@ -157,10 +160,6 @@ def _quota() -> float:
         return int(limit) / int(period)
     except (OSError, ValueError):  # "max" is no limit
         return 1e9
-
-
-def _number(node: Path) -> int:
-    return int(node.name.removeprefix("node"))
 
 
 def _cpus(file: Path) -> frozenset[int]:

@@ -41,7 +41,7 @@ def launch(paths: Paths, overrides: Mapping[str, str]) -> int:
         except (TrainingError, OSError) as error:
             code, reason = 1, sentence(error)
     if reason:
-        _write_failure(paths, reason)
+        paths.write_reason("failure", reason)
         return 1
     return STOPPED if code else 0
 
@@ -135,12 +135,3 @@ def command(cluster: Cluster, folder: Path, options: Sequence[str]) -> list[str]
         f"--log-dir={folder}",
         *worker,
     ]
-
-
-def _write_failure(paths: Paths, reason: str) -> None:
-    print(reason, file=sys.stderr, flush=True)
-    try:
-        paths.output.mkdir(parents=True, exist_ok=True)
-        (paths.output / "failure").write_text(reason + "\n", encoding="utf-8")
-    except OSError as error:
-        print(f"The reason could not be written to {paths.output}: {error}", file=sys.stderr, flush=True)

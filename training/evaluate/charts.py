@@ -190,14 +190,12 @@ def shown_classes(recalls: Sequence[float]) -> Labels:
 
 
 def confusion_matrix(answers: Answers, chosen: Labels) -> Labels:
-    """Return counts [true class, predicted class] among the classes `chosen`."""
-    place = np.full(max(answers.labels.max(), answers.predicted.max(), chosen.max()) + 1, -1)
-    place[chosen] = np.arange(len(chosen))
-    true, predicted = place[answers.labels], place[answers.predicted]
-    inside = (true >= 0) & (predicted >= 0)
-    count = len(chosen)
-    flat = np.bincount(true[inside] * count + predicted[inside], minlength=count * count)
-    return np.asarray(flat.reshape(count, count), np.int64)
+    """Return counts [true class, predicted class] among the classes `chosen`, which are in ascending order."""
+    inside = np.isin(answers.labels, chosen) & np.isin(answers.predicted, chosen)
+    matrix = np.zeros((len(chosen), len(chosen)), np.int64)
+    true, predicted = (np.searchsorted(chosen, classes[inside]) for classes in (answers.labels, answers.predicted))
+    np.add.at(matrix, (true, predicted), 1)
+    return matrix
 
 
 def _short(name: str) -> str:

@@ -71,13 +71,9 @@ def summarize(
 
 
 def _precisions(found: Mapping[str, scores.Answers]) -> dict[str, dict[str, float]]:
-    rights = {precision: answers.right for precision, answers in found.items()}
+    hits = {precision: (int(answers.right.sum()), len(answers)) for precision, answers in found.items()}
     return {
-        precision: {
-            "accuracy": float(right.mean()),
-            "accuracy_lower": scores.interval(int(right.sum()), len(right))[0],
-        }
-        for precision, right in rights.items()
+        name: {"accuracy": hit / of, "accuracy_lower": scores.interval(hit, of)[0]} for name, (hit, of) in hits.items()
     }
 
 

@@ -18,6 +18,7 @@ from training import transform
 from training.distributed.cluster import cores
 from training.distributed.process_group import ProcessGroup
 from training.errors import TrainingError
+from training.passport import file_sha256
 from training.split import Split
 from training.train import data
 from training.train.checkpoint import FeatureStore, Rows, checkpoint_interval
@@ -217,17 +218,13 @@ def _view_key(context: TrainingContext, view: int) -> dict[str, Any]:
     """Return what a view's pixels depend on; the program's text too, which has no version."""
     key: dict[str, Any] = {
         "preprocessing": context.preprocessing.to_dict(),
-        "transform": _file_sha256(transform.__file__),
+        "transform": file_sha256(Path(transform.__file__)),
     }
     if view:
         augmentation = Augmentation.of(context.preprocessing)
         key |= {"view": view, "seed": context.settings.seed, "scale": augmentation.scale, "ratio": augmentation.ratio}
-        key["augmentation"] = _file_sha256(data.__file__)
+        key["augmentation"] = file_sha256(Path(data.__file__))
     return key
-
-
-def _file_sha256(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 class DecodedBatches:
