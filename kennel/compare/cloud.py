@@ -35,7 +35,8 @@ def local_runs(folder: Path, found: Found) -> None:
     """Runs that were finished below `folder`."""
     for file in sorted(folder.glob("*/evaluation/evaluation.json")):
         place = file.parent.parent
-        found.add(str(file), lambda place=place, file=file: _local(place, read_evaluation(file)))  # type: ignore[misc]
+        with found.reading(str(file)):
+            found.runs.append(_local(place, read_evaluation(file)))
 
 
 def _local(place: Path, evaluation: Evaluation) -> Run:
@@ -62,7 +63,8 @@ def aws_runs(client: Client, bucket: str, pipeline: str, prices: Prices, found: 
     with aws_errors():
         cloud = _Cloud(client, bucket, pipeline, prices)
         for written, key in cloud.evaluations(newest):
-            found.add(f"s3://{bucket}/{key}", lambda written=written, key=key: cloud.run(written, key))  # type: ignore[misc]
+            with found.reading(f"s3://{bucket}/{key}"):
+                found.runs.append(cloud.run(written, key))
 
 
 class _Cloud:

@@ -68,7 +68,7 @@ def _table(runs: list[Run]) -> Table:
         table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True)
     table.add_column("worst classes", overflow="fold")
     for run in runs:
-        table.add_row(*(Text(cell) for cell in _cells(run)))
+        table.add_row(*map(Text, _cells(run)))
     return table
 
 

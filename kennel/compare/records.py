@@ -3,7 +3,8 @@
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,11 @@ class Found:
     region: str = ""  # of AWS, where it could be read
     newest_images: int = 0  # of the newest data set, 0: unknown
 
-    def add(self, where: str, make: Callable[[], Run]) -> None:
+    @contextmanager
+    def reading(self, where: str) -> Iterator[None]:
+        """Name `where` as unread when the record read inside the block is missing or broken."""
         try:
-            self.runs.append(make())
+            yield
         except (*BROKEN, KennelError):
             self.unread.append(where)
 

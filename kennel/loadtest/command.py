@@ -1,4 +1,7 @@
-"""`kennel loadtest`: finds the highest rate that an endpoint or a server holds, and writes it to the capacity file."""
+"""`kennel loadtest`: finds the highest rate that an endpoint or a server holds, and writes it to the capacity file.
+
+The file: docs/contracts/capacity.md.
+"""
 
 import dataclasses
 import json
@@ -10,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +23,8 @@ from rich.console import Console
 from kennel.aws import client
 from kennel.console import AsJson, Display, print_json, say
 from kennel.errors import ROOT, KennelError
+from kennel.files import replace_text
 from kennel.invoke import FILE_LIMIT
-from kennel.loadtest import capacity
 from kennel.loadtest.load import Load, Plan
 from kennel.loadtest.subject import Subject, deployed, local
 
@@ -52,7 +56,7 @@ class Request:
         if (self.artifact is None) == (not self.stage):
             raise KennelError("Name what to measure: a model.tar.gz (or its folder), or a deployed stage with --stage.")
         if self.out:
-            capacity.check_writable(self.out)
+            check_writable(self.out)
 
 
 def measure(request: Request, display: Display) -> dict[str, Any]:
@@ -60,9 +64,9 @@ def measure(request: Request, display: Display) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="kennel-loadtest-") as name, _subject(request, Path(name)) as subject:
         photos = photographs(request.photos, Path(name))
         loads = _search(request, subject, photos, display)
-    measured = capacity.entry(subject, loads, request.p99, len(photos))
+    measured = capacity_entry(subject, loads, request.p99, len(photos))
     if request.out:
-        capacity.write(request.out, measured)
+        write_capacity(request.out, measured)
     return measured
 
 
@@ -185,6 +189,60 @@ def _load(plan: Plan) -> Load:
             f"The load could not be made: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
         )
     return Load(**json.loads(done.stdout))
+
+
+def capacity_entry(subject: Subject, loads: Sequence[Load], p99_ms: float, photos: int) -> dict[str, Any]:
+    """Return one measurement as the file has it, rates and concurrency of one instance; `loads` are those that held."""
+    each = [_per_instance(load, subject.instances) for load in loads]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        **{name: value for name, value in vars(subject).items() if name not in ("url", "endpoint")},
+        "target_p99_ms": p99_ms,
+        "photos": photos,
+        **{name: each[-1][name] for name in ("requests_per_second", "concurrency", "concurrency_peak")},
+        "loads": each,
+    }
+
+
+def check_writable(file: Path) -> None:
+    """Raise KennelError now for a file that could not be written after minutes of measuring."""
+    _read_capacity(file)
+    if not file.parent.is_dir():
+        raise KennelError(f"--out {file}: the folder {file.parent} does not exist.")
+
+
+def write_capacity(file: Path, measured: dict[str, Any]) -> None:
+    """Write the measurement in place of the one of the same instance type; the others stay."""
+    measurements = _read_capacity(file)
+    measurements[measured["instance_type"]] = measured
+    text = json.dumps({"format": 1, "measured": dict(sorted(measurements.items()))}, indent=2)
+    try:
+        replace_text(file, text + "\n")
+    except OSError as error:
+        raise KennelError(f"--out {file} cannot be written ({error.strerror}).") from error
+
+
+def _read_capacity(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))["measured"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KennelError(
+            f"--out {file} exists and is no file of `kennel loadtest` ({error}); name another."
+        ) from error
+
+
+def _per_instance(load: Load, instances: int) -> dict[str, Any]:
+    rates = {
+        "requests_per_second": load.rate,
+        "concurrency": load.concurrency,
+        "concurrency_peak": load.concurrency_peak,
+    }
+    figures = ("requests", "p50_ms", "p95_ms", "p99_ms", "late_ms")
+    return {name: round(value / instances, 2) for name, value in rates.items()} | {
+        name: round(getattr(load, name), 1) for name in figures
+    }
 
 
 def show(measured: dict[str, Any], out: Path | None) -> None:

@@ -14,8 +14,7 @@ from rich.console import Console
 from kennel.compare.records import accuracy_line, read_evaluation
 from kennel.console import Display, print_json
 from kennel.errors import KennelError, require_repository
-from kennel.local.record import RunFolder, new_run, read_run
-from kennel.local.run import Interrupted, LocalRun
+from kennel.local.run import Interrupted, LocalRun, RunFolder, new_run, read_run
 from kennel.rehearsal.containers import pick_engine
 from kennel.train.request import Request, check_hyperparameters
 from kennel.upload.folder import scan_folder

@@ -87,7 +87,9 @@ def held_out_pictures(s3: Any, bucket: str, prefix: str, folder: Path, most: int
     fetched = []
     for number, sample in enumerate(islice(_in_turn(index["samples"]), most)):
         path = folder / f"{number}{Path(sample['name']).suffix}"
-        path.write_bytes(_read_sample(s3, bucket, prefix, sample))
+        span = f"bytes={sample['offset']}-{sample['offset'] + sample['size'] - 1}"
+        part = s3.get_object(Bucket=bucket, Key=f"{prefix}/{sample['shard']}", Range=span)
+        path.write_bytes(part["Body"].read())
         fetched.append(Picture(sample["name"], path, index["classes"][sample["label"]]))
     return fetched
 
@@ -104,10 +106,3 @@ def _in_turn(samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         by_class[sample["label"]].append(sample)
     rounds = zip_longest(*(by_class[label] for label in sorted(by_class)))
     return (sample for sample in chain.from_iterable(rounds) if sample is not None)
-
-
-def _read_sample(s3: Any, bucket: str, prefix: str, sample: dict[str, Any]) -> bytes:
-    last = sample["offset"] + sample["size"] - 1
-    ranged = s3.get_object(Bucket=bucket, Key=f"{prefix}/{sample['shard']}", Range=f"bytes={sample['offset']}-{last}")
-    body: bytes = ranged["Body"].read()
-    return body

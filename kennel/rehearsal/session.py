@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,10 @@ class JobOutputs:
         self._addresses: dict[str, str] = {}  # name of an output (data, report, evaluation ...): s3:// address
         for step in steps_of(sagemaker, execution):
             if step.kind == "ProcessingJob":
-                self._addresses |= _addresses(sagemaker, step.job)
+                with suppress(ClientError):  # the step failed before the job was made
+                    about = sagemaker.describe_processing_job(ProcessingJobName=step.job)
+                    for one in about.get("ProcessingOutputConfig", {}).get("Outputs", []):
+                        self._addresses[one["OutputName"]] = one["S3Output"]["S3Uri"].rstrip("/")
 
     def place(self, output: str) -> tuple[str, str]:
         """Return bucket and prefix of an output."""
@@ -189,15 +193,6 @@ class JobOutputs:
         except self._s3.exceptions.NoSuchKey:
             return None
         return body
-
-
-def _addresses(sagemaker: Any, job: str) -> dict[str, str]:
-    try:
-        about = sagemaker.describe_processing_job(ProcessingJobName=job)
-    except ClientError:  # the step failed before the job was made
-        return {}
-    outputs = about.get("ProcessingOutputConfig", {}).get("Outputs", [])
-    return {one["OutputName"]: one["S3Output"]["S3Uri"].rstrip("/") for one in outputs}
 
 
 def wait_for(what: str, ready: Callable[[], Any], undelivered: Sequence[str], *, seconds: float = _RELEASE_S) -> Any:

@@ -115,7 +115,8 @@ class Follower:
                 wait = min(wait * 2, _LONGEST_WAIT_S)
             else:
                 wait = self._poll_s
-                if about["PipelineExecutionStatus"] not in ("Executing", "Stopping") and self._settled():
+                over = about["PipelineExecutionStatus"] not in ("Executing", "Stopping")
+                if over and all(job.settled for job in self._jobs.values()):
                     return self._ending(about)
             time.sleep(wait)
 
@@ -183,9 +184,6 @@ class Follower:
 
     def _tail(self, job: _Job, kind: str, name: str) -> "Tail":
         return job.tails.setdefault(name, Tail(self._logs, kind, name))
-
-    def _settled(self) -> bool:
-        return all(job.settled for job in self._jobs.values())
 
     def _cost(self) -> float | None:
         if self._prices is None:

@@ -1,11 +1,12 @@
-"""`kennel verify`: checks a model artifact or a registered package against its passport."""
+"""`kennel verify`: checks a model's passport against the files beside it and the model registry."""
 
+import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -15,9 +16,15 @@ from kennel.aws import Client, aws_errors, client
 from kennel.console import AsJson, print_json
 from kennel.errors import KennelError
 from kennel.verify.archive import LARGEST, Member, read_members
-from kennel.verify.passport import Finding, check_members, check_package
 
 _ARN = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:\d{12}:model-package/\S+", re.ASCII)
+NAME = "passport.json"
+_FILES = ("model.json", "model.xml", "model.bin")  # what is served
+_IMAGE = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<repository>[^:@]+)"
+    r"(?::(?P<tag>[^@]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
+    re.ASCII,
+)
 
 
 def verify(
@@ -47,7 +54,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def show_findings(findings: Sequence[Any]) -> None:
+def show_findings(findings: Sequence["Finding"]) -> None:
     """Print a line for each finding, and how many failed."""
     console = Console(highlight=False)
     for one in findings:
@@ -57,7 +64,7 @@ def show_findings(findings: Sequence[Any]) -> None:
     console.print(f"{wrong} of {len(findings)} checks failed." if wrong else f"All {len(findings)} checks passed.")
 
 
-def check_artifact(artifact: str, *, client: Client) -> list[Finding]:
+def check_artifact(artifact: str, *, client: Client) -> list["Finding"]:
     """Check `artifact`: a local model.tar.gz, an s3:// address or the ARN of a model package.
 
     Each file against the passport's hash, model.json against the passport, and for a model package its metadata
@@ -69,7 +76,7 @@ def check_artifact(artifact: str, *, client: Client) -> list[Finding]:
     return check_members(_members_of(artifact, client))
 
 
-def _check_registered(arn: str, client: Client) -> list[Finding]:
+def _check_registered(arn: str, client: Client) -> list["Finding"]:
     if not _ARN.fullmatch(arn):
         raise KennelError(f"{arn!r} is no ARN of a model package (arn:aws:sagemaker:...:model-package/GROUP/VERSION).")
     with aws_errors():
@@ -111,3 +118,118 @@ def _from_s3(place: str, client: Client) -> Iterator[IO[bytes]]:
             s3.download_fileobj(bucket, key, file)
         file.seek(0)
         yield file
+
+
+class Finding(NamedTuple):
+    """The result of one check: whether it passed, and the value or what is wrong with it."""
+
+    ok: bool
+    what: str
+    detail: str
+
+
+def check_members(members: Mapping[str, Member]) -> list[Finding]:
+    """Compare each file with the passport's hash, and model.json with the passport."""
+    passport = read_json(members, NAME)
+    if not passport:
+        return [Finding(False, NAME, "missing or no JSON object: the artifact was made without a passport")]
+    if passport.get("format") != 1:
+        return [Finding(False, NAME, f"has format {_short(passport.get('format'))}, this command reads 1")]
+    named = mapping(passport, "files")
+    files = sorted({*map(_short, named), *members, *_FILES} - {NAME})
+    record = read_json(members, "model.json")
+    return [
+        Finding(True, NAME, f"sha256 {members[NAME].sha256}"),
+        *(_file(name, members.get(name), named.get(name)) for name in files),
+        *(same(f"model.json: {key}", record.get(key), passport.get(key)) for key in ("hyperparameters", "metrics")),
+        same(
+            "model.json: data.fingerprint",
+            mapping(record, "data").get("fingerprint"),
+            mapping(passport, "data").get("fingerprint"),
+        ),
+        same("code", code := mapping(passport, "code").get("sha256"), code),
+    ]
+
+
+def _file(name: str, member: Member | None, meant: Any) -> Finding:
+    if member is None:
+        return Finding(False, name, "missing from the archive")
+    if meant is None:
+        return Finding(False, name, "in the archive, but not in the passport")
+    if member.sha256 != meant:
+        return Finding(False, name, f"changed: its sha256 is {member.sha256}, the passport's {_short(meant)}")
+    return Finding(True, name, f"sha256 {member.sha256}")
+
+
+def same(what: str, one: Any, other: Any) -> Finding:
+    """Compare what somebody says with what the passport says; what either does not say is no agreement."""
+    if one is None or other is None:
+        return Finding(False, what, "not recorded")
+    if one != other:
+        return Finding(False, what, f"{_short(one)}, but the passport says {_short(other)}")
+    return Finding(True, what, _short(one))
+
+
+def read_json(members: Mapping[str, Member], name: str) -> dict[str, Any]:
+    """Return the object in the file `name`, or an empty one for a file that is missing or holds anything else."""
+    try:
+        content = json.loads(members[name].content) if name in members else {}
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def mapping(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = content.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)  # it goes to a terminal
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def check_package(package: Mapping[str, Any], members: Mapping[str, Member], client: Client) -> list[Finding]:
+    """Compare DescribeModelPackage's answer with the artifact; resolve its images and name who approved it."""
+    passport = read_json(members, NAME)
+    containers = package.get("InferenceSpecification", {}).get("Containers") or [{}]
+    metadata = package.get("CustomerMetadataProperties", {})
+    recorded = {
+        "passport_sha256": members[NAME].sha256 if NAME in members else None,
+        "data_fingerprint": mapping(passport, "data").get("fingerprint"),
+        "code_sha256": mapping(passport, "code").get("sha256"),
+        "training_image": passport.get("image"),
+    }
+    return [
+        *(same(f"registry: {key}", metadata.get(key), value) for key, value in recorded.items()),
+        _approval(package),
+        _digest("training image", str(passport.get("image") or ""), client),
+        _digest("inference image", containers[0].get("Image", ""), client),
+    ]
+
+
+def _approval(package: Mapping[str, Any]) -> Finding:
+    user = package.get("LastModifiedBy") or package.get("CreatedBy") or {}
+    who = user.get("UserProfileName") or user.get("IamIdentity", {}).get("Arn") or "nobody named"
+    reason = f": {package['ApprovalDescription']}" if package.get("ApprovalDescription") else ""
+    return Finding(True, "approval", f"{package.get('ModelApprovalStatus', 'unknown')}, last changed by {who}{reason}")
+
+
+def _digest(what: str, image: str, client: Client) -> Finding:
+    """Resolve an image's digest; that it cannot be is worth a note and no more: the passport holds without it."""
+    parts = _IMAGE.fullmatch(image)
+    if not parts:
+        return Finding(True, what, f"not resolved: {image or 'none is named'}")
+    if parts["digest"]:
+        return Finding(True, what, parts["digest"])
+    try:
+        with aws_errors():
+            found = client("ecr").describe_images(
+                registryId=parts["account"],
+                repositoryName=parts["repository"],
+                imageIds=[{"imageTag": parts["tag"] or "latest"}],
+            )
+        return Finding(True, what, f"{found['imageDetails'][0]['imageDigest']} ({image})")
+    except (KennelError, LookupError) as error:
+        return Finding(True, what, f"not resolved: {error}")

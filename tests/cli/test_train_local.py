@@ -12,8 +12,7 @@ from typer.testing import CliRunner, Result
 
 from kennel.cli import app
 from kennel.console import Display
-from kennel.local.record import new_run, read_run
-from kennel.local.run import FolderBucket, Interrupted, LocalRun
+from kennel.local.run import FolderBucket, Interrupted, LocalRun, new_run, read_run
 from kennel.rehearsal.containers.local import ProcessEngine
 from kennel.upload.upload import upload_dataset
 from tests.cli.trees import photographs

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from kennel.cli import app
 from kennel.errors import KennelError
-from kennel.loadtest import capacity, command
+from kennel.loadtest import command
 from kennel.loadtest.load import Load
 from kennel.loadtest.subject import Subject
 from stacks.hosting.scaling import FILE, read_capacity
@@ -35,7 +35,7 @@ def subject(**changes: Any) -> Subject:
 
 
 def entry(**changes: Any) -> dict[str, Any]:
-    return capacity.entry(subject(**changes), [load(20.0), load(100.0)], 500.0, 8)
+    return command.capacity_entry(subject(**changes), [load(20.0), load(100.0)], 500.0, 8)
 
 
 def test_what_is_written_is_an_instances_share_with_machine_model_target_and_date() -> None:
@@ -49,7 +49,7 @@ def test_what_is_written_is_an_instances_share_with_machine_model_target_and_dat
 
 
 def test_synth_reads_what_the_command_writes(tmp_path: Path) -> None:
-    capacity.write(tmp_path / "c.json", entry())
+    command.write_capacity(tmp_path / "c.json", entry())
     found = read_capacity("ml.m5.large", tmp_path / "c.json")
     assert found is not None
     assert [(each.rate, each.peak) for each in found.loads] == [(20.0, 2.0), (100.0, 10.0)]
@@ -59,7 +59,7 @@ def test_synth_reads_what_the_command_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("known", [subject(), subject(instance_type="", instances=1), subject(precision="auto")])
 def test_what_is_written_fits_the_contract(known: Subject, tmp_path: Path) -> None:
-    capacity.write(tmp_path / "c.json", capacity.entry(known, [load(20.0), load(100.0)], 500.0, 8))
+    command.write_capacity(tmp_path / "c.json", command.capacity_entry(known, [load(20.0), load(100.0)], 500.0, 8))
     validate("capacity", json.loads((tmp_path / "c.json").read_text()))
 
 
@@ -70,7 +70,7 @@ def test_the_committed_measurements_fit_the_contract() -> None:
 def test_a_new_measurement_takes_the_place_of_the_same_types_and_leaves_the_others(tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     for measured in (entry(machine="old"), entry(instance_type=""), entry(machine="new")):
-        capacity.write(file, measured)
+        command.write_capacity(file, measured)
     written = json.loads(file.read_text())
     assert list(written["measured"]) == ["", "ml.m5.large"]
     assert written["measured"]["ml.m5.large"]["machine"] == "new"
@@ -157,7 +157,7 @@ def test_the_command_finds_a_rate_below_the_first_refusal_prints_json_alone_and_
 
 
 def test_load_that_leaves_late_is_said_to_be_doubtful(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    late = capacity.entry(subject(), [load(100.0, late_ms=51.0)], 500.0, 8)
+    late = command.capacity_entry(subject(), [load(100.0, late_ms=51.0)], 500.0, 8)
     command.show(late, tmp_path / "c.json")
     told = capsys.readouterr().out
     assert "Doubtful: requests left up to 51 ms late." in told

@@ -6,7 +6,7 @@ import json
 import tarfile
 from typing import Any
 
-from kennel.verify.passport import Finding
+from kennel.verify.command import Finding
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/kennel:v1"
 RECORD = {

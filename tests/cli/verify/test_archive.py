@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from kennel.errors import KennelError
-from kennel.verify.command import check_artifact
-from kennel.verify.passport import Finding
+from kennel.verify.command import Finding, check_artifact
 from tests.cli.verify.artifacts import model, no_client, pack, sha, wrong_ones
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from kennel.aws import client
 from kennel.errors import KennelError
-from kennel.verify.command import check_artifact
-from kennel.verify.passport import Finding, check_package
+from kennel.verify.command import Finding, check_artifact, check_package
 from tests.cli.verify.artifacts import IMAGE, model, pack, sha, wrong_ones
 
 
