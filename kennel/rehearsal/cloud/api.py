@@ -96,7 +96,7 @@ class ApiError(Exception):
 
 def json_answer(result: Mapping[str, Any]) -> Response:
     """Return `result` as JSON, with times as numbers of seconds."""
-    return Response(json.dumps(result, default=_timestamp), content_type="application/x-amz-json-1.1")
+    return Response(json.dumps(result, default=datetime.timestamp), content_type="application/x-amz-json-1.1")
 
 
 def error_answer(service: str, error: ApiError) -> Response:
@@ -106,9 +106,3 @@ def error_answer(service: str, error: ApiError) -> Response:
     serializer = get_serializer_class(service, model.resolved_protocol)(operation)
     found = serializer.serialize(error)
     return Response(found["body"], error.status, found["headers"])
-
-
-def _timestamp(value: object) -> float:
-    if isinstance(value, datetime):
-        return value.timestamp()
-    raise TypeError(f"{value!r} cannot be written as JSON")

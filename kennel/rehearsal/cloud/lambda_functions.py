@@ -40,7 +40,11 @@ class Functions:
         limit = _EVENT_BYTES if kind == "Event" else _SYNC_BYTES
         if len(call.body) > limit:
             raise ApiError("RequestTooLargeException", f"{len(call.body)} bytes exceed the limit of {limit}.", 413)
-        _require_json(call.body)
+        try:
+            json.loads(call.body or b"{}")
+        except ValueError as error:
+            text = f"Could not parse request body into json: {error}"
+            raise ApiError("InvalidRequestContentException", text) from error
         headers = {"X-Amz-Executed-Version": str(function.version), "x-amzn-RequestId": str(uuid.uuid4())}
         if kind == "Event":
             threading.Thread(target=self.run_asynchronously, args=(function, call.body or b"{}"), daemon=True).start()
@@ -137,10 +141,3 @@ def _permits(statement: dict[str, Any], source: str) -> bool:
     service = statement.get("Principal", {}).get("Service")
     like = statement.get("Condition", {}).get("ArnLike", {}).get("AWS:SourceArn", source)
     return service == "events.amazonaws.com" and bool(like == source)
-
-
-def _require_json(body: bytes) -> None:
-    try:
-        json.loads(body or b"{}")
-    except ValueError as error:
-        raise ApiError("InvalidRequestContentException", f"Could not parse request body into json: {error}") from error

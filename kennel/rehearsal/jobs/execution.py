@@ -44,7 +44,16 @@ class PipelineRunner:
         self._running.add(threading.current_thread())
         try:
             parameters = resolve_parameters(execution.definition, execution.parameters)
-            Execution(self._context(execution), parameters).run(plan(execution.definition))
+            context = Context(
+                execution=execution,
+                client=self.client,
+                engine=self.containers,
+                work=self.work,
+                interruptions=int(self.interrupt_spot),
+                seed=self.seed,
+                closed=self._closed,
+            )
+            Execution(context, parameters).run(plan(execution.definition))
         finally:
             self._running.discard(threading.current_thread())
 
@@ -53,17 +62,6 @@ class PipelineRunner:
         self._closed.set()
         for thread in self._running - {threading.current_thread()}:
             thread.join(_CLOSE_S)
-
-    def _context(self, execution: PipelineExecution) -> Context:
-        return Context(
-            execution=execution,
-            client=self.client,
-            engine=self.containers,
-            work=self.work,
-            interruptions=int(self.interrupt_spot),
-            seed=self.seed,
-            closed=self._closed,
-        )
 
 
 class Execution:

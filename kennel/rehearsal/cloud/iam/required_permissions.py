@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import jmespath  # type: ignore[import-untyped]
+from botocore import xform_name  # type: ignore[import-untyped]
 from moto.cloudformation.models import cloudformation_backends
 from moto.s3.models import s3_backends
 
@@ -127,19 +128,6 @@ _RESOURCES: dict[str, Callable[[Parameters], str | None]] = {
 
 
 # ---- SageMaker
-_PATHS = {
-    "EndpointConfig": "endpoint-config",
-    "Endpoint": "endpoint",
-    "ModelPackageGroup": "model-package-group",
-    "ModelPackage": "model-package",
-    "Model": "model",
-    "Pipeline": "pipeline",
-    "TrainingJob": "training-job",
-    "ProcessingJob": "processing-job",
-    "HyperParameterTuningJob": "hyper-parameter-tuning-job",
-}
-
-
 def _sagemaker(call: Call) -> Iterator[RequiredPermission]:
     context = _sagemaker_keys(call.parameters)
     yield RequiredPermission(f"sagemaker:{call.operation}", _sagemaker_resource(call), context)
@@ -158,9 +146,9 @@ def _sagemaker_resource(call: Call) -> str | None:
     if call.operation == "CreateModelPackage":  # the version's number is not known yet
         return _arn("sagemaker", "model-package/", f"{given['ModelPackageGroupName'].lower()}/*")
     noun = re.sub(r"^(Create|Describe|Update|Delete|Stop|Start|List)", "", call.operation)
-    for name, path in _PATHS.items():
-        if noun.startswith(name) and f"{name}Name" in given:
-            return _arn("sagemaker", f"{path}/", str(given[f"{name}Name"]).lower())
+    for member, name in given.items():  # EndpointConfigName: the resource is endpoint-config/<name>
+        if member.endswith("Name") and noun.startswith(member.removesuffix("Name")):
+            return _arn("sagemaker", f"{xform_name(member.removesuffix('Name'), '-')}/", str(name).lower())
     return "*" if call.operation.startswith("List") else None
 
 

@@ -5,9 +5,9 @@ A new type on which nothing in a rehearsal has to act is one line in ACCEPTED.
 
 import hashlib
 import json
-import re
 from typing import Any
 
+from botocore import xform_name  # type: ignore[import-untyped]
 from moto.core.common_models import CloudFormationModel
 
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
@@ -62,8 +62,7 @@ class AcceptedResource(CloudFormationModel):
     @property
     def _arn(self) -> str:
         _, service, noun = self.kind.split("::")
-        path = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", noun).lower()  # LaunchTemplate: launch-template
-        return f"arn:aws:{service.lower()}:{REGION}:{ACCOUNT}:{path}/{self.name}"
+        return f"arn:aws:{service.lower()}:{REGION}:{ACCOUNT}:{xform_name(noun, '-')}/{self.name}"
 
     @classmethod
     def has_cfn_attr(cls, attr: str) -> bool:
