@@ -24,7 +24,7 @@ _WORKBENCH = {
 
 
 class NetworkStack(cdk.Stack):
-    """The `vpc`, and `job_security_group` for jobs and endpoint."""
+    """The `vpc`, and `subnet_ids` and `group_ids` (of security groups) for jobs and endpoint."""
 
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: isolated network")
@@ -45,25 +45,20 @@ class NetworkStack(cdk.Stack):
             self, "FlowLogs", retention=settings.log_retention, removal_policy=settings.removal_policy
         )
         self.vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(group))
-        self.job_security_group = self._job_security_group()
+        self.subnet_ids = [subnet.subnet_id for subnet in self.vpc.isolated_subnets]
+        self.group_ids = [self._job_security_group().security_group_id]
         self._s3_gateway()
         if settings.workbench:
             self._interface_endpoints(settings.network.cidr)
         cdk.CfnOutput(self, "VpcId", value=self.vpc.vpc_id)
-
-    def subnet_and_group_ids(self) -> tuple[list[str], list[str]]:
-        """Return what SageMaker's VpcConfig takes: the subnets' ids and the ids of the security groups."""
-        subnets = [subnet.subnet_id for subnet in self.vpc.isolated_subnets]
-        return subnets, [self.job_security_group.security_group_id]
 
     def grant_attach(self, role: iam.Role) -> None:
         """Let SageMaker put what runs as `role` into the subnets and the group; the caller acknowledges the `*`."""
         describe = ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")
         allow(role, [f"ec2:Describe{what}" for what in describe], ["*"])
         interfaces = self._arn(role, "network-interface", "*")
-        subnets, groups = self.subnet_and_group_ids()
-        used = [self._arn(role, "security-group", group) for group in groups]
-        used += [self._arn(role, "subnet", subnet) for subnet in subnets]
+        used = [self._arn(role, "security-group", group) for group in self.group_ids]
+        used += [self._arn(role, "subnet", subnet) for subnet in self.subnet_ids]
         allow(role, ["ec2:CreateNetworkInterface"], [interfaces, *used])
         change = ("CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission")
         allow(role, [f"ec2:{action}" for action in change], [interfaces])

@@ -41,13 +41,17 @@ class ServedModel(Construct):
         container = sagemaker.CfnModel.ContainerDefinitionProperty(
             model_package_name=package_arn, environment=_environment(settings, package_arn)
         )
+        vpc = None
+        if network:
+            ids = {"subnets": network.subnet_ids, "security_group_ids": network.group_ids}
+            vpc = sagemaker.CfnModel.VpcConfigProperty(**ids)
         model = sagemaker.CfnModel(
             self,
             "Model",
             execution_role_arn=role.role_arn,
             primary_container=container,
             enable_network_isolation=True,
-            vpc_config=_vpc_config(network),
+            vpc_config=vpc,
         )
         # CreateModel uses the role at once, so its policy must be there first.
         model.node.add_dependency(role)
@@ -71,13 +75,6 @@ def _environment(settings: StageSettings, package_arn: str) -> dict[str, str]:
         "PRECISION": hosting.precision,
         **({} if hosting.threads is None else {"THREADS": str(hosting.threads)}),
     }
-
-
-def _vpc_config(network: NetworkStack | None) -> sagemaker.CfnModel.VpcConfigProperty | None:
-    if network is None:
-        return None
-    subnets, groups = network.subnet_and_group_ids()
-    return sagemaker.CfnModel.VpcConfigProperty(subnets=subnets, security_group_ids=groups)
 
 
 def _variant(settings: HostingSettings, model_name: str) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:

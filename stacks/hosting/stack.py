@@ -28,8 +28,6 @@ class HostingStack(cdk.Stack):
     the old `max_instances`.
     """
 
-    variant_name = VARIANT
-
     def __init__(
         self,
         scope: Construct,
@@ -150,20 +148,17 @@ def deployment_config(
         sagemaker.CfnEndpoint.AlarmProperty(alarm_name=each.alarm_name)
         for each in _rollback_alarms(scope, canary, metrics)
     ]
-    return sagemaker.CfnEndpoint.DeploymentConfigProperty(
-        blue_green_update_policy=_policy(canary),
-        auto_rollback_configuration=sagemaker.CfnEndpoint.AutoRollbackConfigProperty(alarms=alarms),
-    )
-
-
-def _policy(canary: CanarySettings) -> sagemaker.CfnEndpoint.BlueGreenUpdatePolicyProperty:
     first = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=canary.percent)
-    return sagemaker.CfnEndpoint.BlueGreenUpdatePolicyProperty(
+    policy = sagemaker.CfnEndpoint.BlueGreenUpdatePolicyProperty(
         traffic_routing_configuration=sagemaker.CfnEndpoint.TrafficRoutingConfigProperty(
             type="CANARY", canary_size=first, wait_interval_in_seconds=canary.bake_seconds
         ),
         termination_wait_in_seconds=_SETTLING_SECONDS,
         maximum_execution_timeout_in_seconds=canary.bake_seconds + _SETTLING_SECONDS + _STARTING_SECONDS,
+    )
+    return sagemaker.CfnEndpoint.DeploymentConfigProperty(
+        blue_green_update_policy=policy,
+        auto_rollback_configuration=sagemaker.CfnEndpoint.AutoRollbackConfigProperty(alarms=alarms),
     )
 
 

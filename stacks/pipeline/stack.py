@@ -1,7 +1,5 @@
 """The SageMaker pipeline, the roles it needs, and the rule that starts it when a data set has been uploaded."""
 
-from typing import Any
-
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
@@ -39,7 +37,7 @@ class PipelineStack(cdk.Stack):
             role_arn=jobs_role.role_arn,
             bucket=data.bucket.bucket_name,
             key_arn=data.key.key_arn,
-            vpc=_vpc(network),
+            vpc={"SecurityGroupIds": network.group_ids, "Subnets": network.subnet_ids} if network else None,
             settings=settings.training,
         )
         definition = pipeline_definition(
@@ -105,10 +103,3 @@ class PipelineStack(cdk.Stack):
                 )
             ],
         )
-
-
-def _vpc(network: NetworkStack | None) -> dict[str, Any] | None:
-    if network is None:
-        return None
-    subnets, groups = network.subnet_and_group_ids()
-    return {"SecurityGroupIds": groups, "Subnets": subnets}

@@ -120,7 +120,13 @@ def load_weights(network: nn.Module, architecture: Architecture, name: str, stat
 
 def _read_file(file: Path) -> Any:
     if file.suffix == ".safetensors":
-        return _read_safetensors(file)
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise TrainingError(f"The weights file {file.name} is no whole safetensors file ({error}).") from None
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # in the checkpoints of torchvision's recipes
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -130,16 +136,6 @@ def _read_file(file: Path) -> Any:
     except Exception as error:
         problem = f"is cut short, or none of torch's ({type(error).__name__})"
     raise TrainingError(f"The weights file {file.name} {problem}; {_ADVICE}.")
-
-
-def _read_safetensors(file: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise TrainingError(f"The weights file {file.name} is no whole safetensors file ({error}).") from None
 
 
 def _head_keys(network: nn.Module) -> set[str]:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 import openvino  # type: ignore[import-untyped]
 import torch
@@ -37,18 +37,6 @@ CALIBRATION, CHECK = 32, 16  # training images that set int8's scales, and other
 # weights conditioned as trained ones are, whose blocks add little to what they pass on, and 0.35 with random ones;
 # bfloat16's is 0.0003 and 0.013.
 MAX_NOISE = 0.25
-
-
-class Backbone(Protocol):
-    """A network that returns features."""
-
-    def run(self, batches: Iterable[Tensor]) -> Generator[Tensor]:
-        """Yield the features, float32 [n, width], of each batch of images, float32 [n, 3, side, side], in order.
-
-        Batches have at most `BackboneFactory.batch` images and are taken before the features of earlier ones are
-        yielded.
-        """
-        ...
 
 
 class Int8TooCoarse(Exception):
@@ -98,7 +86,7 @@ class BackboneFactory:
             "precision": [precision_name(precision), *libraries],
         }
 
-    def build(self, precision: torch.dtype) -> Backbone:
+    def build(self, precision: torch.dtype) -> "Backbone":
         """Return the backbone; raise Int8TooCoarse where int8's features differ too much from float32's."""
         context, started = self._context, time.monotonic()
         backbone: Backbone
@@ -116,7 +104,7 @@ class BackboneFactory:
         self._exported = self._exported or convert(self._network, self._context.preprocessing.crop)
         return self._exported
 
-    def _build_int8(self) -> Backbone:
+    def _build_int8(self) -> "Backbone":
         context, side, count = self._context, self._context.preprocessing.crop, self._calibration
         images = Images(context.train_split, context.preprocessing, augment=False)
         decoding = [self._threads.submit(images.__getitem__, (index, 0)) for index in self._indices]
@@ -220,6 +208,11 @@ class OpenVinoBackbone:
         finally:
             for request, _ in waiting:
                 request.wait()
+
+
+# Their `run` yields the features, float32 [n, width], of each batch of images, float32 [n, 3, side, side], in order.
+# Batches have at most `BackboneFactory.batch` images and are taken before the features of earlier ones are yielded.
+Backbone = TorchBackbone | OpenVinoBackbone
 
 
 def _result(request: Any, count: int) -> Tensor:
