@@ -30,19 +30,13 @@ def client(service: str) -> Any:
         return boto3.client(service, region_name=os.environ.get("AWS_REGION") or None, config=config)
 
 
-def outputs(stage: str, stack: str) -> dict[str, str]:
-    """Return the outputs of the stack `<stage>-<stack>`; raise KennelError where it is not deployed."""
+def output(stage: str, stack: str, key: str) -> str:
+    """Return one output of the stack `<stage>-<stack>`; raise KennelError where the stack or the output is missing."""
     name = stack_name(stage, stack)
     with aws_errors(absent=f"Stack {name} is not deployed{_where()}: run `make deploy STAGE={stage}` first."):
         described = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
-    return {one["OutputKey"]: one["OutputValue"] for one in described.get("Outputs", [])}
-
-
-def output(stage: str, stack: str, key: str) -> str:
-    """Return one output of a stack; raise KennelError where the stack or the output is missing."""
-    found = outputs(stage, stack)
+    found = {one["OutputKey"]: str(one["OutputValue"]) for one in described.get("Outputs", [])}
     if key not in found:
-        name = stack_name(stage, stack)
         raise KennelError(f"Stack {name} has no output {key}: deploy this version with `make deploy STAGE={stage}`.")
     return found[key]
 

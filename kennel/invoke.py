@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,14 +85,17 @@ def _read(path: Path) -> bytes:
 
 def _smaller(path: Path, size: int) -> bytes:
     holds = f"{path} has {size / 1e6:.1f} MB; a request to Lambda holds {FILE_LIMIT / 1e6:.1f} MB"
-    smaller = reduced(path.read_bytes(), FILE_LIMIT)
-    if smaller is None:
+    jpeg = reduced(path.read_bytes(), FILE_LIMIT)
+    if jpeg is None:
         raise KennelError(
             f"{holds}, and it is no picture that could be reduced here: make it smaller, "
             "or copy it to photos/ in the data bucket and pass its s3:// address."
         )
-    print(f"{holds}: it is sent as a JPEG of {smaller.width} x {smaller.height} pixels.", file=sys.stderr)
-    return smaller.jpeg
+    from PIL import Image
+
+    width, height = Image.open(io.BytesIO(jpeg)).size
+    print(f"{holds}: it is sent as a JPEG of {width} x {height} pixels.", file=sys.stderr)
+    return jpeg
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:
@@ -185,14 +187,7 @@ _STEP = 0.7  # from one try to the next
 _QUALITY = 92
 
 
-@dataclass(frozen=True)
-class Reduced:
-    jpeg: bytes
-    width: int
-    height: int
-
-
-def reduced(picture: bytes, max_bytes: int) -> Reduced | None:
+def reduced(picture: bytes, max_bytes: int) -> bytes | None:
     """Return the whole picture upright as a JPEG of at most `max_bytes`, or None for bytes that are no picture.
 
     What the inference server would see of colours stays: alpha is dropped, of 16-bit grey the upper 8 bits count.
@@ -207,7 +202,7 @@ def reduced(picture: bytes, max_bytes: int) -> Reduced | None:
     except Exception:  # Pillow's decoders raise nearly anything for broken bytes; the answer is the same
         return None
     scale = min(1.0, _SHORTER / min(whole.size), _LONGEST / max(whole.size))
-    while len((made := _jpeg(whole, scale)).jpeg) > max_bytes:
+    while len(made := _jpeg(whole, scale)) > max_bytes:
         scale *= _STEP
     return made
 
@@ -224,8 +219,8 @@ def _upright(opened: Any) -> Any:
     return upright.convert("RGB")
 
 
-def _jpeg(whole: Any, scale: float) -> Reduced:
-    width, height = (max(1, round(side * scale)) for side in whole.size)
+def _jpeg(whole: Any, scale: float) -> bytes:
+    size = tuple(max(1, round(side * scale)) for side in whole.size)
     packed = io.BytesIO()
-    whole.resize((width, height), reducing_gap=3).save(packed, "JPEG", quality=_QUALITY)
-    return Reduced(packed.getvalue(), width, height)
+    whole.resize(size, reducing_gap=3).save(packed, "JPEG", quality=_QUALITY)
+    return packed.getvalue()

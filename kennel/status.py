@@ -63,9 +63,10 @@ class Status:
 
 def gather(stage: str, client: Client) -> Status:
     """Read everything about `stage` with clients from `client`. An empty account is no error."""
+    prefix = stack_name(stage, "")
     with aws_errors():
         pages = client("cloudformation").get_paginator("describe_stacks").paginate()
-        found = [one for one in pages.search("Stacks[]") if one["StackName"].startswith(stack_name(stage, ""))]
+        found = [one for one in pages.search("Stacks[]") if one["StackName"].startswith(prefix)]
         if not found:
             return Status(stage)
         known: dict[str, str] = {}

@@ -78,7 +78,8 @@ def deployed(stage: str, client: Client) -> Subject:
         container = sagemaker.describe_model(ModelName=variant["ModelName"])["PrimaryContainer"]
         model = _model(sagemaker, container.get("ModelPackageName", ""))
     environment = container.get("Environment", {})
-    rehearsed = _is_rehearsed()
+    host = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname or ""
+    rehearsed = host in ("localhost", "::1") or host.startswith("127.")  # this machine computes its endpoints
     machine = (
         f"{describe_machine()}, rehearsed"
         if rehearsed
@@ -123,12 +124,6 @@ def _model(sagemaker: Any, package: str) -> dict[str, Any]:
         "passport_sha256": metadata.get("passport_sha256", ""),
         "package": package,
     }
-
-
-def _is_rehearsed() -> bool:
-    """Return whether AWS is the rehearsal's embedded one, whose endpoints this machine computes."""
-    host = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from kennel.compare.records import accuracy_line, read_evaluation
-from kennel.console import Display, print_json
+from kennel.console import Display, print_json, say
 from kennel.errors import KennelError, require_repository
 from kennel.local.run import Interrupted, LocalRun, RunFolder, new_run, read_run
 from kennel.rehearsal.containers import pick_engine
@@ -91,9 +91,7 @@ def _print_result(run: RunFolder, request: Request, console: Console) -> None:
         return print_json({**dataclasses.asdict(run.record), "folder": str(run.path), "metrics": metrics})
     console.print(f"Test {accuracy_line(evaluation)}")
     for title, file in (("Model", "output/model.tar.gz"), ("Report", "evaluation/report.html")):
-        if (run.path / file).is_file():
-            console.print(f"{title}: {_shown(run.path / file)}", markup=False, soft_wrap=True)
-
-
-def _shown(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        path = run.path / file
+        if path.is_file():
+            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            say(console, f"{title}: {shown}")

@@ -26,11 +26,6 @@ class Image:
     modified: int
     sha256: str = ""
 
-    @property
-    def content(self) -> str:
-        """Return the SHA-256: files with the same one have the same bytes."""
-        return self.sha256
-
 
 @dataclass(frozen=True)
 class Tree:

@@ -30,7 +30,7 @@ class Shard:
     images: tuple[Image, ...]
 
     @property
-    def content(self) -> str:
+    def sha256(self) -> str:
         """Return the SHA-256 over its images: known before it is packed, it tells whether the bucket has it."""
         return digest(self.images)
 
@@ -164,7 +164,7 @@ class _Bucket:
         return True
 
     def _ensure(self, part: Shard | Image, count: "_Counter") -> None:
-        key, content = f"{self.prefix}/{part.name}", part.content
+        key, content = f"{self.prefix}/{part.name}", part.sha256
         about = self._head(key)
         if about is None or about["Metadata"].get(_MARK) != content:
             with _opened(part) as stream, aws_errors():

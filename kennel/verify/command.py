@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any, NamedTuple
@@ -46,22 +46,17 @@ def verify(
     """
 
     findings = check_artifact(artifact, client=client)
+    wrong = sum(not one.ok for one in findings)
     if as_json:
         print_json([one._asdict() for one in findings])
     else:
-        show_findings(findings)
-    if not all(one.ok for one in findings):
+        console = Console(highlight=False)
+        for one in findings:
+            mark, style = ("✓", "green") if one.ok else ("✗", "red")
+            console.print(Text(f"{mark} {one.what}", style=style) + Text(f"  {one.detail}", style=""), soft_wrap=True)
+        console.print(f"{wrong} of {len(findings)} checks failed." if wrong else f"All {len(findings)} checks passed.")
+    if wrong:
         raise typer.Exit(1)
-
-
-def show_findings(findings: Sequence["Finding"]) -> None:
-    """Print a line for each finding, and how many failed."""
-    console = Console(highlight=False)
-    for one in findings:
-        mark, style = ("✓", "green") if one.ok else ("✗", "red")
-        console.print(Text(f"{mark} {one.what}", style=style) + Text(f"  {one.detail}", style=""), soft_wrap=True)
-    wrong = sum(not one.ok for one in findings)
-    console.print(f"{wrong} of {len(findings)} checks failed." if wrong else f"All {len(findings)} checks passed.")
 
 
 def check_artifact(artifact: str, *, client: Client) -> list["Finding"]:
