@@ -62,7 +62,6 @@ class Deployment:
     """What an endpoint is to serve: the first container of its model, after the model package is resolved."""
 
     endpoint: str
-    variant: str
     image: str
     model_data_url: str
     role_arn: str

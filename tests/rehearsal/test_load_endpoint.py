@@ -24,7 +24,7 @@ PICTURE = pictures(2)[0]
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(pick_engine(), Deployment("kennel-dev", "AllTraffic", "inference", "", "", {}, 1), tmp_path / "fleet")
+    made = Fleet(pick_engine(), Deployment("kennel-dev", "inference", "", "", {}, 1), tmp_path / "fleet")
     write_artifact(made.roots[0] / "model")
     yield made
     made.close()

@@ -164,10 +164,9 @@ class Process:
 
 
 class ContainerEngine(Protocol):
-    """Starts containers. `isolates` is true when a job's network is cut off; `notice` tells the user of limits."""
+    """Starts containers; `notice` tells the user of limits."""
 
     name: str
-    isolates: bool
     notice: str
 
     def network(self) -> AbstractContextManager[Network]:

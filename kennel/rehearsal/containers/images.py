@@ -170,7 +170,6 @@ class BuildahEngine(ContainerEngine):
     """
 
     name = "images (buildah)"
-    isolates = True
     notice = _NOTICE
 
     def __init__(self, tool: Tool, images: Mapping[Program, Image], torch: TorchMount) -> None:
@@ -220,7 +219,6 @@ class BuildahEngine(ContainerEngine):
 class DockerEngine(ContainerEngine):
     """Docker or podman through their command line."""
 
-    isolates = True
     notice = _NOTICE
 
     def __init__(self, tool: Tool, images: Mapping[Program, Image], torch: TorchMount) -> None:

@@ -35,7 +35,6 @@ class ProcessEngine(ContainerEngine):
     """Bare processes, for machines that refuse namespaces: OPT_ML instead of /opt/ml, and the machine's own network."""
 
     name = "processes"
-    isolates = False
     notice = "This machine refuses private namespaces: jobs see its network, and OPT_ML stands in for /opt/ml."
 
     @contextmanager
@@ -52,7 +51,6 @@ class NamespaceEngine(ContainerEngine):
     """Each container in PID, mount and UTS namespaces; the hosts of a job in one network that has only loopback."""
 
     name = "namespaces"
-    isolates = True
     notice = ""
 
     def __init__(self, *, user: bool | None = None) -> None:

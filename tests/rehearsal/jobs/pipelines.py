@@ -30,7 +30,7 @@ class Programmed:
 
     def __init__(self, script: str) -> None:
         self._engine, self._script = pick_engine(), HEAD + script
-        self.name, self.isolates, self.notice = self._engine.name, self._engine.isolates, self._engine.notice
+        self.name, self.notice = self._engine.name, self._engine.notice
         self.network, self.close = self._engine.network, self._engine.close
 
     def start(self, container: Container) -> Process:

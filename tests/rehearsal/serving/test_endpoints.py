@@ -60,7 +60,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self._engine: ContainerEngine = pick_engine()
-        self.name, self.isolates, self.notice = self._engine.name, self._engine.isolates, self._engine.notice
+        self.name, self.notice = self._engine.name, self._engine.notice
         self.network = self._engine.network
         self.started: list[Process] = []
 
@@ -119,9 +119,7 @@ def _archive(content: str, member: str = "name") -> bytes:
 
 def _deployment(model: str, count: int = 1) -> Deployment:
     url = f"s3://models/{model}.tar.gz"
-    return Deployment(
-        "kennel-dev", "AllTraffic", "inference", url, ROLE, {"MODEL_PACKAGE_ARN": f"arn of {model}"}, count
-    )
+    return Deployment("kennel-dev", "inference", url, ROLE, {"MODEL_PACKAGE_ARN": f"arn of {model}"}, count)
 
 
 def _ask(endpoints: Endpoints, body: bytes = b"picture") -> dict[str, Any]:

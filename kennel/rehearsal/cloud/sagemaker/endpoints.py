@@ -193,7 +193,6 @@ class Endpoints(ResourceStore):
         count = int(variant.get("InitialInstanceCount", 1))
         deployment = Deployment(
             endpoint=record["EndpointName"],
-            variant=variant["VariantName"],
             image=container["Image"],
             model_data_url=container["ModelDataUrl"],
             role_arn=model["ExecutionRoleArn"],
