@@ -11,14 +11,14 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Figures:
-    mix = Mix(throttled=0.1, reset=0.05, slow=0.02, silent=0)
+    mix = Mix(throttled=0.1, reset=0.12, slow=0.05, silent=0)
     return measure(tmp_path_factory.mktemp("load"), callers=6, seconds=15, kill_every=3, mix=mix)
 
 
 def test_no_request_is_lost_and_no_answer_is_wrong(measured: Figures) -> None:
     assert measured["told"] == []
     assert (measured["lost"], measured["wrong"]) == (0, 0)
-    assert measured["right"] > 100
+    assert measured["right"] > 50
 
 
 def test_every_picture_is_answered_to_those_who_come_back(measured: Figures) -> None:
