@@ -133,6 +133,7 @@ def test_without_aws_local_runs_are_compared_and_it_says_so(tmp_path: Path, monk
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     local_run(tmp_path / "one")
     done = CliRunner().invoke(app, ["compare", "--runs", str(tmp_path)], env={"COLUMNS": "80"})
     assert done.exit_code == 0
