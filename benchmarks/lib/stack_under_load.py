@@ -112,12 +112,12 @@ def _release(cloud: Cloud, work: Path) -> str:
 
 
 def servers() -> list[psutil.Process]:
-    """Return the endpoint's server processes, which are this process's descendants."""
+    """Return the endpoint's server processes: this process's descendants, but for those of another rehearsal."""
     found = []
-    for process in psutil.Process().children(recursive=True):
+    for child in psutil.Process().children():
         try:
-            if process.cmdline()[1:4] == ["-m", "inference", "serve"]:
-                found.append(process)
+            own = [] if "rehearse" in child.cmdline() else [child, *child.children(recursive=True)]
+            found += [process for process in own if process.cmdline()[1:4] == ["-m", "inference", "serve"]]
         except psutil.Error:  # it ended meanwhile
             continue
     return found
