@@ -80,7 +80,7 @@ def _ranks(count: int) -> list[dict[str, str]]:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count), "GLOO_SOCKET_IFNAME": "lo"}
-    return [{**meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    return [{**meeting, "RANK": str(rank), "LOCAL_RANK": "0"} for rank in range(count)]  # each on a host of its own
 
 
 def test_a_run_that_is_killed_at_its_first_chunk_ends_as_an_undisturbed_one(
