@@ -141,6 +141,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def settable() -> list[Field[Any]]:
+    """Return the fields that have a pipeline parameter and an option of a command each: all but `trials`.
+
+    The trials of a search are the pipeline's TuneTrials and the commands' --tune.
+    """
+    return [declared for declared in fields(Hyperparameters) if declared.name != "trials"]
+
+
+def parameter_name(name: str) -> str:
+    """Return the pipeline parameter of a hyperparameter: `learning_rate` -> `LearningRate`."""
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
 def option_name(declared: Field[Any]) -> str:
     """Return a field's command-line option, such as `--learning-rate`."""
     return "--" + declared.name.replace("_", "-")

@@ -13,8 +13,9 @@ import typer
 from kennel.aws import stack_name
 from kennel.console import Stage
 from kennel.errors import require_repository
-from kennel.train.request import pascal, with_hyperparameters
+from kennel.train.request import with_hyperparameters
 from kennel.upload.folder import Tree
+from training.hyperparameters import parameter_name
 
 SUITED_HERE = {"model": "resnet18", "epochs": "8", "batch_size": "64"}  # hyperparameters for a single machine
 _SIZES = (32, 64, 96, 128, 160, 192, 224)  # pixels
@@ -119,7 +120,7 @@ def overrides(options: Options, tree: Tree) -> dict[str, str]:
     if options.data is not None or options.threshold is not None:
         # Nobody knows how hard the classes of unknown data are; the digits must pass the deployed threshold.
         found["WorstClassesThreshold"] = "0"
-    return {pascal(name): value for name, value in hyperparameters.items()} | found
+    return {parameter_name(name): value for name, value in hyperparameters.items()} | found
 
 
 def threshold(options: Options, classes: int) -> float:

@@ -3,23 +3,26 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kennel.errors import KennelError
-from training.hyperparameters import HyperparameterError, Hyperparameters, describe, option_name
+from training.hyperparameters import (
+    HyperparameterError,
+    Hyperparameters,
+    describe,
+    option_name,
+    parameter_name,
+    settable,
+)
 
 _AWS_ONLY = {"dataset": "DATASET", "instance_type": "--instance-type", "spot": "--spot", "settings": "--set"}
 _AWS_ONLY |= {"detach": "--detach", "follow": "--follow"}
 _START_ONLY = {**_AWS_ONLY, "instances": "--instances", "tune": "--tune", "duplicates": "--duplicates"}
 _START_ONLY |= {"weights": "--weights", "hyperparameters": "hyperparameters"}
-
-
-# The trials of a search have an option of their own: --tune says them to the pipeline and to the program.
-_DECLARED = [declared for declared in fields(Hyperparameters) if declared.name != "trials"]
 
 
 def with_hyperparameters(panel: str, defaults: Mapping[str, str] | None = None) -> Callable[[Any], Callable[..., None]]:
@@ -32,14 +35,14 @@ def with_hyperparameters(panel: str, defaults: Mapping[str, str] | None = None) 
     def decorate(command: Any) -> Callable[..., None]:
         @functools.wraps(command)
         def wrapper(**given: Any) -> None:
-            values = {declared.name: given.pop(declared.name) for declared in _DECLARED}
+            values = {declared.name: given.pop(declared.name) for declared in settable()}
             chosen = {name: value for name, value in values.items() if value is not None}
             check_hyperparameters(chosen)
             command(hyperparameters=chosen, **given)
 
         signature = inspect.signature(command)
         own = [one for name, one in signature.parameters.items() if name != "hyperparameters"]
-        options = [_parameter(declared, panel, (defaults or {}).get(declared.name)) for declared in _DECLARED]
+        options = [_parameter(declared, panel, (defaults or {}).get(declared.name)) for declared in settable()]
         wrapper.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
         wrapper.__annotations__ = {one.name: one.annotation for one in [*own, *options]}
         return wrapper
@@ -116,7 +119,7 @@ class Request:
             "TuneTrials": self.tune,
             "Duplicates": self.duplicates,
         }
-        found = {pascal(name): value for name, value in self.hyperparameters.items()}
+        found = {parameter_name(name): value for name, value in self.hyperparameters.items()}
         found |= {name: str(value) for name, value in options.items() if value is not None}
         for pair in self.settings or ():
             name, equals, value = pair.partition("=")
@@ -127,8 +130,3 @@ class Request:
 
     def _given(self, names: Mapping[str, str], but: str = "") -> str:
         return next((shown for name, shown in names.items() if name != but and getattr(self, name)), "")
-
-
-def pascal(name: str) -> str:
-    """Return a field's name as the pipeline parameter's, such as BatchSize."""
-    return "".join(part.capitalize() for part in name.split("_"))

@@ -22,7 +22,8 @@ from stacks.pipeline.language import (
     join,
     read,
 )
-from stacks.pipeline.requests import Jobs, evaluation, parameter_name, preparation, settable, training, tuning
+from stacks.pipeline.requests import Jobs, evaluation, preparation, training, tuning
+from training.hyperparameters import parameter_name, settable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,12 @@
 """The requests of the pipeline's jobs, without names: CreateProcessingJob, CreateTrainingJob and the tuning job's."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from stacks.config import TrainingSettings
 from stacks.pipeline.language import EXECUTION_ID, get, join
-from training.hyperparameters import Hyperparameters
+from training.hyperparameters import parameter_name, settable
 from training.metrics import METRIC_DEFINITIONS
 
 HOUR = 3600  # seconds
@@ -201,16 +201,6 @@ def hyperparameters(*, leave_out: Collection[str] = ()) -> dict[str, Any]:
     """Return name -> pipeline parameter as text, for every hyperparameter that has one and is not left out."""
     names = [each.name for each in settable() if each.name not in leave_out]
     return {name: join("", get(f"Parameters.{parameter_name(name)}")) for name in names}
-
-
-def settable() -> list[Field[Any]]:
-    """Return the hyperparameters that are pipeline parameters: all but `trials`, which is TuneTrials."""
-    return [each for each in fields(Hyperparameters) if each.name != "trials"]
-
-
-def parameter_name(name: str) -> str:
-    """Return the pipeline parameter of a hyperparameter: `learning_rate` -> `LearningRate`."""
-    return "".join(word.capitalize() for word in name.split("_"))
 
 
 def prepared(output: str) -> dict[str, str]:

@@ -8,11 +8,10 @@ from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, read_prices
 from kennel.rehearsal.jobs.language import DefinitionError, resolve_parameters
 from kennel.train.launch import Job, longest_jobs
-from kennel.train.request import pascal
 from stacks.config import DEV, PROD, TrainingSettings
 from stacks.pipeline.definition import pipeline_definition
 from stacks.pipeline.requests import Jobs
-from training.hyperparameters import Hyperparameters
+from training.hyperparameters import Hyperparameters, parameter_name
 
 HOUR = 3600
 PRICES = Prices("us-east-1", "2026-11-21", {"ml.m5.xlarge": 0.5, "ml.m5.4xlarge": 2.0})
@@ -92,7 +91,7 @@ def test_a_parameter_that_the_definition_does_not_allow_is_refused(
 
 def test_every_hyperparameter_is_a_parameter_of_the_pipeline(definition: dict[str, Any]) -> None:
     declared = {one["Name"] for one in definition["Parameters"]}
-    assert {pascal(name) for name in Hyperparameters().to_dict()} - declared == {"Trials"}  # there: TuneTrials
+    assert {parameter_name(name) for name in Hyperparameters().to_dict()} - declared == {"Trials"}  # there: TuneTrials
 
 
 def test_every_type_that_the_pipeline_allows_has_a_price() -> None:
