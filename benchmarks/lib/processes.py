@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,8 @@ from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 import psutil  # type: ignore[import-untyped]
+
+from kennel.rehearsal.containers.local import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 _START = 120.0  # seconds in which a server must answer
@@ -159,12 +160,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _end_of(log: Path) -> str:
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
     return " | ".join(lines[-2:])[-300:]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def process_tree(pid: int) -> list[psutil.Process]:

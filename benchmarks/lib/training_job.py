@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.processes import free_port, output_of, start
+from benchmarks.lib.processes import output_of, start
+from kennel.rehearsal.containers.local import free_port
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import inference
 from inference import app, artifact, classifier
 from inference.runtime_selection import Selection
 from inference.telemetry import Metrics
-from tests.inference.tiny import contract, picture
+from tests.contracts import schema
+from tests.inference.tiny import picture
 
 ROOT = Path(__file__).parents[2]
 SOURCES = Path(inference.__file__).parent
@@ -34,7 +35,7 @@ def test_the_table_of_errors_is_what_the_server_raises() -> None:
     page = (ROOT / "docs" / "contracts" / "server-api.md").read_text()
     table = {code: {int(status)} for code, status in re.findall(r"^\| `([a-z_]+)` \| (\d{3})\b", page, flags=re.M)}
     assert table == raised()
-    assert set(contract().schema["$defs"]["error"]["properties"]["code"]["enum"]) == set(table)
+    assert set(schema("server-answer")["$defs"]["error"]["properties"]["code"]["enum"]) == set(table)
 
 
 def test_a_picture_enters_at_most_eight_files(opt_ml: Path) -> None:

@@ -14,17 +14,12 @@ from typing import TextIO
 
 import pytest
 
+from kennel.rehearsal.containers.local import free_port
 from tests.inference.tiny import Server, environment, picture, until
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
 
 _ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 from PIL import Image
+
+from tests import contracts
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ class Server:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         answer = self.ask("POST", "/invocations", body, named)
         if answer.headers["content-type"] == "application/json":
-            contract().validate(answer.json)
+            contracts.validate("server-answer", answer.json)
         return answer
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, list[dict[str, Any]]]:
@@ -67,13 +67,6 @@ class Server:
         out, err = self.process.communicate(timeout=30)
         assert err == ""
         return self.process.returncode, [json.loads(line) for line in out.splitlines()]
-
-
-@cache
-def contract() -> jsonschema.Draft202012Validator:
-    schema = json.loads((_REPOSITORY / "docs" / "contracts" / "server-answer.schema.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
 
 
 def ask(port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
