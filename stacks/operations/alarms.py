@@ -30,11 +30,9 @@ def all_alarms(
 ) -> list[cloudwatch.Alarm]:
     """Return the alarms on the endpoint, on the function and its API, and on approvals that were not released."""
     limits, live = settings.operations, classify.alias
-    errors, latency = (
-        limits.endpoint_errors_per_minute,
-        endpoint.latency_threshold(limits.endpoint_latency_milliseconds),
-    )
-    duration, busy = limits.classify_duration_milliseconds, endpoint.cpu_threshold(limits.endpoint_cpu_percent)
+    errors, duration = limits.endpoint_errors_per_minute, limits.classify_duration_milliseconds
+    latency = endpoint.latency_threshold(limits.endpoint_latency_milliseconds)
+    busy = endpoint.cpu_threshold(limits.endpoint_cpu_percent)
     spilled = live.metric("ProvisionedConcurrencySpilloverInvocations", period=_MINUTE, statistic="Sum")
     waiting = release.dead_letters.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")
     table: list[tuple[str, cloudwatch.IMetric, float, int]] = [  # id, metric, threshold in its unit, minutes
