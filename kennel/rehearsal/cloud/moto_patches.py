@@ -9,6 +9,7 @@ import moto.s3.notifications
 from moto.awslambda.models import LambdaFunction
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.errors import COMMON_ERROR_CODES
 from moto.events.exceptions import InvalidEventPatternException
 from moto.events.models import EventPatternParser, Rule
@@ -31,6 +32,7 @@ def apply() -> None:
     # moto reads each with PyYAML in Python, which takes seconds for a template; CDK writes JSON.
     _change(models.Stack, "parse_template", staticmethod(json.loads))
     _run_stacks_by_the_engine()
+    _keep_request_tokens()
     _check_parameters()
     _skip_bucket_policies()
     _accept_numbers_in_conditions()
@@ -39,8 +41,14 @@ def apply() -> None:
     COMMON_ERROR_CODES.extend(_COMMON_ERRORS)  # moto warns of codes that a service's model lacks
 
 
-def send_events_to(deliver: Callable[[Any, Any], None], object_created: Callable[..., None]) -> None:
-    """moto lacks pipelines and functions among a rule's targets, and sends S3's events in a form of its own."""
+def send_events_to(
+    deliver: Callable[[Any, Any], None], object_created: Callable[..., None], publish: engine.Publish
+) -> None:
+    """moto lacks pipelines and functions among a rule's targets, sends S3's events in a form of its own, and no other.
+
+    `publish` takes the events of the stacks.
+    """
+    _change(engine, "publish", publish)
     _change(Rule, "send_to_targets", lambda rule, event: deliver(rule, event))  # a function, to be a method
     _change(moto.s3.notifications, "_send_event_bridge_message", object_created)
 
@@ -84,6 +92,20 @@ def _run_stacks_by_the_engine() -> None:
         return iter([name for name in resources._resource_json_map if name in resources._parsed_resources])
 
     _change(parsing.ResourceMap, "__iter__", created)
+
+
+def _keep_request_tokens() -> None:
+    """moto drops ClientRequestToken, by which one knows the events of an operation."""
+    update = CloudFormationResponse.update_stack
+
+    def update_stack(response: CloudFormationResponse) -> Any:
+        stack: Any = response.cloudformation_backend.get_stack(response._get_param("StackName"))
+        stack.requested_token = response._get_param("ClientRequestToken")
+        return update(response)
+
+    _change(CloudFormationResponse, "update_stack", update_stack)
+    for name in ("client_request_token", "requested_token"):  # of the operation that runs or ran last, of the next one
+        _change(models.Stack, name, None)
 
 
 def _check_parameters() -> None:

@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud import clients, moto_patches
+from kennel.rehearsal.cloud.alarms import Alarms
 from kennel.rehearsal.cloud.api import ApiError, Call, Environ, Handler, error_answer, parse
 from kennel.rehearsal.cloud.events import EventBus
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
@@ -42,6 +43,7 @@ class Cloud:
         self.authorizer = Authorizer()
         self.functions = Functions(data_plane, work / "functions")
         self.bus = EventBus(self.functions.invoke_from, self.pipeline_overrides)
+        self.alarms = Alarms(self.bus.publish)
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -60,11 +62,12 @@ class Cloud:
     def start(self) -> None:
         """Serve on `port`, empty: moto's state of this process is reset."""
         moto_patches.apply()
-        moto_patches.send_events_to(self.bus.deliver, self.bus.object_created)
+        moto_patches.send_events_to(self.bus.deliver, self.bus.object_created, self.bus.publish)
         moto_api_backend.reset()
         (self.work / "functions").mkdir(parents=True, exist_ok=True)
         handlers = {
             ("lambda", "Invoke"): self.functions.invoke,
+            **self.alarms.handlers(),
             **sagemaker_handlers(self.data_plane, self.bus.publish),
         }
         gateway = Gateway(DomainDispatcherApplication(create_backend_app), self.authorizer.permit, handlers)

@@ -213,32 +213,32 @@ def test_a_type_outside_the_table_fails_and_says_what_to_do(world: World, kind: 
 def test_references_to_accepted_resources_resolve_in_the_form_of_aws(world: World) -> None:
     template = {
         "Resources": {
-            "Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"AlarmName": "late"}},
+            "Repository": {"Type": "AWS::ECR::Repository", "Properties": {"RepositoryName": "late"}},
             "Group": {"Type": "AWS::EC2::SecurityGroup", "Properties": {"GroupDescription": "jobs"}},
-            "Topic": {"Type": "AWS::SNS::Topic", "Properties": {}},
+            "Notebook": {"Type": "AWS::SageMaker::NotebookInstance", "Properties": {}},
         },
         "Outputs": {
-            "Name": {"Value": {"Ref": "Alarm"}},
-            "Arn": {"Value": {"Fn::GetAtt": ["Alarm", "Arn"]}},
+            "Name": {"Value": {"Ref": "Repository"}},
+            "Arn": {"Value": {"Fn::GetAtt": ["Repository", "Arn"]}},
             "Ref": {"Value": {"Ref": "Group"}},
             "Id": {"Value": {"Fn::GetAtt": ["Group", "GroupId"]}},
-            "Topic": {"Value": {"Ref": "Topic"}},
+            "Notebook": {"Value": {"Ref": "Notebook"}},
         },
     }
     outputs = {one["OutputKey"]: one["OutputValue"] for one in world.create("Accepted", template)["Outputs"]}
-    assert (outputs["Name"], outputs["Arn"]) == ("late", "arn:aws:cloudwatch:us-east-1:123456789012:alarm/late")
+    assert (outputs["Name"], outputs["Arn"]) == ("late", "arn:aws:ecr:us-east-1:123456789012:repository/late")
     assert outputs["Ref"] == outputs["Id"] != ""
-    assert outputs["Topic"].startswith("arn:aws:sns:us-east-1:123456789012:topic/Accepted-Topic-")
+    assert outputs["Notebook"].startswith("arn:aws:sagemaker:us-east-1:123456789012:notebook-instance/Accepted-Note")
 
 
 def test_an_accepted_resource_keeps_its_name_through_a_change(world: World) -> None:
-    topic = {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": "before"}}
-    template = {"Resources": {"T": topic}, "Outputs": {"Arn": {"Value": {"Ref": "T"}}}}
+    images = {"Type": "AWS::ECR::Repository", "Properties": {"ImageTagMutability": "MUTABLE"}}
+    template = {"Resources": {"T": images}, "Outputs": {"Arn": {"Value": {"Fn::GetAtt": ["T", "Arn"]}}}}
     before = world.create("Renamed", template)["Outputs"]
-    topic["Properties"] = {"DisplayName": "after"}
+    images["Properties"] = {"ImageTagMutability": "IMMUTABLE"}
     assert world.update("Renamed", template)["Outputs"] == before
-    topic["Properties"] = {"TopicName": "other"}
-    assert world.update("Renamed", template)["Outputs"][0]["OutputValue"].endswith("topic/other")
+    images["Properties"] = {"RepositoryName": "other"}
+    assert world.update("Renamed", template)["Outputs"][0]["OutputValue"].endswith("repository/other")
 
 
 def taker(output: str) -> dict[str, Any]:

@@ -39,13 +39,19 @@ class Authorizer:
                 self._refuse(call, role, one)
 
     def _refuse(self, call: Call, role: str, missing: RequiredPermission) -> None:
-        who = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/") + "/rehearsal"
         where = f" on resource: {missing.resource}" if missing.resource else ""
         self.denied.append(f"{role.rpartition('/')[2]} may not {missing.action}{where}")
-        text = f"User: {who} is not authorized to perform: {missing.action}{where} because no identity-based policy "
+        text = f"User: {caller(call)} is not authorized to perform: {missing.action}{where} because no identity-based policy "
         code = "AccessDenied" if call.service in ("s3", "sts", "cloudformation", "sqs") else "AccessDeniedException"
         status = 400 if call.service == "sagemaker" else 403
         raise ApiError(code, f"{text}allows the {missing.action} action", status)
+
+
+def caller(call: Call) -> str:
+    """Return the ARN of who makes the call, as IAM writes it."""
+    if call.access_key == ADMIN["AWS_ACCESS_KEY_ID"]:
+        return f"arn:aws:iam::{ACCOUNT}:user/rehearsal"
+    return f"{_role_of(call).replace(':iam:', ':sts:').replace(':role/', ':assumed-role/')}/rehearsal"
 
 
 def _role_of(call: Call) -> str:

@@ -10,6 +10,7 @@ import jmespath  # type: ignore[import-untyped]
 from botocore import xform_name  # type: ignore[import-untyped]
 from moto.cloudformation.models import cloudformation_backends
 from moto.s3.models import s3_backends
+from moto.sns.models import sns_backends
 
 from kennel.rehearsal.cloud.api import Call
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
@@ -29,7 +30,7 @@ class RequiredPermission:
 
 def required_permissions(call: Call) -> list[RequiredPermission]:
     """Return everything that must be allowed for `call`."""
-    return list({"s3": _s3, "sagemaker": _sagemaker}.get(call.service, _other)(call))
+    return list({"s3": _s3, "sagemaker": _sagemaker, "sns": _sns}.get(call.service, _other)(call))
 
 
 # ---- S3
@@ -78,6 +79,16 @@ def _use_of_key(bucket: str, action: str) -> Iterator[RequiredPermission]:
             yield RequiredPermission(action, key, {"kms:ViaService": f"s3.{REGION}.amazonaws.com"})
 
 
+# ---- SNS
+def _sns(call: Call) -> Iterator[RequiredPermission]:
+    arn = call.parameters.get("TopicArn")
+    yield RequiredPermission(f"sns:{call.operation}", arn)
+    topic = sns_backends[ACCOUNT][REGION].topics.get(arn)
+    if topic and topic.kms_master_key_id and call.operation == "Publish":  # SNS uses the key in the caller's name
+        for action in ("kms:Decrypt", "kms:GenerateDataKey"):
+            yield RequiredPermission(action, topic.kms_master_key_id, {"kms:ViaService": f"sns.{REGION}.amazonaws.com"})
+
+
 # ---- the others: one resource each
 def _other(call: Call) -> Iterator[RequiredPermission]:
     if call.service == "sts":  # GetCallerIdentity is always allowed; AssumeRole is the admin's here
@@ -115,9 +126,15 @@ def _log(given: Parameters) -> str | None:
     return _arn("logs", "log-group:", f"{given['logGroupName']}:{stream}") if "logGroupName" in given else None
 
 
+def _alarm(given: Parameters) -> str | None:
+    name = given.get("AlarmName") or next(iter(given.get("AlarmNames", [])), None)
+    return _arn("cloudwatch", "alarm:", name) if name else None
+
+
 # What a call's parameters say of its resource; None where they name none.
 _RESOURCES: dict[str, Callable[[Parameters], str | None]] = {
     "cloudformation": _stack,
+    "cloudwatch": _alarm,
     "iam": lambda given: f"arn:aws:iam::{ACCOUNT}:role/{given['RoleName']}" if "RoleName" in given else None,
     "kms": lambda given: _arn("kms", "key/", given["KeyId"]) if "KeyId" in given else None,
     "lambda": _function,

@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT
+from kennel.rehearsal.cloud.iam.authorizer import caller
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, arn, check, page
 from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointCall
 
@@ -60,6 +61,7 @@ class Packages(ResourceStore):
             "ModelPackageStatus": "Completed",
             "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
             "CreationTime": now,
+            "CreatedBy": _user(call),
             "LastModifiedTime": now,
         }
         self._publish_state(self.records[name])
@@ -69,7 +71,7 @@ class Packages(ResourceStore):
         check("UpdateModelPackage", call.parameters)
         record = self.get(call.parameters["ModelPackageArn"])
         before = record["ModelApprovalStatus"]
-        record.update(call.parameters, LastModifiedTime=datetime.now(UTC))
+        record.update(call.parameters, LastModifiedTime=datetime.now(UTC), LastModifiedBy=_user(call))
         if record["ModelApprovalStatus"] != before:
             self._publish_state(record)
         return json_answer({"ModelPackageArn": record["ModelPackageArn"]})
@@ -86,6 +88,10 @@ class Packages(ResourceStore):
     def _publish_state(self, record: Record) -> None:
         detail = {name: record[name] for name in _IN_EVENTS if name in record}
         self._publish("aws.sagemaker", "SageMaker Model Package State Change", detail, [str(record["ModelPackageArn"])])
+
+
+def _user(call: Call) -> dict[str, Any]:
+    return {"IamIdentity": {"Arn": caller(call)}}
 
 
 class Models(ResourceStore):

@@ -25,15 +25,14 @@ ACCEPTED = {
     "AWS::ApplicationAutoScaling::ScalableTarget": "the number of instances does not change",
     "AWS::ApplicationAutoScaling::ScalingPolicy": "the number of instances does not change",
     "AWS::Budgets::Budget": "not evaluated: nothing costs anything",
-    "AWS::CloudWatch::Alarm": "not evaluated",
     "AWS::CloudWatch::Dashboard": "not drawn",
     "AWS::CodeBuild::Project": "not run: `--images` builds the images instead",
     "AWS::EC2::LaunchTemplate": "no instance is launched",
     "AWS::ECR::Repository": "no image is pushed or pulled",
     "AWS::IAM::InstanceProfile": "no instance is launched",
     "AWS::KMS::Key": "nothing is encrypted, but S3's use of the key is checked against each role's policies",
-    "AWS::SNS::Topic": "nothing is published",
-    "AWS::SNS::TopicPolicy": "nothing is published",
+    "AWS::Logs::MetricFilter": "not evaluated",
+    "AWS::SNS::TopicPolicy": "not evaluated: whoever has the permission may publish",
     "AWS::SQS::QueuePolicy": "not evaluated: EventBridge and Lambda may send to each queue",
     "AWS::SageMaker::NotebookInstance": "not started",
     "AWS::SageMaker::NotebookInstanceLifecycleConfig": "not started",
@@ -45,7 +44,7 @@ STAND_INS = {
     "Custom::CDKContainerImageBuild": "no image is built by CodeBuild: jobs and server run from this checkout, "
     "or in images that `--images` builds; the image's tag is a hash of its source",
 }
-_REF_IS_THE_ARN = {"AWS::SNS::Topic", "AWS::SageMaker::NotebookInstance"}
+_REF_IS_THE_ARN = {"AWS::SageMaker::NotebookInstance"}
 
 
 class AcceptedResource(CloudFormationModel):

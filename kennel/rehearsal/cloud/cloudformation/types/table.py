@@ -1,4 +1,4 @@
-"""The table of all resource types of the embedded CloudFormation, with those of Logs, IAM, SQS and EventBridge."""
+"""The table of all resource types of the embedded CloudFormation, with those that need no file of their own."""
 
 from typing import Any
 
@@ -14,6 +14,7 @@ from kennel.rehearsal.cloud.cloudformation.resource import (
     Properties,
     Read,
     by_id,
+    call,
     named,
     with_tag_map,
 )
@@ -51,6 +52,18 @@ _OTHER_TYPES = [
         after=_retain,
         reads=[Read("describe_log_groups", by_id("logGroupNamePrefix"))],
     ),
+    named(
+        "AWS::CloudWatch::Alarm",
+        "cloudwatch",
+        "PutMetricAlarm",
+        "DeleteAlarms",
+        "AlarmName",
+        attributes={"Arn": lambda alarm: f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{alarm.physical_id}"},
+        update=lambda alarm, _before: call("cloudwatch", "PutMetricAlarm", alarm.properties),
+        delete=lambda alarm: client("cloudwatch").delete_alarms(AlarmNames=[alarm.physical_id]),
+        reads=[Read("describe_alarms", lambda physical_id, _properties: {"AlarmNames": [physical_id]})],
+        note="not evaluated",
+    ),
     # moto's own classes create these.
     EnactedType(
         type="AWS::Events::Rule",
@@ -63,6 +76,7 @@ _OTHER_TYPES = [
         service="iam",
         reads=[Read(name, by_id("RoleName")) for name in ("get_role", "list_attached_role_policies")],
     ),
+    EnactedType(type="AWS::SNS::Topic", service="sns", reads=[Read("get_topic_attributes", by_id("TopicArn"))]),
     EnactedType(type="AWS::SQS::Queue", service="sqs", reads=[Read("get_queue_attributes", _queue)]),
 ]
 ENACTED = {one.type: one for one in (*buckets.TYPES, *functions.TYPES, *sagemaker.TYPES, *_OTHER_TYPES)}
