@@ -33,6 +33,19 @@ COMMANDS = {  # name: the module that holds the function of that name, and the f
         "Find the requests per second that one instance holds at a p99 target.",
     ),
     "invoke": ("kennel.invoke", "Ask the deployed function what is on a picture."),
+    "releases": (
+        "kennel.releases",
+        "Show each version of the model: who approved it and when, how good it is, what became of it and why.",
+    ),
+    "approve": (
+        "kennel.releases",
+        "Approve a version, which releases it; an older one, or one that was rolled back, too.",
+    ),
+    "reject": (
+        "kennel.releases",
+        "Reject a version, so that nothing releases it; one that is served stays until another is (kennel rollback).",
+    ),
+    "rollback": ("kennel.releases", "Go back to the version that was live before, and reject the one that is."),
     "status": (
         "kennel.status",
         "Show stacks, pipeline runs, models and the endpoint, and say what to do next.",

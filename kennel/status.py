@@ -1,7 +1,7 @@
-"""What is deployed, what runs, what waits for approval, and what to do next.
+"""What is deployed, what runs, what is released, and what to do next.
 
 boto3 and not sagemaker-core: importing its typed resources takes ten times as long (1.3 s against 0.13 s) and these
-are five read-only calls.
+are a few read-only calls.
 """
 
 import dataclasses
@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kennel import releases
 from kennel.aws import Client, aws_errors, client, stack_name
 from kennel.console import AsJson, Stage, print_json
+from kennel.releases import Release
 
 _EXECUTIONS = 3
-_PACKAGES = 10
-_COLOURS = {"Succeeded": "green", "Approved": "green", "InService": "green", "Failed": "red", "Rejected": "red"}
-_APPROVE = "aws sagemaker update-model-package --model-package-arn {} --model-approval-status Approved"
+_RELEASES = 5
+_COLOURS = {"Succeeded": "green", "InService": "green", "Failed": "red"}
 
 
 @dataclass(frozen=True)
@@ -28,30 +29,35 @@ class Status:
     """One stage, as --json prints it. `endpoint` is the endpoint's status, empty where there is none.
 
     `executions`, newest first: name, status, started, reason, arn, and the steps as (name, status, reason) in order of
-    start. `packages`, newest first: version, arn, approval, created, live.
+    start. `releases`: newest version first. `diverged`: the endpoint serves another configuration than its stack says.
     """
 
     stage: str
     stacks: dict[str, str] = field(default_factory=dict)
     executions: Sequence[Mapping[str, Any]] = ()
     endpoint: str = ""
-    packages: Sequence[Mapping[str, Any]] = ()
+    releases: Sequence[Release] = ()
+    diverged: bool = False
 
     @property
     def next(self) -> str:
         """Say what the operator does next."""
-        troubled = [name for name, status in self.stacks.items() if "FAILED" in status or "ROLLBACK" in status]
+        troubled = [name for name, status in self.stacks.items() if _is_troubled(name, status)]
         if not self.stacks:
             return f"Nothing is deployed: run `make deploy STAGE={self.stage}`."
+        if self.diverged:
+            return (
+                "The endpoint serves another configuration than its stack says: SageMaker rolled a release back by "
+                f"itself. `kennel releases --stage {self.stage}` says which; approve another version."
+            )
         if troubled:
             return f"{', '.join(troubled)} needs attention: the stack's events say why."
         return self._next_of_models() or f"Nothing is trained yet: `kennel upload FOLDER --stage {self.stage}`."
 
     def _next_of_models(self) -> str:
-        newest = self.packages[0] if self.packages else None
         run = self.executions[0]["status"] if self.executions else ""
-        if newest and newest["approval"] == "PendingManualApproval":
-            return f"Version {newest['version']} waits for approval: `{_APPROVE.format(newest['arn'])}`."
+        if not_served := self._not_served():
+            return not_served
         if run == "Executing":
             return f"The pipeline runs: `kennel train --follow {self.executions[0]['arn']}` shows it."
         if run == "Failed":
@@ -59,6 +65,34 @@ class Status:
         if self.endpoint == "InService":
             return f"Ask it: `kennel invoke photo.jpg --stage {self.stage}`."
         return f"The endpoint is {self.endpoint}; look again later." if self.endpoint else ""
+
+    def _not_served(self) -> str:
+        """Say why the version that is wanted is not the one served, or nothing where it is."""
+        wanted = self._wanted()
+        if wanted is None:
+            return ""
+        name, approve = f"Version {wanted.version}", f"`kennel approve {wanted.version} --stage {self.stage}`"
+        return {
+            "waiting": f"{name} waits for approval: {approve}.",
+            "approved": f"{name} is approved and not served yet: it waits for the stack; if it does not begin in a few "
+            "minutes, the promote function's log says why.",
+            "releasing": f"{name} is being released; look again later.",
+            "baking": f"{name} is being released and bakes under its alarms; look again later.",
+        }.get(wanted.state, f"{name} is not served, {wanted.sentence}: {wanted.why}. {approve} tries it again.")
+
+    def _wanted(self) -> Release | None:
+        """Return the version that is to be released, or else failed to be since the live one is, or else is new."""
+        since = next((one.since for one in self.releases if one.state == "live"), "")
+        under_way = [one for one in self.releases if one.state in ("approved", "releasing", "baking")]
+        failed = [one for one in self.releases if one.state in releases.FAILED and one.since > since]
+        waiting = [one for one in self.releases[:1] if one.state == "waiting"]
+        return next(iter([*under_way, *failed, *waiting]), None)
+
+
+def _is_troubled(name: str, status: str) -> bool:
+    # The hosting stack is at rest after a release that was rolled back, which the releases tell better.
+    is_rolled_back_release = name.endswith("-Hosting") and status == "UPDATE_ROLLBACK_COMPLETE"
+    return ("FAILED" in status or "ROLLBACK" in status) and not is_rolled_back_release
 
 
 def gather(stage: str, client: Client) -> Status:
@@ -74,12 +108,16 @@ def gather(stage: str, client: Client) -> Status:
             known |= {one["ParameterKey"]: one.get("ParameterValue", "") for one in stack.get("Parameters", [])}
             known |= {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
         sagemaker = client("sagemaker")
+        stacks = {stack["StackName"]: stack["StackStatus"] for stack in sorted(found, key=itemgetter("StackName"))}
+        endpoint = _endpoint(sagemaker, known.get("EndpointName", ""))
+        hosting = stack_name(stage, "Hosting")
         return Status(
             stage=stage,
-            stacks={stack["StackName"]: stack["StackStatus"] for stack in sorted(found, key=itemgetter("StackName"))},
-            packages=_packages(sagemaker, known.get("ModelPackageGroupName", ""), known.get("ModelPackageArn", "")),
+            stacks=stacks,
+            releases=_releases(client, known),
             executions=_executions(sagemaker, known.get("PipelineName", "")),
-            endpoint=_endpoint(sagemaker, known.get("EndpointName", "")),
+            endpoint=endpoint.get("EndpointStatus", ""),
+            diverged=stacks.get(hosting, "").endswith("_COMPLETE") and _differs(client, hosting, endpoint),
         )
 
 
@@ -104,33 +142,31 @@ def _execution(sagemaker: Any, summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _endpoint(sagemaker: Any, name: str) -> str:
+def _endpoint(sagemaker: Any, name: str) -> Mapping[str, Any]:
+    """Return the endpoint's description, an empty one where no model is released yet."""
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
     try:
-        return str(sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]) if name else ""
+        found: Mapping[str, Any] = sagemaker.describe_endpoint(EndpointName=name) if name else {}
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") != "ValidationException":
             raise
-        return ""  # no model is released yet
+        return {}
+    return found
 
 
-def _packages(sagemaker: Any, group: str, live: str) -> list[dict[str, Any]]:
-    if not group:
-        return []
-    listed = sagemaker.list_model_packages(
-        ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", MaxResults=_PACKAGES
-    )
-    return [
-        {
-            "version": int(one.get("ModelPackageVersion", 0)),
-            "arn": one["ModelPackageArn"],
-            "approval": one.get("ModelApprovalStatus", ""),
-            "created": one.get("CreationTime"),
-            "live": one["ModelPackageArn"] == live,
-        }
-        for one in listed["ModelPackageSummaryList"]
-    ]
+def _differs(client: Client, stack: str, endpoint: Mapping[str, Any]) -> bool:
+    """Return whether the endpoint serves another configuration than the stack's; ARNs have names in lower case."""
+    if not endpoint:
+        return False
+    found = client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+    ids = [one["PhysicalResourceId"] for one in found if one["ResourceType"] == "AWS::SageMaker::EndpointConfig"]
+    return endpoint["EndpointConfigName"].lower() not in [str(one).rpartition("/")[2].lower() for one in ids]
+
+
+def _releases(client: Client, known: Mapping[str, str]) -> list[Release]:
+    group, bucket = known.get("ModelPackageGroupName"), known.get("DataBucketName")
+    return releases.gather(client, group, bucket) if group and bucket else []
 
 
 def status(stage: Stage = "Dev", as_json: AsJson = False) -> None:
@@ -154,9 +190,8 @@ def show_status(status: Status, *, as_json: bool) -> None:
         console.print(_grid("Endpoint", [("status", status.endpoint or "none: no model is released yet")]))
     for run in status.executions:
         console.print(_grid(f"Pipeline run {run['name']}", _lines(run)))
-    if status.packages:
-        rows = [(f"version {one['version']}", one["approval"] + ", live" * one["live"]) for one in status.packages]
-        console.print(_grid("Models", rows))
+    if status.releases:
+        console.print(_grid("Releases", []), releases.table(status.releases[:_RELEASES]))
     console.print(f"→ {status.next}", markup=False, style="bold", soft_wrap=True)
 
 

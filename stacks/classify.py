@@ -73,7 +73,7 @@ def _allow_photos(role: iam.Role, data: DataStack) -> None:
 _ACCESS_LOG = {
     name: f"$context.{name}"
     for name in ("requestId", "requestTime", "status", "responseLatency", "integrationErrorMessage")
-} | {"caller": "$context.identity.userArn", "address": "$context.identity.sourceIp"}
+} | {"error": "$context.error.message", "caller": "$context.identity.userArn", "address": "$context.identity.sourceIp"}
 
 
 class ClassifyApi(Construct):

@@ -33,7 +33,7 @@ class PackageFunction(Construct):
         super().__init__(scope, id_)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self.role = role
-        log_group = logs.LogGroup(
+        self.log_group = log_group = logs.LogGroup(
             self, "Logs", retention=settings.log_retention, removal_policy=settings.removal_policy
         )
         # The role is ours, so CDK attaches no managed policy; these two actions are all that logging needs.

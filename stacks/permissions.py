@@ -27,7 +27,12 @@ def sagemaker_principal(scope: Construct) -> iam.IPrincipal:
 
 def via_s3() -> dict[str, object]:
     """Return the condition that a key is used by S3 on the caller's behalf, never directly."""
-    return {"StringEquals": {"kms:ViaService": f"s3.{cdk.Aws.REGION}.amazonaws.com"}}
+    return via("s3")
+
+
+def via(service: str) -> dict[str, object]:
+    """Return the condition that a key is used by `service` on the caller's behalf, never directly."""
+    return {"StringEquals": {"kms:ViaService": f"{service}.{cdk.Aws.REGION}.amazonaws.com"}}
 
 
 def allow_key(role: iam.Role, key: kms.IKey) -> None:

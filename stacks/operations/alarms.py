@@ -7,6 +7,7 @@ from constructs import Construct
 from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
 from stacks.monitoring import EndpointMetrics, alarm
+from stacks.operations.observer import Observer
 from stacks.release import ReleaseStack
 
 _MINUTE = cdk.Duration.minutes(1)
@@ -22,13 +23,21 @@ _MEANS = {  # by the alarm's id; `limits` are the stage's OperationsSettings
     "ApiFailures": "The API answers 5xx: no model is released, or the endpoint is down. See its access log.",
     "ClassifySpillover": "Calls find no provisioned instance and start cold for five minutes on end: provision more.",
     "ReleaseFailed": "An approved model was not released. See the promote function's log and the queue; approve again.",
+    "ReleaseDiverged": "SageMaker rolled a release back by itself, and CloudFormation takes it for done: the endpoint "
+    "serves another configuration than its stack says. The version before is released again; see `kennel releases`.",
+    "ObserverErrors": "What happened to a release was not written down. See the observe function's log.",
 }
 
 
 def all_alarms(
-    scope: Construct, settings: StageSettings, endpoint: EndpointMetrics, classify: ClassifyStack, release: ReleaseStack
+    scope: Construct,
+    settings: StageSettings,
+    endpoint: EndpointMetrics,
+    classify: ClassifyStack,
+    release: ReleaseStack,
+    observer: Observer,
 ) -> list[cloudwatch.Alarm]:
-    """Return the alarms on the endpoint, on the function and its API, and on approvals that were not released."""
+    """Return the alarms on the endpoint, on the function and its API, and on releases that went wrong."""
     limits, live = settings.operations, classify.alias
     errors, duration = limits.endpoint_errors_per_minute, limits.classify_duration_milliseconds
     latency = endpoint.latency_threshold(limits.endpoint_latency_milliseconds)
@@ -46,6 +55,8 @@ def all_alarms(
         ("ApiFailures", classify.api.metric_server_error(period=_MINUTE, statistic="Sum"), errors, 1),
         *([("ClassifySpillover", spilled, 1, 5)] if settings.classify.provisioned_concurrency else []),
         ("ReleaseFailed", waiting, 1, 1),
+        ("ReleaseDiverged", observer.diverged, 1, 1),
+        ("ObserverErrors", observer.function.metric_errors(period=_MINUTE), 1, 1),
     ]
     return [
         alarm(scope, id_, metric, at=at, minutes=minutes, means=_MEANS[id_].format(limits=limits))

@@ -1,4 +1,4 @@
-"""Alarms with their topic, the dashboard and the budget."""
+"""Alarms with their topic, the observer of releases, the dashboard and the budget."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_budgets as budgets
@@ -15,11 +15,12 @@ from stacks.data import DataStack
 from stacks.hosting.stack import HostingStack
 from stacks.operations.alarms import all_alarms
 from stacks.operations.dashboard import dashboard
+from stacks.operations.observer import Observer
 from stacks.release import ReleaseStack
 
 
 class OperationsStack(cdk.Stack):
-    """Alarms that notify one topic, a dashboard, a budget."""
+    """Alarms that notify one topic, what watches releases and tells it too, a dashboard, a budget."""
 
     def __init__(
         self,
@@ -34,7 +35,8 @@ class OperationsStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: alarms, dashboard and budget")
         topic = AlarmTopic(self, "Alarms", key=data.key, email=settings.operations.email).topic
-        alarms = all_alarms(self, settings, hosting.metrics, classify, release)
+        observer = Observer(self, "Observer", settings=settings, data=data, hosting=hosting, topic=topic)
+        alarms = all_alarms(self, settings, hosting.metrics, classify, release, observer)
         for each in alarms:
             each.add_alarm_action(actions.SnsAction(topic))
             each.add_ok_action(actions.SnsAction(topic))

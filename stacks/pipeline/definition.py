@@ -165,6 +165,7 @@ def _provenance(jobs: Jobs, suffix: str) -> dict[str, Any]:
         "data_fingerprint": _evaluated(suffix, "passport.data_fingerprint"),
         "code_sha256": _evaluated(suffix, "passport.code_sha256"),
         "accuracy": join("", _evaluated(suffix, "metrics.accuracy.value")),
+        "test_samples": join("", _evaluated(suffix, "test_samples")),
     }
 
 

@@ -9,6 +9,7 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 from botocore.stub import Stubber  # type: ignore[import-untyped]
 
+from kennel.releases import Release
 from kennel.status import Status, gather
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -21,11 +22,6 @@ def stack(name: str, **outputs: str) -> dict[str, Any]:
     live = {"ParameterKey": "ModelPackageArn", "ParameterValue": ARN.format(1)}
     more = {"Parameters": [live]} if name.endswith("Hosting") else {}
     return {"StackName": name, "StackStatus": "CREATE_COMPLETE", "CreationTime": NOW, "Outputs": listed, **more}
-
-
-def package(version: int, approval: str) -> dict[str, Any]:
-    status = {"ModelPackageStatus": "Completed", "ModelApprovalStatus": approval}
-    return {"ModelPackageArn": ARN.format(version), "ModelPackageVersion": version, "CreationTime": NOW, **status}
 
 
 @pytest.fixture
@@ -47,15 +43,11 @@ def test_everything_of_the_stage_and_nothing_of_another_is_gathered(clients: Cal
             stack("Prod-Data", ModelPackageGroupName="kennel-prod"),
         ]
         cloudformation.add_response("describe_stacks", {"Stacks": deployed})
-        sagemaker.add_response(
-            "list_model_packages",
-            {"ModelPackageSummaryList": [package(2, "PendingManualApproval"), package(1, "Approved")]},
-        )
+        sagemaker.add_client_error("describe_endpoint", "ValidationException", 'Could not find endpoint "kennel-dev".')
         summary = {"PipelineExecutionArn": RUN, "StartTime": NOW, "PipelineExecutionStatus": "Succeeded"}
         sagemaker.add_response("list_pipeline_executions", {"PipelineExecutionSummaries": [summary]})
         listed = [{"StepName": "Prepare", "StepStatus": "Failed", "FailureReason": "no images"}]
         sagemaker.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": listed})
-        sagemaker.add_client_error("describe_endpoint", "ValidationException", 'Could not find endpoint "kennel-dev".')
         status = gather("Dev", clients)
         sagemaker.assert_no_pending_responses()
     assert list(status.stacks) == ["Dev-Data", "Dev-Hosting", "Dev-Pipeline"]
@@ -63,11 +55,7 @@ def test_everything_of_the_stage_and_nothing_of_another_is_gathered(clients: Cal
     assert status.executions == [
         {"name": "abcdefghijkl", "status": "Succeeded", "started": NOW, "reason": "", "steps": steps, "arn": RUN}
     ]
-    assert [(one["version"], one["approval"], one["live"]) for one in status.packages] == [
-        (2, "PendingManualApproval", False),
-        (1, "Approved", True),
-    ]
-    assert status.endpoint == ""
+    assert (status.endpoint, status.diverged) == ("", False)
 
 
 def test_an_empty_account_is_no_error(clients: Callable[[str], Any]) -> None:
@@ -77,8 +65,18 @@ def test_an_empty_account_is_no_error(clients: Callable[[str], Any]) -> None:
 
 
 STACKS = {"Dev-Data": "CREATE_COMPLETE"}
-WAITING = {"version": 3, "arn": ARN.format(3), "approval": "PendingManualApproval"}
-LIVE = {"version": 2, "arn": ARN.format(2), "approval": "Approved"}
+
+
+def release(version: int, state: str, since: str = "", **more: Any) -> Release:
+    about: dict[str, Any] = {"arn": ARN.format(version), "approval": "", "registered": None, "accuracy": {}}
+    return Release(version=version, state=state, since=since, **about, **more)
+
+
+LIVE = release(2, "live", "2026-11-30T16:30")
+WAITING, APPROVED, BAKING = (release(3, state) for state in ("waiting", "approved", "baking"))
+BACK = release(3, "rolled_back", "2026-11-30T17:30", alarm="RollbackErrors", why="12 of 20 failed")
+OVER = release(3, "failed", "2026-11-30T15:30", why="no capacity")
+ROLLED_BACK = {"Dev-Hosting": "UPDATE_ROLLBACK_COMPLETE"}
 
 
 def run(status: str) -> list[dict[str, Any]]:
@@ -93,8 +91,13 @@ def run(status: str) -> list[dict[str, Any]]:
         (Status("Dev", STACKS), "kennel upload FOLDER --stage Dev"),
         (Status("Dev", STACKS, run("Executing")), f"`kennel train --follow {RUN}` shows it"),
         (Status("Dev", STACKS, run("Failed")), "`kennel train --stage Dev` starts another"),
-        (Status("Dev", STACKS, run("Succeeded"), "InService", (WAITING, LIVE)), "Version 3 waits for approval"),
+        (Status("Dev", STACKS, run("Succeeded"), "InService", (WAITING, LIVE)), "`kennel approve 3 --stage Dev`"),
         (Status("Dev", STACKS, run("Succeeded"), "InService", (LIVE, WAITING)), "kennel invoke photo.jpg --stage Dev"),
+        (Status("Dev", STACKS, run("Succeeded"), "InService", (APPROVED, LIVE)), "approved and not served yet"),
+        (Status("Dev", STACKS, run("Succeeded"), "InService", (BAKING, LIVE)), "Version 3 is being released and bakes"),
+        (Status("Dev", ROLLED_BACK, (), "InService", (BACK, LIVE)), "rolled back by RollbackErrors: 12 of 20 failed."),
+        (Status("Dev", STACKS, (), "InService", (OVER, LIVE)), "kennel invoke photo.jpg --stage Dev"),
+        (Status("Dev", STACKS, (), "InService", (LIVE,), diverged=True), "serves another configuration than its stack"),
         (Status("Dev", STACKS, run("Succeeded"), "Creating", (LIVE,)), "The endpoint is Creating"),
     ],
 )

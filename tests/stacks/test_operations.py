@@ -7,42 +7,44 @@ import pytest
 from tests.stacks.synthesized import Synthesized, text
 
 EVERYWHERE = {
-    "Invocation4XXErrors",
-    "Invocation5XXErrors",
-    "ModelLatency",
-    "CPUUtilization",
-    "Errors",
-    "Throttles",
-    "Duration",
-    "5xx",
-    "ApproximateNumberOfMessagesVisible",
+    "Endpoint4xx",
+    "Endpoint5xx",
+    "EndpointLatency",
+    "EndpointSaturation",
+    "ClassifyErrors",
+    "ClassifyThrottles",
+    "ClassifyDuration",
+    "ApiFailures",
+    "ReleaseFailed",
+    "ReleaseDiverged",
+    "ObserverErrors",
 }
 
 
 def alarms_of(synth: Synthesized, stage: str) -> dict[str, dict[str, Any]]:
-    """Metric name -> the alarm's properties."""
-    alarms = synth.resources(stage, "Operations", "AWS::CloudWatch::Alarm").values()
-    return {alarm["Properties"]["MetricName"]: alarm["Properties"] for alarm in alarms}
+    """Construct id -> the alarm's properties."""
+    alarms = synth.resources(stage, "Operations", "AWS::CloudWatch::Alarm")
+    return {id_[:-8]: alarm["Properties"] for id_, alarm in alarms.items()}  # less CDK's hash
 
 
 def test_dev_watches_everything_but_the_spillover_that_it_cannot_have(synth: Synthesized) -> None:
     assert set(alarms_of(synth, "Dev")) == EVERYWHERE
-    assert set(alarms_of(synth, "Prod")) == EVERYWHERE | {"ProvisionedConcurrencySpilloverInvocations"}
+    assert set(alarms_of(synth, "Prod")) == EVERYWHERE | {"ClassifySpillover"}
 
 
 @pytest.mark.parametrize(
-    ("metric", "dev", "prod"),
+    ("name", "dev", "prod"),
     [
-        ("ModelLatency", 2_000_000, 2_000_000),  # microseconds: 2 s
-        ("Duration", 10_000, 10_000),  # milliseconds: 10 s
-        ("CPUUtilization", 170, 340),  # 85 % of two cores (ml.m5.large) and of four (ml.m5.xlarge)
-        ("Errors", 1, 1),
-        ("Invocation5XXErrors", 5, 5),
+        ("EndpointLatency", 2_000_000, 2_000_000),  # microseconds: 2 s
+        ("ClassifyDuration", 10_000, 10_000),  # milliseconds: 10 s
+        ("EndpointSaturation", 170, 340),  # 85 % of two cores (ml.m5.large) and of four (ml.m5.xlarge)
+        ("ClassifyErrors", 1, 1),
+        ("Endpoint5xx", 5, 5),
     ],
 )
-def test_thresholds_are_in_the_metrics_own_units(synth: Synthesized, metric: str, dev: int, prod: int) -> None:
-    assert alarms_of(synth, "Dev")[metric]["Threshold"] == dev
-    assert alarms_of(synth, "Prod")[metric]["Threshold"] == prod
+def test_thresholds_are_in_the_metrics_own_units(synth: Synthesized, name: str, dev: int, prod: int) -> None:
+    assert alarms_of(synth, "Dev")[name]["Threshold"] == dev
+    assert alarms_of(synth, "Prod")[name]["Threshold"] == prod
 
 
 def test_alarms_go_off_by_minutes_and_take_silence_for_health(synth: Synthesized, stage: str) -> None:
@@ -60,7 +62,7 @@ def test_every_alarm_tells_the_topic_when_it_begins_and_when_it_ends(synth: Synt
 
 
 def test_the_functions_alarms_watch_the_alias_that_callers_use(synth: Synthesized, stage: str) -> None:
-    for metric in ("Errors", "Throttles", "Duration"):
+    for metric in ("ClassifyErrors", "ClassifyThrottles", "ClassifyDuration"):
         dimensions = {each["Name"]: text(each["Value"]) for each in alarms_of(synth, stage)[metric]["Dimensions"]}
         assert dimensions["Resource"].endswith(":live"), metric
 

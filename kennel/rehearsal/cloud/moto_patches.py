@@ -42,15 +42,34 @@ def apply() -> None:
 
 
 def send_events_to(
-    deliver: Callable[[Any, Any], None], object_created: Callable[..., None], publish: engine.Publish
+    deliver: Callable[[Any, Any], None],
+    object_created: Callable[..., None],
+    publish: Callable[[str, str, dict[str, Any], list[str]], object],
 ) -> None:
-    """moto lacks pipelines and functions among a rule's targets, sends S3's events in a form of its own, and no other.
+    """moto lacks pipelines and functions among a rule's targets, and sends S3's events in a form of its own.
 
-    `publish` takes the events of the stacks.
+    Of stacks it sends none: `publish` takes those.
     """
-    _change(engine, "publish", publish)
     _change(Rule, "send_to_targets", lambda rule, event: deliver(rule, event))  # a function, to be a method
     _change(moto.s3.notifications, "_send_event_bridge_message", object_created)
+
+    def add_stack_event(stack: Any, resource_status: str, *args: Any, **more: Any) -> None:
+        _ADD_STACK_EVENT(stack, resource_status, *args, **more)
+        event = stack.events[-1]
+        event.client_request_token = stack.client_request_token
+        stack.status = resource_status  # before anybody hears of it
+        reason, token = event.resource_status_reason, event.client_request_token
+        detail = {
+            "stack-id": stack.stack_id,
+            "status-details": {"status": resource_status, "status-reason": reason or ""},
+        }
+        detail |= {"client-request-token": token} if token else {}
+        publish("aws.cloudformation", "CloudFormation Stack Status Change", detail, [stack.stack_id])
+
+    _change(models.Stack, "_add_stack_event", add_stack_event)
+
+
+_ADD_STACK_EVENT = models.Stack._add_stack_event
 
 
 def _change(owner: Any, name: str, value: Any) -> None:

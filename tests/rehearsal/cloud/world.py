@@ -93,6 +93,10 @@ class World:
         given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
         body = {"UsePreviousTemplate": True} if template is None else {"TemplateBody": json.dumps(template)}
         self.cloud.client("cloudformation").update_stack(StackName=name, Parameters=given, **body)
+        return self.wait(name)
+
+    def wait(self, name: str) -> dict[str, Any]:
+        """Wait until nothing changes the stack any more, and return its description."""
         eventually(lambda: not self.stack(name)["StackStatus"].endswith("IN_PROGRESS"))
         return self.stack(name)
 

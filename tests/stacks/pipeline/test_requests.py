@@ -237,9 +237,10 @@ def test_the_registry_carries_the_passports_facts_as_texts(
         "pipeline_execution": "<Execution.PipelineExecutionId>",
     }
     assert facts["training_image"] == steps["Prepare"]["Arguments"]["AppSpecification"]["ImageUri"]
-    (number,) = facts["accuracy"]["Std:Join"]["Values"]  # the service takes texts only
     read = {name: facts[name]["Std:JsonGet"] for name in ("passport_sha256", "data_fingerprint", "code_sha256")}
-    read["accuracy"] = number["Std:JsonGet"]
+    for name in ("accuracy", "test_samples"):
+        (number,) = facts[name]["Std:Join"]["Values"]  # the service takes texts only
+        read[name] = number["Std:JsonGet"]
     assert {each["PropertyFile"]["Get"] for each in read.values()} == {
         f"Steps.Evaluate{suffix}.PropertyFiles.Evaluation"
     }
@@ -248,5 +249,6 @@ def test_the_registry_carries_the_passports_facts_as_texts(
         "data_fingerprint": "passport.data_fingerprint",
         "code_sha256": "passport.code_sha256",
         "accuracy": "metrics.accuracy.value",
+        "test_samples": "test_samples",
     }
-    assert len(facts) == 9
+    assert len(facts) == 10

@@ -19,12 +19,7 @@ from moto.cloudformation.models import Event
 from kennel.rehearsal.cloud.api import ApiError
 
 Json = Any
-Publish = Callable[[str, str, dict[str, Any], list[str]], object]
 _log = logging.getLogger(__name__)
-
-
-def publish(source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> None:
-    """Send an event to the bus; moto_patches.py puts the bus of the running embedded AWS in this place."""
 
 
 def check_parameters(template: Json, given: dict[str, Any]) -> None:
@@ -175,9 +170,10 @@ def update(stack: Any, template: str, role_arn: str | None, parameters: Any, tag
     if tags is not None:
         stack.tags = tags
     old = {name: one for name, one in before[0]._parsed_resources.items() if hasattr(one, "template_properties")}
-    stack.client_request_token = stack.requested_token
+    stack.status = "UPDATE_IN_PROGRESS"
+    stack.client_request_token, stack.requested_token = stack.requested_token, None
+    stack._add_stack_event("UPDATE_IN_PROGRESS", resource_status_reason="User Initiated")
     stack.resource_map = fresh
-    _enter(stack, "UPDATE_IN_PROGRESS", "User Initiated")
     work = (stack, old, fresh, "UPDATE", "UPDATE_ROLLBACK", before)
     threading.Thread(target=_run, args=work, daemon=True).start()
 
@@ -191,33 +187,29 @@ def _run(
         change.run()
         stack.output_map = stack._create_output_map()
         stack.finished_outputs = stack.computed_outputs()
-        _enter(stack, f"{verb}_COMPLETE", stack.stack_status_reason)
+        _end(stack, f"{verb}_COMPLETE")
     except Exception as error:
         stack.stack_status_reason = f"The following resource(s) failed: [{error}]"
-        _enter(stack, f"{rollback}_IN_PROGRESS", stack.stack_status_reason)
+        stack._add_stack_event(f"{rollback}_IN_PROGRESS", resource_status_reason=stack.stack_status_reason)
         _roll_back(stack, change, rollback, before)
 
 
 def _roll_back(stack: Any, change: Change, rollback: str, before: Any) -> None:
+    stack.status = f"{rollback}_IN_PROGRESS"
     try:
         change.roll_back()
     except Exception as error:
         stack.stack_status_reason = f"{stack.stack_status_reason}; and the rollback failed: {error}"
-        return _enter(stack, f"{rollback}_FAILED", stack.stack_status_reason)
+        return _end(stack, f"{rollback}_FAILED")
     if before is not None:
         _restore(stack, before)
-    _enter(stack, f"{rollback}_COMPLETE", stack.stack_status_reason)
+    _end(stack, f"{rollback}_COMPLETE")
 
 
 def _restore(stack: Any, before: Any) -> None:
     stack.resource_map, stack.template, stack.template_dict, stack.parameters = before
 
 
-def _enter(stack: Any, status: str, reason: str | None) -> None:
-    """Set the stack's status; what changes with the status is in the stack's events and goes to the bus."""
-    stack._add_stack_event(status, resource_status_reason=reason)
-    stack.events[-1].client_request_token = token = stack.client_request_token
+def _end(stack: Any, status: str) -> None:
+    stack._add_stack_event(status, resource_status_reason=stack.stack_status_reason)
     stack.status = status
-    detail = {"stack-id": stack.stack_id, "status-details": {"status": status, "status-reason": reason or ""}}
-    token_given = {"client-request-token": token} if token else {}
-    publish("aws.cloudformation", "CloudFormation Stack Status Change", {**detail, **token_given}, [stack.stack_id])

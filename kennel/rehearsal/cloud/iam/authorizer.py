@@ -41,7 +41,8 @@ class Authorizer:
     def _refuse(self, call: Call, role: str, missing: RequiredPermission) -> None:
         where = f" on resource: {missing.resource}" if missing.resource else ""
         self.denied.append(f"{role.rpartition('/')[2]} may not {missing.action}{where}")
-        text = f"User: {caller(call)} is not authorized to perform: {missing.action}{where} because no identity-based policy "
+        who, what = caller(call), f"{missing.action}{where}"
+        text = f"User: {who} is not authorized to perform: {what} because no identity-based policy "
         code = "AccessDenied" if call.service in ("s3", "sts", "cloudformation", "sqs") else "AccessDeniedException"
         status = 400 if call.service == "sagemaker" else 403
         raise ApiError(code, f"{text}allows the {missing.action} action", status)

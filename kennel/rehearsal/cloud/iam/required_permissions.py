@@ -81,7 +81,7 @@ def _use_of_key(bucket: str, action: str) -> Iterator[RequiredPermission]:
 
 # ---- SNS
 def _sns(call: Call) -> Iterator[RequiredPermission]:
-    arn = call.parameters.get("TopicArn")
+    arn = str(call.parameters.get("TopicArn", "*"))
     yield RequiredPermission(f"sns:{call.operation}", arn)
     topic = sns_backends[ACCOUNT][REGION].topics.get(arn)
     if topic and topic.kms_master_key_id and call.operation == "Publish":  # SNS uses the key in the caller's name

@@ -52,12 +52,11 @@ _OTHER_TYPES = [
         after=_retain,
         reads=[Read("describe_log_groups", by_id("logGroupNamePrefix"))],
     ),
-    named(
-        "AWS::CloudWatch::Alarm",
-        "cloudwatch",
-        "PutMetricAlarm",
-        "DeleteAlarms",
-        "AlarmName",
+    EnactedType(
+        type="AWS::CloudWatch::Alarm",
+        service="cloudwatch",
+        create="PutMetricAlarm",
+        name="AlarmName",
         attributes={"Arn": lambda alarm: f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{alarm.physical_id}"},
         update=lambda alarm, _before: call("cloudwatch", "PutMetricAlarm", alarm.properties),
         delete=lambda alarm: client("cloudwatch").delete_alarms(AlarmNames=[alarm.physical_id]),

@@ -1,0 +1,1 @@
+"""Writes down what became of each release, and acts on those that failed."""
