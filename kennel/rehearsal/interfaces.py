@@ -110,3 +110,4 @@ class DataPlane:
     deploy_endpoint: Callable[[Deployment], None]
     delete_endpoint: Callable[[str], None]
     invoke_endpoint: Callable[[EndpointCall], EndpointAnswer]
+    build_image: Callable[[str, Path], None] = lambda tag, context: None  # `context` is the Dockerfile's folder

@@ -12,7 +12,7 @@ import typer
 
 from kennel.aws import stack_name
 from kennel.console import Stage
-from kennel.errors import require_repository
+from kennel.errors import KennelError, require_repository
 from kennel.train.request import with_hyperparameters
 from kennel.upload.folder import Tree
 from training.hyperparameters import parameter_name
@@ -36,6 +36,7 @@ class Options:
     images: bool = False
     base_image: str | None = None  # of the images; None: the official Python image
     keep: bool = False
+    update: bool = False
     stage: str = "Dev"
     out: Path = Path("rehearsal")
     port: int = 0  # of the embedded AWS; 0 = any free one
@@ -72,6 +73,10 @@ def rehearse(
         str | None, typer.Option(help="Base of these images, with pip.", show_default="the official Python image")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything up for other clients until Ctrl-C.")] = False,
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Also edit the code and a setting, deploy those, destroy, deploy anew."),
+    ] = False,
     photos: Annotated[
         list[Path] | None, typer.Option(exists=True, help="More pictures (files or folders) to classify.")
     ] = None,
@@ -96,9 +101,13 @@ def rehearse(
       kennel rehearse --instances 2 --spot --out /tmp/rehearsal
 
       kennel rehearse --keep
+
+      kennel rehearse --update
     """
     given = dict(locals())
     require_repository("The rehearsal")
+    if keep and update:
+        raise KennelError("--update ends with a stage that has no model, so --keep has nothing to keep up.")
     stack_name(stage, "")  # a wrong name is an error before the embedded AWS is imported, which takes a second
     from kennel.rehearsal.rehearse import rehearse as run
 

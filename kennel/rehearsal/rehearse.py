@@ -29,6 +29,7 @@ from kennel.rehearsal.samples import write_digits
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
 from kennel.rehearsal.session import Session
+from kennel.rehearsal.update import SourceTree, Update
 from kennel.upload.folder import scan_folder
 
 
@@ -58,19 +59,24 @@ def rehearse(options: Options) -> Path:
 
 def _everything(options: Options, work: Path, report: RehearsalReport, display: Display) -> None:
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        tree = SourceTree(work / "source") if options.update else None
+        source = tree.folder if tree else ROOT
         # The app is synthesized in a process of its own while this one looks at the data and starts the embedded AWS.
-        assembly = pool.submit(synthesize, work / "cdk.out")
+        assembly = pool.submit(synthesize, work / "cdk.out", source)
         with display.step("Look at the data") as step:
             data = options.data or write_digits(work / "digits", seed=options.seed)
-            tree = scan_folder(data)
-            step.detail = f"{len(tree.images):,} images, {len(tree.classes)} classes"
-            report.overrides = overrides(options, tree)
+            images = scan_folder(data)
+            step.detail = f"{len(images.images):,} images, {len(images.classes)} classes"
+            report.overrides = overrides(options, images)
         with display.step("Start the embedded AWS"):
             cloud = stack.enter_context(embedded(options, work, display))
         with display.step("Synthesize the app"):
             assembly.result()
         stack.callback(lambda: report.denied.extend(cloud.denied))
         session = Session(options, work, report, display, cloud)
+        if tree:
+            Update(session, tree, lambda out: synthesize(out, source)).run(data, work / "cdk.out")
+            return
         session.deploy(work / "cdk.out")
         session.train(data)
         session.release()
@@ -105,14 +111,17 @@ def embedded(options: Options, work: Path, display: Display) -> Iterator[Cloud]:
         stack.callback(runner.close)
         stack.callback(endpoints.close)
         stack.callback(functions.close)
-        data_plane = DataPlane(runner.run, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke)
+        data_plane = DataPlane(
+            runner.run, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke, engine.build
+        )
         cloud = stack.enter_context(Cloud(data_plane, work / "cloud", port=options.port))
         yield cloud
 
 
-def synthesize(out: Path, *, validate: bool = False) -> Path:
+def synthesize(out: Path, source: Path = ROOT, *, validate: bool = False) -> Path:
     """Write the assembly of both stages into `out`, as `cdk synth` does, in a process of its own, and return `out`.
 
+    `source` holds app.py and what it synthesizes.
     Without `validate` the rules of CloudFormation and cdk-nag rest. Raise KennelError with the end of what app.py
     printed when it fails.
     """
@@ -122,7 +131,7 @@ def synthesize(out: Path, *, validate: bool = False) -> Path:
     environment = {"JSII_NODE": node, **os.environ, "CDK_OUTDIR": str(out)}
     if not validate:
         environment["CDK_VALIDATION"] = "false"
-    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "app.py"], cwd=source, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise KennelError(f"python app.py failed:\n{(done.stderr or done.stdout)[-2000:]}")
     return out

@@ -38,20 +38,26 @@ class Session:
 
     def __init__(self, options: Options, work: Path, report: RehearsalReport, display: Display, cloud: Cloud) -> None:
         self.options, self.work, self.report, self.display, self.cloud = options, work, report, display, cloud
+        self._followed: list[str] = []  # ARNs of pipeline executions
 
     def deploy(self, assembly: Path) -> None:
-        self.assembly = assembly
         with self.display.step(f"Deploy {self.options.stage}") as step:
-            self.deployed = deploy(self.cloud, assembly, self.options.stage, progress=self.display.log)
+            self.deployed_as(assembly, deploy(self.cloud, assembly, self.options.stage, progress=self.display.log))
             step.detail = f"{len(self.deployed.coverage)} resources"
-        self.report.coverage = self.deployed.coverage
+
+    def deployed_as(self, assembly: Path, deployed: Deployed) -> None:
+        """Go on with the stage as it has been deployed from `assembly`."""
+        self.assembly, self.deployed = assembly, deployed
+        self.report.coverage = deployed.coverage
 
     def train(self, data: Path) -> None:
         """Upload `data`; its manifest starts the pipeline, which is followed to its end."""
         self.cloud.pipeline_overrides.update(self.report.overrides)
         with self.display.step("Upload the data") as step:
-            s3, bucket = self.cloud.client("s3"), self._output("Data", "DataBucketName")
-            sent = upload_dataset(data, bucket=bucket, s3=s3, name="rehearsal", weights=self.options.weights)
+            s3, bucket = self.cloud.client("s3"), self.output("Data", "DataBucketName")
+            sent = upload_dataset(
+                data, bucket=bucket, s3=s3, name="rehearsal", weights=self.options.weights, again=bool(self._followed)
+            )
             step.detail = f"{sent.images:,} images, {sent.bytes / 1e6:.1f} MB"
         with self.display.step("Run the pipeline") as step:
             self._follow(self._execution())
@@ -59,14 +65,17 @@ class Session:
         self.package = self._registered_package()
 
     def _execution(self) -> str:
-        """Return the ARN of the pipeline's first execution, which the upload's manifest starts through EventBridge."""
-        sagemaker, pipeline = self.cloud.client("sagemaker"), self._output("Pipeline", "PipelineName")
+        """Return the ARN of the pipeline's new execution, which the upload's manifest starts through EventBridge."""
+        sagemaker, pipeline = self.cloud.client("sagemaker"), self.output("Pipeline", "PipelineName")
 
         def started() -> Any:
             found = sagemaker.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
-            return found and found[0]["PipelineExecutionArn"]
+            new = (one["PipelineExecutionArn"] for one in found if one["PipelineExecutionArn"] not in self._followed)
+            return next(new, None)
 
-        return str(wait_for("The start of the pipeline by the upload's manifest", started, self.cloud.bus.undelivered))
+        what = "The start of the pipeline by the upload's manifest"
+        self._followed.append(str(wait_for(what, started, self.cloud.bus.undelivered)))
+        return self._followed[-1]
 
     def _follow(self, execution: str) -> None:
         """Follow the run as `kennel train` does, and report what it left; raise KennelError with its failure."""
@@ -90,7 +99,7 @@ class Session:
 
     def _registered_package(self) -> dict[str, Any]:
         """Return the description of the newest model package; raise KennelError where none was registered."""
-        sagemaker, group = self.cloud.client("sagemaker"), self._output("Data", "ModelPackageGroupName")
+        sagemaker, group = self.cloud.client("sagemaker"), self.output("Data", "ModelPackageGroupName")
         newest = sagemaker.list_model_packages(
             ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", MaxResults=1
         )["ModelPackageSummaryList"]
@@ -105,7 +114,7 @@ class Session:
         with self.display.step("Release the model") as step:
             if by_hand:
                 approve(self.cloud, package)
-            endpoint = self._output("Hosting", "EndpointName")
+            endpoint = self.output("Hosting", "EndpointName")
             wait_until_served(self.cloud, stack=f"{self.options.stage}-Hosting", endpoint=endpoint, package=package)
             step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
             self.report.coverage = coverage_of(self.assembly, self.options.stage)
@@ -117,6 +126,7 @@ class Session:
             folder = self.work / "pictures"
             shown = held_out_pictures(self.cloud.client("s3"), bucket, f"{data}/test", folder, _PICTURES)
             shown += given_pictures(self.options.photos)
+            self.report.predictions.clear()  # of a model before
             for number, picture in enumerate(shown):
                 self.report.predictions.append(self._classified(picture))
                 self.display.advance((number + 1) / len(shown))
@@ -131,7 +141,7 @@ class Session:
         try:
             event = payload(str(picture.path))
             body = picture.path.read_bytes()
-            answer = classify(self.cloud.client("lambda"), self._output("Classify", "FunctionAliasArn"), event)
+            answer = classify(self.cloud.client("lambda"), self.output("Classify", "FunctionAliasArn"), event)
         except KennelError as error:
             if isinstance(error, Refused) or picture.truth is None:
                 return Prediction(picture.name, "", 0.0, truth=picture.truth, image=body, error=str(error))
@@ -140,7 +150,8 @@ class Session:
         best = top[0]["label"], top[0]["probability"]
         return Prediction(picture.name, *best, top=top, truth=picture.truth, image=body, unsure=unsure)
 
-    def _output(self, stack: str, name: str) -> str:
+    def output(self, stack: str, name: str) -> str:
+        """Return an output of the stage's stack, such as Data."""
         return self.deployed.outputs[f"{self.options.stage}-{stack}"][name]
 
     def _say_what_is_not_enacted(self) -> None:

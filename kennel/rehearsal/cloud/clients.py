@@ -40,7 +40,12 @@ def _client(service: str, role_arn: str | None) -> Any:
     return _session().client(
         service,
         endpoint_url=_Server.url,
-        config=Config(retries={"total_max_attempts": 1}, read_timeout=900, max_pool_connections=32),
+        config=Config(
+            retries={"total_max_attempts": 1},
+            read_timeout=900,
+            max_pool_connections=32,
+            signature_version="s3v4" if service == "s3" else None,  # for presigned URLs
+        ),
         aws_access_key_id=own["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=own["AWS_SECRET_ACCESS_KEY"],
         aws_session_token=own.get("AWS_SESSION_TOKEN"),

@@ -110,19 +110,28 @@ class Deployed:
 
 
 def deploy(cloud: Cloud, assembly_dir: Path, stage: str, progress: Callable[..., None] = lambda *_: None) -> Deployed:
-    """Deploy `stage`; raise KennelError with the resource that failed and its reason."""
-    stacks = stacks_of(assembly_dir, stage)
-    _bootstrap(cloud)
+    """Deploy `stage` into an empty account; raise KennelError with the resource that failed and its reason.
+
+    In a second or two it makes the calls that the CDK command line makes; what exists already needs cdk_cli.py.
+    """
+    bootstrap(cloud)
     done: set[str] = set()
-    deployed = Deployed(stage)
-    for stack in stacks:
+    for stack in stacks_of(assembly_dir, stage):
         for asset in stack.assets:
             if asset.key not in done:
                 _publish(cloud, asset)
                 done.add(asset.key)
-        deployed.outputs[stack.name] = _deploy(cloud, stack)
+        _deploy(cloud, stack)
         progress(f"{stack.name}: {len(stack.read()['Resources'])} resources")
-    deployed.coverage = coverage_of(assembly_dir, stage)
+    return deployed_stage(cloud, assembly_dir, stage)
+
+
+def deployed_stage(cloud: Cloud, assembly_dir: Path, stage: str) -> Deployed:
+    """Return the outputs and the coverage of a stage whose stacks are all deployed."""
+    deployed = Deployed(stage, coverage=coverage_of(assembly_dir, stage))
+    for stack in stacks_of(assembly_dir, stage):
+        about = cloud.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"][0]
+        deployed.outputs[stack.name] = {one["OutputKey"]: one["OutputValue"] for one in about.get("Outputs", [])}
     return deployed
 
 
@@ -131,7 +140,7 @@ def coverage_of(assembly_dir: Path, stage: str) -> list[CoverageRow]:
     return [row for stack in stacks_of(assembly_dir, stage) for row in coverage_of_stack(stack.name, stack.read())]
 
 
-def _bootstrap(cloud: Cloud) -> None:
+def bootstrap(cloud: Cloud) -> None:
     """Create what `cdk bootstrap` would, as far as templates refer to it."""
     cloud.client("s3").create_bucket(Bucket=_without_placeholders(f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"))
     cloud.client("ssm").put_parameter(
@@ -153,7 +162,7 @@ def _publish(cloud: Cloud, asset: Asset) -> None:
     cloud.client("s3").put_object(Bucket=_without_placeholders(asset.bucket), Key=asset.key, Body=body)
 
 
-def _deploy(cloud: Cloud, stack: StackFile) -> dict[str, str]:
+def _deploy(cloud: Cloud, stack: StackFile) -> None:
     cloudformation = cloud.client("cloudformation")
     parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in stack.parameters.items()]
     cloudformation.create_stack(
@@ -165,7 +174,6 @@ def _deploy(cloud: Cloud, stack: StackFile) -> dict[str, str]:
     about = cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0]
     if about["StackStatus"] != "CREATE_COMPLETE":
         raise KennelError(_failure(cloudformation, stack.name, about))
-    return {one["OutputKey"]: one["OutputValue"] for one in about.get("Outputs", [])}
 
 
 def _failure(cloudformation: Any, name: str, about: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from moto.iam.access_control import PermissionResult
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.s3.models import FakeBucket
 
-from kennel.rehearsal.cloud.cloudformation import engine
+from kennel.rehearsal.cloud.cloudformation import engine, operations
 from kennel.rehearsal.cloud.cloudformation.types.table import register
 
 # Every service of AWS answers with these.
@@ -33,6 +33,7 @@ def apply() -> None:
     _change(models.Stack, "parse_template", staticmethod(json.loads))
     _run_stacks_by_the_engine()
     _keep_request_tokens()
+    operations.install()
     _check_parameters()
     _skip_bucket_policies()
     _accept_numbers_in_conditions()

@@ -19,6 +19,7 @@ from kennel.rehearsal.cloud.alarms import Alarms
 from kennel.rehearsal.cloud.api import ApiError, Call, Environ, Handler, error_answer, parse
 from kennel.rehearsal.cloud.events import EventBus
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
+from kennel.rehearsal.cloud.image_builds import Builds
 from kennel.rehearsal.cloud.lambda_functions import Functions
 from kennel.rehearsal.cloud.sagemaker.endpoints import Configs, Endpoints, Models, Packages, Publish
 from kennel.rehearsal.cloud.sagemaker.pipelines import Executions, Jobs, Pipelines
@@ -31,7 +32,8 @@ _log = logging.getLogger(__name__)
 class Cloud:
     """One embedded AWS. Use it as a context manager, or call start() and stop(). One at a time in a process.
 
-    `work` holds unpacked functions; `port` 0 takes a free one. Raises KennelError when the port is in use.
+    `work` holds unpacked functions and images' sources; `port` 0 takes a free one. Raises KennelError when the port is
+    in use.
     """
 
     client = staticmethod(clients.client)
@@ -68,6 +70,7 @@ class Cloud:
         handlers = {
             ("lambda", "Invoke"): self.functions.invoke,
             **self.alarms.handlers(),
+            ("codebuild", "StartBuild"): Builds(self.data_plane, self.work / "images").start,
             **sagemaker_handlers(self.data_plane, self.bus.publish),
         }
         gateway = Gateway(DomainDispatcherApplication(create_backend_app), self.authorizer.permit, handlers)
@@ -111,6 +114,7 @@ def sagemaker_handlers(data_plane: DataPlane, publish: Publish) -> dict[tuple[st
     found = {**executions.handlers(), "ListTrainingJobsForHyperParameterTuningJob": tuning.trials}
     for store in (groups, packages, models, configs, endpoints, pipelines, training, processing, tuning):
         found |= store.handlers()
+    found["DeleteModelPackageGroup"] = packages.delete_group
     by_service = {("sagemaker", name): handler for name, handler in found.items()}
     return {**by_service, ("sagemaker-runtime", "InvokeEndpoint"): endpoints.invoke}
 

@@ -45,12 +45,13 @@ class Network:
 class Container:
     """One container. The folder `root` is its /opt/ml; `arguments` follow the image's ENTRYPOINT.
 
-    `entrypoint` replaces the image's own, as a processing job's ContainerEntrypoint does. `network` None: the
-    machine's own network, on which a server can be called.
+    `image` is its URI, of which the tag counts. `entrypoint` replaces the image's own, as a processing job's
+    ContainerEntrypoint does. `network` None: the machine's own network, on which a server can be called.
     """
 
     program: Program
     root: Path
+    image: str = ""
     arguments: Sequence[str] = ()
     entrypoint: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -164,10 +165,13 @@ class Process:
 
 
 class ContainerEngine(Protocol):
-    """Starts containers; `notice` tells the user of limits."""
+    """Builds images and starts containers; `notice` tells the user of limits."""
 
     name: str
     notice: str
+
+    def build(self, tag: str, context: Path) -> None:
+        """Make the image `tag` of a Dockerfile's folder, which must outlive the engine; raise ContainerError."""
 
     def network(self) -> AbstractContextManager[Network]:
         """Return a network for the hosts of one job, cut off from everything else where the engine can."""

@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 from kennel.rehearsal.containers.engine import (
-    REPOSITORY,
     Container,
     ContainerEngine,
     ContainerError,
@@ -38,16 +37,13 @@ _HOOK = f'import sys\nsys.path.append("{_MOUNTED}/packages")\n'
 
 
 def image_engine(scratch: Path, base: str | None = None) -> ContainerEngine:
-    """Build both images on `base` (None: DEFAULT_BASE) and return the engine that runs them; raise ContainerError.
+    """Return an engine that builds images on `base` (None: DEFAULT_BASE) and runs them; raise ContainerError.
 
-    Building takes a minute or more, once for the same files. The folder `scratch` must outlive the engine.
+    The folder `scratch` must outlive the engine.
     """
-    tool = Tool.find()
-    images: dict[Program, Image] = {
-        program: build(tool, program, base or DEFAULT_BASE) for program in get_args(Program)
-    }
-    torch = TorchMount(scratch)
-    return BuildahEngine(tool, images, torch) if tool.name == "buildah" else DockerEngine(tool, images, torch)
+    tool, torch = Tool.find(), TorchMount(scratch)
+    kind = BuildahEngine if tool.name == "buildah" else DockerEngine
+    return kind(tool, base or DEFAULT_BASE, torch)
 
 
 @dataclass(frozen=True)
@@ -115,10 +111,12 @@ class Image:
         return dict(item.split("=", 1) for item in self.config.get("Env") or [])
 
 
-def build(tool: Tool, program: Program, base: str) -> Image:
-    """Return the image of `program`'s folder on `base`; build it unless there is one of the same files."""
-    context = REPOSITORY / program
-    name = f"localhost/kennel-{program}:{digest(context, base)}"
+def build(tool: Tool, context: Path, base: str) -> Image:
+    """Return the image of the folder `context` on `base`; build it unless there is one of the same files.
+
+    Building takes a minute or more. Raise ContainerError when it fails.
+    """
+    name = f"localhost/kennel:{digest(context, base)}"
     config = tool.image_config(name)
     if config is None:
         # docker build has no --volume.
@@ -163,19 +161,36 @@ class TorchMount:
         return {"PYTHONPATH": path} if program == "training" else {}
 
 
-class BuildahEngine(ContainerEngine):
+class _ImageEngine(ContainerEngine):
+    """Images that a container engine builds; `images` are those built so far, by tag."""
+
+    notice = _NOTICE
+
+    def __init__(self, tool: Tool, base: str, torch: TorchMount) -> None:
+        self._tool, self._base, self._torch = tool, base, torch
+        self.name = f"images ({tool.name})"
+        self.images: dict[str, Image] = {}
+
+    def build(self, tag: str, context: Path) -> None:
+        self.images[tag] = build(self._tool, context, self._base)
+
+    def image_of(self, container: Container) -> Image:
+        tag = container.image.rpartition(":")[2]
+        if tag not in self.images:
+            raise ContainerError(f"There is no image {container.image!r}.")
+        return self.images[tag]
+
+
+class BuildahEngine(_ImageEngine):
     """Containers whose file systems buildah makes and whose processes run in namespaces of this program's own.
 
     `buildah run` does not forward SIGTERM, which spot interruptions and a server's shutdown need.
     """
 
-    name = "images (buildah)"
-    notice = _NOTICE
-
-    def __init__(self, tool: Tool, images: Mapping[Program, Image], torch: TorchMount) -> None:
+    def __init__(self, tool: Tool, base: str, torch: TorchMount) -> None:
         if os.geteuid():
             raise ContainerError("buildah needs root here; without it use docker or podman.")
-        self._tool, self._images, self._torch = tool, images, torch
+        super().__init__(tool, base, torch)
         self._namespaces = NamespaceEngine()
         self._containers: list[tuple[str, Process]] = []
         atexit.register(self.close)
@@ -185,7 +200,7 @@ class BuildahEngine(ContainerEngine):
 
     def start(self, container: Container) -> Process:
         self._remove([one for one in self._containers if one[1].poll() is not None])
-        image = self._images[container.program]
+        image = self.image_of(container)
         name = self._tool.run("from", "--pull-never", image.name)
         isolation = self._namespaces.isolation(container)
         mounts = [("/dev", "/dev"), ("/sys", "/sys"), *self._torch.mounts(container.program)]
@@ -216,14 +231,8 @@ class BuildahEngine(ContainerEngine):
                 self._tool.succeeds("rm", container[0])
 
 
-class DockerEngine(ContainerEngine):
+class DockerEngine(_ImageEngine):
     """Docker or podman through their command line."""
-
-    notice = _NOTICE
-
-    def __init__(self, tool: Tool, images: Mapping[Program, Image], torch: TorchMount) -> None:
-        self._tool, self._images, self._torch = tool, images, torch
-        self.name = f"images ({tool.name})"
 
     @contextmanager
     def network(self) -> Iterator[Network]:
@@ -247,7 +256,7 @@ class DockerEngine(ContainerEngine):
 
     def arguments(self, container: Container, name: str) -> list[str]:
         """Return the arguments of `docker` or `podman`."""
-        image = self._images[container.program]
+        image = self.image_of(container)
         first, *rest = container.entrypoint or image.config["Entrypoint"]
         mounts = [(str(container.root), "/opt/ml"), *self._torch.mounts(container.program)]
         variables = {**container.environment, **self._torch.variables(container.program, image)}

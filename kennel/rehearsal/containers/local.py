@@ -1,5 +1,6 @@
-"""Containers without an image: the program of this checkout in namespaces of its own, or as a bare process."""
+"""Containers without a file system of their own: an image's program in namespaces of its own, or as a bare process."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -31,7 +32,32 @@ def pick_engine() -> ContainerEngine:
         return engine if engine.works(Path(folder)) else ProcessEngine()
 
 
-class ProcessEngine(ContainerEngine):
+class _Programs(ContainerEngine):
+    """Images as folders: a program runs from the build context of its image, with this environment's packages.
+
+    Before any image is built, every container runs the program of this checkout.
+    """
+
+    def __init__(self) -> None:
+        self._contexts: dict[str, Path] = {}
+
+    def build(self, tag: str, context: Path) -> None:
+        self._contexts[tag] = context
+
+    def folder(self, container: Container) -> Path:
+        """Return the folder in which the container's program is a package; raise ContainerError for no such image."""
+        if not self._contexts:
+            return REPOSITORY
+        context = self._contexts.get(container.image.rpartition(":")[2])
+        if context is None:
+            raise ContainerError(f"There is no image {container.image!r}.")
+        # The Dockerfiles copy the build context to a folder of the program's name.
+        with contextlib.suppress(FileExistsError):
+            (context.parent / container.program).symlink_to(context.name)
+        return context.parent
+
+
+class ProcessEngine(_Programs):
     """Bare processes, for machines that refuse namespaces: OPT_ML instead of /opt/ml, and the machine's own network."""
 
     name = "processes"
@@ -43,11 +69,12 @@ class ProcessEngine(ContainerEngine):
         yield Network(environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())})
 
     def start(self, container: Container) -> Process:
-        environment = {**_environment(container), "OPT_ML": str(container.root)}
-        return Process(_command(container), environment=environment, cwd=REPOSITORY, on_line=container.on_line)
+        folder = self.folder(container)
+        environment = {**_environment(container, folder), "OPT_ML": str(container.root)}
+        return Process(_command(container), environment=environment, cwd=folder, on_line=container.on_line)
 
 
-class NamespaceEngine(ContainerEngine):
+class NamespaceEngine(_Programs):
     """Each container in PID, mount and UTS namespaces; the hosts of a job in one network that has only loopback."""
 
     name = "namespaces"
@@ -55,6 +82,7 @@ class NamespaceEngine(ContainerEngine):
 
     def __init__(self, *, user: bool | None = None) -> None:
         """`user`: use a user namespace too, which needs no root; None: when this process is not root."""
+        super().__init__()
         self._user = supervisor.NEWUSER if (os.geteuid() != 0 if user is None else user) else 0
 
     @contextmanager
@@ -78,10 +106,11 @@ class NamespaceEngine(ContainerEngine):
             holder.kill()
 
     def start(self, container: Container) -> Process:
+        folder = self.folder(container)
         return Process(
             _command(container),
-            environment=_environment(container),
-            cwd=REPOSITORY,
+            environment=_environment(container, folder),
+            cwd=folder,
             on_line=container.on_line,
             isolation=self.isolation(container),
         )
@@ -126,7 +155,7 @@ def _command(container: Container) -> Sequence[str]:
     return (interpreter, *entrypoint[1:], *container.arguments)
 
 
-def _environment(container: Container) -> dict[str, str]:
+def _environment(container: Container, folder: Path) -> dict[str, str]:
     """Return a container's environment: nothing of this process's but where programs are."""
     home = container.root.with_name(container.root.name + ".home")
     home.mkdir(parents=True, exist_ok=True)
@@ -134,7 +163,7 @@ def _environment(container: Container) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": str(folder),
         "PYTHONUNBUFFERED": "1",
         **container.environment,
         **(container.network.environment if container.network else {}),

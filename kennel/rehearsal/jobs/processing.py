@@ -64,6 +64,7 @@ def _run(context: Context, name: str, request: Mapping[str, Any], root: Path) ->
         container = Container(
             program="training",
             root=root,
+            image=specification.get("ImageUri", ""),
             entrypoint=specification.get("ContainerEntrypoint", ()),
             arguments=[str(argument) for argument in specification.get("ContainerArguments", ())],
             environment={"PROCESSING_JOB_NAME": name, "AWS_REGION": context.region, **request.get("Environment", {})},

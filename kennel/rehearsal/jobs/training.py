@@ -113,6 +113,7 @@ class TrainingJob:
         return Container(
             program="training",
             root=self._folder / host,
+            image=algorithm.get("TrainingImage", ""),
             entrypoint=algorithm.get("ContainerEntrypoint", ()),
             arguments=algorithm.get("ContainerArguments") or (() if "ContainerEntrypoint" in algorithm else ("train",)),
             environment={

@@ -161,7 +161,12 @@ class _Server:
             "BIND_ADDRESS": "127.0.0.1",
         }
         container = Container(
-            program="inference", root=self._root, arguments=["serve"], environment=environment, host="endpoint"
+            program="inference",
+            root=self._root,
+            image=self._deployment.image,
+            arguments=["serve"],
+            environment=environment,
+            host="endpoint",
         )
         try:
             self._process = self._engine.start(container)

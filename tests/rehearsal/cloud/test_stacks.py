@@ -1,6 +1,8 @@
 """CloudFormation: order, outputs across stacks, releases, replacement, rollback."""
 
+import io
 import json
+import zipfile
 from typing import Any
 
 import pytest
@@ -278,19 +280,33 @@ def test_a_bucket_stores_every_property_that_a_template_gives_it(world: World) -
     )
 
 
-def test_an_image_build_is_answered_by_a_stand_in_of_a_stable_name(world: World) -> None:
+def test_an_image_build_hands_over_its_source_under_a_tag_that_the_source_decides(world: World) -> None:
+    s3 = world.cloud.client("s3")
+    s3.create_bucket(Bucket="assets")
+    for name in "bc":
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            archive.writestr("Dockerfile", f"FROM {name}")
+        s3.put_object(Bucket="assets", Key=f"{name}.zip", Body=content.getvalue())
     build = {
         "Type": "Custom::CDKContainerImageBuild",
-        "Properties": {"ServiceToken": "t", "sourceS3Url": "s3://a/b.zip"},
+        "Properties": {"ServiceToken": "t", "codeBuildProjectName": "p", "sourceS3Url": "s3://assets/b.zip"},
     }
-    outputs = {"Tag": {"Value": {"Fn::GetAtt": ["Build", "ImageTag"]}}, "Uri": {"Value": {"Ref": "Build"}}}
-    template = {"Resources": {"Build": build}, "Outputs": outputs}
-    first, second = (world.create(name, template)["Outputs"] for name in ("ImagesA", "ImagesB"))
-    values = {one["OutputKey"]: one["OutputValue"] for one in first}
-    assert values["Uri"] == f"local/Build:{values['Tag']}"
-    assert first == second
+    template = {"Resources": {"Build": build}, "Outputs": {"Tag": {"Value": {"Fn::GetAtt": ["Build", "ImageTag"]}}}}
     other = json.loads(json.dumps(template).replace("b.zip", "c.zip"))
-    assert world.create("ImagesC", other)["Outputs"] != first
+    made = [world.create(f"Images{n}", one)["Outputs"][0] for n, one in enumerate((template, template, other))]
+    tags = [one["OutputValue"] for one in made]
+    assert tags[0] == tags[1] != tags[2]
+    assert (world.images[tags[0]] / "Dockerfile").read_text() == "FROM b"
+    assert (world.images[tags[2]] / "Dockerfile").read_text() == "FROM c"
+
+
+def test_an_image_build_without_its_source_fails_the_stack_with_the_reason(world: World) -> None:
+    properties = {"ServiceToken": "t", "codeBuildProjectName": "p", "sourceS3Url": "s3://nowhere/b.zip"}
+    build = {"Type": "Custom::CDKContainerImageBuild", "Properties": properties}
+    stack = world.create("NoImage", {"Resources": {"Build": build}})
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "the image could not be built" in stack["StackStatusReason"]
 
 
 def test_deleting_a_stack_ends_its_endpoint_and_forgets_its_resources(world: World) -> None:

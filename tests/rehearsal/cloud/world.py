@@ -34,13 +34,14 @@ class World:
         self.deployments: list[Deployment] = []
         self.deleted: list[str] = []
         self.endpoint_calls: list[EndpointCall] = []
+        self.images: dict[str, Path] = {}  # tag: build context
         self.run: Callable[[PipelineExecution], None] = lambda execution: None
         self.function: Callable[[FunctionCall], FunctionAnswer] = lambda call: FunctionAnswer(
             b"{}", None, "the function's log\n"
         )
         self.container: Callable[[EndpointCall], EndpointAnswer] = lambda call: EndpointAnswer(200, b"{}", {})
         self.refuse_models: str | None = None
-        data_plane = DataPlane(self._run, self._invoke, self._deploy, self.deleted.append, self._ask)
+        data_plane = DataPlane(self._run, self._invoke, self._deploy, self.deleted.append, self._ask, self._build)
         self.cloud = Cloud(data_plane, work)
 
     def _run(self, execution: PipelineExecution) -> None:
@@ -55,6 +56,9 @@ class World:
         self.deployments.append(deployment)
         if self.refuse_models and self.refuse_models in deployment.model_data_url:
             raise RuntimeError(f"{deployment.model_data_url} does not load")
+
+    def _build(self, tag: str, context: Path) -> None:
+        self.images[tag] = context
 
     def _ask(self, call: EndpointCall) -> EndpointAnswer:
         self.endpoint_calls.append(call)

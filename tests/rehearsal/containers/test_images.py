@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from kennel.rehearsal.containers import Container, ContainerError, Network, image_engine
-from kennel.rehearsal.containers.engine import Program
 from kennel.rehearsal.containers.images import DockerEngine, Image, Tool, TorchMount, digest
 
 
@@ -13,13 +12,19 @@ from kennel.rehearsal.containers.images import DockerEngine, Image, Tool, TorchM
 def client(tmp_path: Path) -> DockerEngine:
     config = {"Entrypoint": ["python3", "-m", "training"], "Env": ["PATH=/bin"]}
     server = {"Entrypoint": ["python3", "-m", "inference"], "Env": ["PYTHONPATH=/opt/program"]}
-    images: dict[Program, Image] = {"training": Image("t", config), "inference": Image("i", server)}
-    return DockerEngine(Tool("docker"), images, TorchMount(tmp_path))
+    engine = DockerEngine(Tool("docker"), "base", TorchMount(tmp_path))
+    engine.images = {"1": Image("t", config), "2": Image("i", server)}
+    return engine
 
 
 def test_a_job_runs_the_images_entry_point_in_its_own_network_with_torch_mounted(client: DockerEngine) -> None:
     job = Container(
-        program="training", root=Path("/w/ml"), arguments=["train"], network=Network(("net",)), environment={"A": "1"}
+        program="training",
+        root=Path("/w/ml"),
+        image="registry/training:1",
+        arguments=["train"],
+        network=Network(("net",)),
+        environment={"A": "1"},
     )
     line = client.arguments(job, "name")
     assert line[:2] == ["run", "--rm"]
@@ -33,7 +38,9 @@ def test_a_job_runs_the_images_entry_point_in_its_own_network_with_torch_mounted
 
 def test_a_server_is_published_on_loopback_only_and_gets_nothing_mounted_but_its_model(client: DockerEngine) -> None:
     environment = {"SAGEMAKER_BIND_TO_PORT": "8123", "BIND_ADDRESS": "127.0.0.1"}
-    server = Container(program="inference", root=Path("/w/ml"), arguments=["serve"], environment=environment)
+    server = Container(
+        program="inference", root=Path("/w/ml"), image="inference:2", arguments=["serve"], environment=environment
+    )
     line = client.arguments(server, "name")
     assert line[line.index("--publish") + 1] == "127.0.0.1:8123:8123"
     assert "--env=BIND_ADDRESS=0.0.0.0" in line
@@ -44,10 +51,16 @@ def test_a_step_may_name_its_own_entry_point(client: DockerEngine) -> None:
     job = Container(
         program="training",
         root=Path("/w"),
+        image="training:1",
         entrypoint=["python3", "-m", "training", "prepare"],
         network=Network(("n",)),
     )
     assert client.arguments(job, "name")[-6:] == ["--entrypoint", "python3", "t", "-m", "training", "prepare"]
+
+
+def test_an_image_that_was_never_built_is_refused(client: DockerEngine) -> None:
+    with pytest.raises(ContainerError, match=r"There is no image 'training:3'\."):
+        client.arguments(Container(program="training", root=Path("/w"), image="training:3"), "name")
 
 
 def test_without_a_container_engine_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -73,4 +86,4 @@ def test_an_image_that_cannot_be_built_is_said_with_its_base(monkeypatch: pytest
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     with pytest.raises(ContainerError, match=r"(?s)build failed:\ncannot pull.*The base was debian; --base-image"):
-        image_engine(tmp_path, "debian")
+        image_engine(tmp_path, "debian").build("1", tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.rehearsal.containers import Container, ContainerEngine
+from kennel.rehearsal.containers import Container, ContainerEngine, ContainerError
 from kennel.rehearsal.containers.local import NamespaceEngine, ProcessEngine
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
@@ -53,6 +53,24 @@ def _run(engine: ContainerEngine, root: Path, script: str, **more: object) -> tu
             **more,  # type: ignore[arg-type]
         )
         return engine.start(container).wait(60), lines
+
+
+def test_a_container_runs_the_source_of_its_own_image(engine: ContainerEngine, tmp_path: Path) -> None:
+    for tag in ("1", "2"):
+        context = tmp_path / tag / "context"
+        context.mkdir(parents=True)
+        (context / "__main__.py").write_text(f"print('the source of image {tag}')")
+        engine.build(tag, context)
+    (tmp_path / "ml").mkdir()
+    for tag in ("1", "2", "1"):
+        lines: list[str] = []
+        container = Container(
+            program="training", root=tmp_path / "ml", image=f"registry/training:{tag}", on_line=lines.append
+        )
+        assert engine.start(container).wait(60) == 0
+        assert lines == [f"the source of image {tag}"]
+    with pytest.raises(ContainerError, match=r"There is no image 'registry/training:3'\."):
+        engine.start(Container(program="training", root=tmp_path / "ml", image="registry/training:3"))
 
 
 def test_the_program_writes_below_opt_ml_or_where_opt_ml_says(engine: ContainerEngine, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Programmed:
     def __init__(self, script: str) -> None:
         self._engine, self._script = pick_engine(), HEAD + script
         self.name, self.notice = self._engine.name, self._engine.notice
-        self.network, self.close = self._engine.network, self._engine.close
+        self.network, self.build, self.close = self._engine.network, self._engine.build, self._engine.close
 
     def start(self, container: Container) -> Process:
         if not container.entrypoint:

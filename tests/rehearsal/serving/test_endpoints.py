@@ -61,7 +61,7 @@ class StandIn:
     def __init__(self) -> None:
         self._engine: ContainerEngine = pick_engine()
         self.name, self.notice = self._engine.name, self._engine.notice
-        self.network = self._engine.network
+        self.network, self.build = self._engine.network, self._engine.build
         self.started: list[Process] = []
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ class Change:
 
     def __init__(self, stack: Any, old: dict[str, Any], new: parsing.ResourceMap) -> None:
         self.stack, self.old, self.new = stack, old, new
-        self._undo: list[tuple[str, Callable[[], None]]] = []  # what undoes each step, newest last
+        self._undo: list[tuple[str, Callable[[], object]]] = []  # what undoes each step, newest last
         self._replaced: list[tuple[str, Any]] = []
 
     def run(self) -> None:
@@ -134,17 +134,21 @@ class Change:
         self._event(name, definition["Type"], before.physical_resource_id, "UPDATE_COMPLETE")
         return before
 
-    def _remove(self, name: str, resource: Any) -> None:
-        """Delete a resource unless it is to be retained; as in CloudFormation a failure is an event and no more."""
-        if resource.definition.get("DeletionPolicy") == "Retain":
-            return
+    def _remove(self, name: str, resource: Any) -> bool:
+        """Delete a resource unless it is to be retained; as in CloudFormation a failure is an event and no error."""
+        kind, physical_id = resource.cf_resource_type, resource.physical_resource_id
+        policy, is_new = resource.definition.get("DeletionPolicy"), self.old.get(name) is not resource
+        if policy == "Retain" or (policy == "RetainExceptOnCreate" and not is_new):
+            self._event(name, kind, physical_id, "DELETE_SKIPPED")
+            return True
         try:
             self.new._delete_resource(resource, resource.definition)
         except Exception as error:
             _log.warning("%s could not be deleted: %s", name, error)
-            self._event(name, resource.cf_resource_type, resource.physical_resource_id, "DELETE_FAILED", str(error))
-        else:
-            self._event(name, resource.cf_resource_type, resource.physical_resource_id, "DELETE_COMPLETE")
+            self._event(name, kind, physical_id, "DELETE_FAILED", str(error))
+            return False
+        self._event(name, kind, physical_id, "DELETE_COMPLETE")
+        return True
 
     def _event(self, name: str, kind: str, physical_id: str, status: str, reason: str | None = None) -> None:
         stack = self.stack
@@ -157,8 +161,8 @@ def create(stack: Any) -> None:
     _run(stack, {}, stack.resource_map, "CREATE", "ROLLBACK")
 
 
-def update(stack: Any, template: str, role_arn: str | None, parameters: Any, tags: Any) -> None:
-    """Update a stack, in place of Stack.update: return at once as CloudFormation does and work on in a thread."""
+def update(stack: Any, template: str, role_arn: str | None, parameters: Any, tags: Any) -> threading.Thread:
+    """Update a stack, in place of Stack.update: as CloudFormation does, work on in the thread that is returned."""
     before = (stack.resource_map, stack.template, stack.template_dict, stack.parameters)
     stack.template, stack.parameters = template, dict(parameters or {})
     stack._parse_template()
@@ -175,7 +179,27 @@ def update(stack: Any, template: str, role_arn: str | None, parameters: Any, tag
     stack._add_stack_event("UPDATE_IN_PROGRESS", resource_status_reason="User Initiated")
     stack.resource_map = fresh
     work = (stack, old, fresh, "UPDATE", "UPDATE_ROLLBACK", before)
-    threading.Thread(target=_run, args=work, daemon=True).start()
+    thread = threading.Thread(target=_run, args=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def delete(stack: Any) -> bool:
+    """Delete a stack's resources, each before those that it refers to; return whether all are gone that may go."""
+    stack.stack_status_reason = stack.client_request_token = None
+    stack._add_stack_event("DELETE_IN_PROGRESS", resource_status_reason="User Initiated")
+    created = stack.resource_map._parsed_resources
+    resources = {name: one for name, one in created.items() if hasattr(one, "template_properties")}
+    change, failed = Change(stack, resources, stack.resource_map), []
+    for name in reversed(creation_order({name: one.definition for name, one in resources.items()})):
+        if change._remove(name, resources[name]):
+            del created[name]
+        else:
+            failed.append(name)
+    if failed:
+        stack.stack_status_reason = f"The following resource(s) failed to delete: [{', '.join(failed)}]."
+    _end(stack, "DELETE_FAILED" if failed else "DELETE_COMPLETE")
+    return not failed
 
 
 def _run(

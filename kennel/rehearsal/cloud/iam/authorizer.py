@@ -30,6 +30,8 @@ class Authorizer:
 
     def permit(self, call: Call) -> None:
         """Return when the caller may do this; raise ApiError as the service does otherwise."""
+        if (call.service, call.operation) == ("sts", "AssumeRole"):
+            _check_role(call.parameters["RoleArn"])
         if call.access_key == ADMIN["AWS_ACCESS_KEY_ID"]:
             return
         role = _role_of(call)
@@ -53,6 +55,13 @@ def caller(call: Call) -> str:
     if call.access_key == ADMIN["AWS_ACCESS_KEY_ID"]:
         return f"arn:aws:iam::{ACCOUNT}:user/rehearsal"
     return f"{_role_of(call).replace(':iam:', ':sts:').replace(':role/', ':assumed-role/')}/rehearsal"
+
+
+def _check_role(arn: str) -> None:
+    """Raise ApiError for a role that does not exist, which moto lets anybody assume."""
+    if arn not in {role.arn for role in iam_backends[ACCOUNT]["aws"].roles.values()}:
+        text = f"User: arn:aws:iam::{ACCOUNT}:user/rehearsal is not authorized to perform: sts:AssumeRole on resource: "
+        raise ApiError("AccessDenied", text + arn, 403)
 
 
 def _role_of(call: Call) -> str:

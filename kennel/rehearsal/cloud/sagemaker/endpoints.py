@@ -76,6 +76,14 @@ class Packages(ResourceStore):
             self._publish_state(record)
         return json_answer({"ModelPackageArn": record["ModelPackageArn"]})
 
+    def delete_group(self, call: Call) -> Response:
+        """Answer DeleteModelPackageGroup; raise ApiError while the group has versions."""
+        group = self.groups.get(call.parameters["ModelPackageGroupName"])["ModelPackageGroupName"]
+        if any(record["ModelPackageGroupName"] == group for record in self.records.values()):
+            text = f"Model Package Group {group} cannot be deleted because it still has model packages."
+            raise ApiError("ConflictException", text)
+        return self.groups.delete(call)
+
     def listing(self, call: Call) -> Response:
         given = call.parameters
         filters = {key: given[key] for key in ("ModelPackageGroupName", "ModelApprovalStatus") if key in given}

@@ -3,8 +3,6 @@
 A new type on which nothing in a rehearsal has to act is one line in ACCEPTED.
 """
 
-import hashlib
-import json
 from typing import Any
 
 from botocore import xform_name  # type: ignore[import-untyped]
@@ -36,13 +34,13 @@ ACCEPTED = {
     "AWS::SQS::QueuePolicy": "not evaluated: EventBridge and Lambda may send to each queue",
     "AWS::SageMaker::NotebookInstance": "not started",
     "AWS::SageMaker::NotebookInstanceLifecycleConfig": "not started",
-    "Custom::RegisteredModels": "nothing to unregister: the embedded model group ends with the rehearsal",
-    "Custom::S3AutoDeleteObjects": "nothing to empty: the embedded S3 ends with the rehearsal",
 }
 # Types in whose place something else acts.
 STAND_INS = {
-    "Custom::CDKContainerImageBuild": "no image is built by CodeBuild: jobs and server run from this checkout, "
-    "or in images that `--images` builds; the image's tag is a hash of its source",
+    "Custom::CDKContainerImageBuild": "not built by CodeBuild: jobs and server run from the source that the build was "
+    "given, or in the image that `--images` builds of it; the image's tag is a hash of its source",
+    "Custom::RegisteredModels": "its function is called when the stack is deleted; before, when it does nothing, not",
+    "Custom::S3AutoDeleteObjects": "when the stack is deleted, the embedded AWS empties the bucket itself",
 }
 _REF_IS_THE_ARN = {"AWS::SageMaker::NotebookInstance"}
 
@@ -86,30 +84,6 @@ class AcceptedResource(CloudFormationModel):
 
     def delete(self, account_id: str, region_name: str) -> None:
         pass
-
-
-class ImageBuild(AcceptedResource):
-    """The stand-in for an image build: the same source and build give the same tag."""
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
-    ) -> Any:
-        return cls(kwargs["ResourceType"], kwargs["LogicalId"], cloudformation_json.get("Properties", {}))
-
-    @property
-    def physical_resource_id(self) -> str:
-        return f"local/{self.name}:{self._tag}"
-
-    @property
-    def _tag(self) -> str:
-        return hashlib.sha256(json.dumps([self.name, self.properties], sort_keys=True).encode()).hexdigest()[:16]
-
-    def get_cfn_attribute(self, attribute: str) -> str:
-        return self._tag if attribute == "ImageTag" else self.physical_resource_id
-
-    def change(self, properties: Properties) -> bool:
-        return False
 
 
 def _name_property(kind: str) -> str:

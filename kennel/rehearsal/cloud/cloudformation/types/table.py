@@ -19,7 +19,9 @@ from kennel.rehearsal.cloud.cloudformation.resource import (
     with_tag_map,
 )
 from kennel.rehearsal.cloud.cloudformation.types import buckets, functions, sagemaker
-from kennel.rehearsal.cloud.cloudformation.types.accepted import ACCEPTED, STAND_INS, AcceptedResource, ImageBuild
+from kennel.rehearsal.cloud.cloudformation.types.accepted import ACCEPTED, AcceptedResource
+from kennel.rehearsal.cloud.cloudformation.types.custom import EmptiedBucket, FunctionOnDelete
+from kennel.rehearsal.cloud.image_builds import ImageBuild
 
 
 def _retain(created: Created) -> None:
@@ -80,6 +82,12 @@ _OTHER_TYPES = [
 ]
 ENACTED = {one.type: one for one in (*buckets.TYPES, *functions.TYPES, *sagemaker.TYPES, *_OTHER_TYPES)}
 
+_STAND_INS: dict[str, Any] = {
+    "Custom::CDKContainerImageBuild": ImageBuild,
+    "Custom::RegisteredModels": FunctionOnDelete,
+    "Custom::S3AutoDeleteObjects": EmptiedBucket,
+}
+
 
 def register() -> None:
     """Put this table in place of moto's own: a type outside it is refused, even one that moto could create."""
@@ -87,7 +95,7 @@ def register() -> None:
     classes: dict[str, type[CloudFormationModel]] = {
         kind: moto_class(kind) if not enacted.create else _class_of(enacted) for kind, enacted in ENACTED.items()
     }
-    classes |= dict.fromkeys(ACCEPTED, AcceptedResource) | dict.fromkeys(STAND_INS, ImageBuild)
+    classes |= dict.fromkeys(ACCEPTED, AcceptedResource) | _STAND_INS
     moto_name = parsing.resource_name_property_from_type
 
     def class_from_type(resource_type: str) -> type[CloudFormationModel]:

@@ -1,0 +1,102 @@
+"""Second deployments by the real CDK command line: what was edited is what runs; a mistake is said in a sentence."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kennel.errors import KennelError
+from kennel.rehearsal.update import CODE_EDITS, SETTING_EDITS, Edit, SourceTree
+
+ROOT = Path(__file__).resolve().parents[2]
+_KENNEL = "from kennel.cli import app; app(prog_name='kennel')"
+_QUICK = ("--epochs", "1", "--threshold", "0.05")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> SourceTree:
+    return SourceTree(tmp_path / "source")
+
+
+def test_every_edit_of_the_rehearsal_still_fits_the_source(tree: SourceTree) -> None:
+    tree.apply(*CODE_EDITS, *SETTING_EDITS)
+    for edit in (*CODE_EDITS, *SETTING_EDITS):
+        assert edit.after in (tree.folder / edit.file).read_text()
+        assert edit.before in (ROOT / edit.file).read_text()  # the user's own file is as it was
+
+
+def test_an_edit_that_no_longer_fits_is_said_with_its_file(tree: SourceTree) -> None:
+    with pytest.raises(KennelError, match=r"app\.py lacks the line that the rehearsal edits: nothing like it"):
+        tree.apply(Edit("app.py", "nothing like it\n", ""))
+
+
+def test_the_copied_training_program_has_the_originals_hash_until_it_is_edited(tree: SourceTree) -> None:
+    def of_the_repository() -> str:
+        program = "from training.passport import code_sha256; print(code_sha256())"
+        return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    assert tree.training_sha256() == of_the_repository()
+    tree.apply(*CODE_EDITS)
+    assert tree.training_sha256() != of_the_repository()
+
+
+def test_keep_and_update_exclude_each_other() -> None:
+    command = [sys.executable, "-c", _KENNEL, "rehearse", "--keep", "--update"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "--keep has nothing to keep up" in done.stderr
+
+
+def _rehearse(out: Path, program: str = _KENNEL) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    # With settings of a user that would lead elsewhere: neither the rehearsal nor the command line may follow them.
+    astray = {"AWS_PROFILE": "elsewhere", "AWS_CONFIG_FILE": "/nowhere", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
+    command = [sys.executable, "-c", program, "rehearse", "--update", *_QUICK, "--out", str(out)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment | astray, capture_output=True, text=True, timeout=1800, check=False
+    )
+    return done, json.loads((out / "rehearsal.json").read_text())
+
+
+@pytest.mark.long
+@pytest.mark.torch
+def test_edited_code_runs_a_setting_changes_and_a_destroyed_stage_can_be_deployed_again(tmp_path: Path) -> None:
+    done, found = _rehearse(tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    steps = {step["name"]: step["detail"] for step in found["steps"] if step["status"] == "done"}
+    assert "those of the edited code" in steps["Compare what ran with the edited code"]
+    assert "the released model still answers" in steps["Change a setting, and deploy"]
+    assert "no bucket, function, role, model or endpoint is left" in steps["Destroy Dev"]
+    assert "no model is released yet" in steps["Deploy again into the empty account"]
+    deployments = [step["detail"] for step in found["steps"] if step["name"] == "cdk deploy Dev"]
+    assert len(deployments) == 4
+    assert all(detail.endswith(" 0 skipped") for detail in (deployments[0], deployments[3]))
+    assert not any(detail.endswith(" 0 skipped") for detail in deployments[1:3])
+    assert found["denied"] == []
+
+
+# The pipeline's text without the fingerprints of its images' sources: as it was when an edit reached nobody.
+_WITHOUT_FINGERPRINTS = f"""
+from kennel.rehearsal import rehearse, update
+class Older(update.SourceTree):
+    def __init__(self, folder):
+        super().__init__(folder)
+        line = "            pipeline_description=_sources(images),\\n"
+        self.apply(update.Edit("stacks/pipeline/stack.py", line, ""))
+rehearse.SourceTree = Older
+{_KENNEL}
+"""
+
+
+@pytest.mark.long
+@pytest.mark.torch
+def test_a_pipeline_whose_text_does_not_change_with_its_images_is_caught(tmp_path: Path) -> None:
+    done, found = _rehearse(tmp_path, _WITHOUT_FINGERPRINTS)
+    assert done.returncode == 1
+    assert "The edit of training/ did not reach the run after it" in done.stderr
+    assert "-Pipeline" in done.stderr
+    assert found["failure"].startswith("The edit of training/ did not reach the run after it")
