@@ -210,7 +210,7 @@ def releases(stage: Stage = "Dev", as_json: AsJson = False) -> None:
     console = Console(highlight=False)
     if not found:
         return say(console, f"No model is registered yet: `kennel upload FOLDER --stage {stage}`.")
-    console.print(table(found))
+    show(console, found)
 
 
 def approve(
@@ -309,17 +309,17 @@ def _arn(client: Client, stage: str, version: int) -> str:
     )
 
 
-def table(found: Sequence[Release]) -> Table:
-    """Return the releases as a table, two lines for those that have a reason."""
+def show(console: Console, found: Sequence[Release]) -> None:
+    """Print a table, and below it the reason of each state that has one."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("version", "state", "since", "approved", "accuracy (95 %)"):
-        shown.add_column(title, overflow="fold")
+        shown.add_column(title)
     for one in found:
-        style = "red" if one.state in FAILED else _STYLES.get(one.state, "")
-        state = Text(one.sentence, style) + Text(f"\n{one.why}" if one.why else "", "dim")
+        state = Text(one.state.replace("_", " "), "red" if one.state in FAILED else _STYLES.get(one.state, ""))
         approved = " ".join(filter(None, (_minute(one.approved_at), _short(one.approved_by))))
         shown.add_row(str(one.version), state, _minute(one.since), Text(approved), _percent(one.accuracy))
-    return shown
+    console.print(shown)
+    say(console, *(f"Version {one.version}: {one.sentence}: {one.why}" for one in found if one.why))
 
 
 def _minute(at: str) -> str:

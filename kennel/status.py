@@ -191,7 +191,8 @@ def show_status(status: Status, *, as_json: bool) -> None:
     for run in status.executions:
         console.print(_grid(f"Pipeline run {run['name']}", _lines(run)))
     if status.releases:
-        console.print(_grid("Releases", []), releases.table(status.releases[:_RELEASES]))
+        console.print(_grid("Releases", []))
+        releases.show(console, status.releases[:_RELEASES])
     console.print(f"→ {status.next}", markup=False, style="bold", soft_wrap=True)
 
 

@@ -86,7 +86,7 @@ def stack_status(stage: Stage, event: Event) -> Done:
         if token is None:
             return _ignored("an update that releases nothing")
         return _went_live(stage, _of(stage, text, token, at, "live"), "" if is_at_rest else _UNCHECKED)
-    rang = "" if status == "UPDATE_COMPLETE" else stage.alarm_that_rang(operation.begun, at + timedelta(seconds=1))
+    rang = stage.alarm_that_rang(operation.begun, at + timedelta(seconds=1))
     state = "diverged" if differs else "rolled_back" if rang else "failed"
     why = _why(stage, status, operation.reason, differs)
     if token is None:

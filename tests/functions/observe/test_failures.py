@@ -68,9 +68,11 @@ def test_a_failure_that_is_heard_after_a_new_approval_rejects_nothing(account: A
     assert account.about(version)[0] == "Approved"  # it was, long after 2026-11-30 16:30:05
 
 
-def diverge(account: Account, token: str = "") -> int:
+def diverge(account: Account, token: str = "", rings: bool = False) -> int:
     version = account.version()
     token = account.release(version, token)
+    if rings:
+        ring(account, "ALARM")
     account.roll_back_unseen()
     account.hear(account.status(token))
     return version
@@ -81,8 +83,9 @@ def test_an_endpoint_that_serves_another_configuration_is_told_and_cured(
 ) -> None:
     good = account.live()
     capsys.readouterr()
-    version = diverge(account)
+    version = diverge(account, rings=True)
     assert account.states()[-1] == (version, "diverged")
+    assert account.records()[-1]["alarm"].startswith("Hosting-Rollback-")
     assert account.about(version) == ("Rejected", "Diverged")
     assert account.told[-1].startswith(f"kennel-dev: DIVERGED, version {version} is not")
     logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
