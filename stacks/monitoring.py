@@ -66,6 +66,19 @@ def cores(instance_type: str) -> int:
     return 4 * int(times[1] or 1) if times else 2
 
 
+_LEAST_REQUESTS = 10  # in a minute: of fewer, the 95th percentile is the slowest one
+
+
+def where_frequent(p95: cloudwatch.IMetric, asked: cloudwatch.IMetric, label: str) -> cloudwatch.MathExpression:
+    """Return a 95th percentile per minute in its own unit, and 0 for minutes with too few requests for one."""
+    return cloudwatch.MathExpression(
+        expression=f"IF(FILL(asked, 0) >= {_LEAST_REQUESTS}, p95, 0 * p95)",
+        label=label,
+        using_metrics={"asked": asked, "p95": p95},
+        period=_MINUTE,
+    )
+
+
 def alarm(
     scope: Construct, id_: str, metric: cloudwatch.IMetric, *, at: float, minutes: int, means: str
 ) -> cloudwatch.Alarm:

@@ -90,7 +90,7 @@ def stack_status(stage: Stage, event: Event) -> Done:
     state = "diverged" if differs else "rolled_back" if rang else "failed"
     why = _why(stage, status, operation.reason, differs)
     if token is None:
-        return _deployment_failed(stage, state, why)
+        return _deployment_failed(stage, state, f"{why}. Alarm: {rang or 'none'}")
     record = replace(_of(stage, text, token, at, state), why=why, alarm=rang)
     return _ended_badly(stage, record, token, can_be_cured=status == "UPDATE_COMPLETE")
 

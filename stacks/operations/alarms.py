@@ -6,7 +6,7 @@ from constructs import Construct
 
 from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
-from stacks.monitoring import EndpointMetrics, alarm
+from stacks.monitoring import EndpointMetrics, alarm, where_frequent
 from stacks.operations.observer import Observer
 from stacks.release import ReleaseStack
 
@@ -44,14 +44,20 @@ def all_alarms(
     busy = endpoint.cpu_threshold(limits.endpoint_cpu_percent)
     spilled = live.metric("ProvisionedConcurrencySpilloverInvocations", period=_MINUTE, statistic="Sum")
     waiting = release.dead_letters.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")
+    slow_model = where_frequent(endpoint.model_latency_p95(), endpoint.count("Invocations"), "model latency, p95 (µs)")
+    slow_function = where_frequent(
+        live.metric_duration(period=_MINUTE, statistic="p95"),
+        live.metric_invocations(period=_MINUTE),
+        "duration, p95 (ms)",
+    )
     table: list[tuple[str, cloudwatch.IMetric, float, int]] = [  # id, metric, threshold in its unit, minutes
         ("Endpoint4xx", endpoint.count("Invocation4XXErrors"), errors, 5),
         ("Endpoint5xx", endpoint.count("Invocation5XXErrors"), errors, 1),
-        ("EndpointLatency", endpoint.model_latency_p95(), latency, 5),
+        ("EndpointLatency", slow_model, latency, 5),
         ("EndpointSaturation", endpoint.cpu(), busy, 5),
         ("ClassifyErrors", live.metric_errors(period=_MINUTE), 1, 1),
         ("ClassifyThrottles", live.metric_throttles(period=_MINUTE), 1, 1),
-        ("ClassifyDuration", live.metric_duration(period=_MINUTE, statistic="p95"), duration, 5),
+        ("ClassifyDuration", slow_function, duration, 5),
         ("ApiFailures", classify.api.metric_server_error(period=_MINUTE, statistic="Sum"), errors, 1),
         *([("ClassifySpillover", spilled, 1, 5)] if settings.classify.provisioned_concurrency else []),
         ("ReleaseFailed", waiting, 1, 1),

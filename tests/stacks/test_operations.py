@@ -27,6 +27,12 @@ def alarms_of(synth: Synthesized, stage: str) -> dict[str, dict[str, Any]]:
     return {id_[:-8]: alarm["Properties"] for id_, alarm in alarms.items()}  # less CDK's hash
 
 
+def measured(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """The statistics that an alarm looks at; those of metric math are several."""
+    several = [each["MetricStat"] for each in alarm.get("Metrics", []) if "MetricStat" in each]
+    return several or [{"Metric": alarm, "Period": alarm["Period"]}]
+
+
 def test_dev_watches_everything_but_the_spillover_that_it_cannot_have(synth: Synthesized) -> None:
     assert set(alarms_of(synth, "Dev")) == EVERYWHERE
     assert set(alarms_of(synth, "Prod")) == EVERYWHERE | {"ClassifySpillover"}
@@ -49,7 +55,7 @@ def test_thresholds_are_in_the_metrics_own_units(synth: Synthesized, name: str, 
 
 def test_alarms_go_off_by_minutes_and_take_silence_for_health(synth: Synthesized, stage: str) -> None:
     for metric, alarm in alarms_of(synth, stage).items():
-        assert alarm["Period"] == 60, metric
+        assert {each["Period"] for each in measured(alarm)} == {60}, metric
         assert alarm["TreatMissingData"] == "notBreaching", metric
         assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold", metric
         assert alarm["AlarmDescription"], metric
@@ -63,8 +69,19 @@ def test_every_alarm_tells_the_topic_when_it_begins_and_when_it_ends(synth: Synt
 
 def test_the_functions_alarms_watch_the_alias_that_callers_use(synth: Synthesized, stage: str) -> None:
     for metric in ("ClassifyErrors", "ClassifyThrottles", "ClassifyDuration"):
-        dimensions = {each["Name"]: text(each["Value"]) for each in alarms_of(synth, stage)[metric]["Dimensions"]}
-        assert dimensions["Resource"].endswith(":live"), metric
+        for each in measured(alarms_of(synth, stage)[metric]):
+            dimensions = {one["Name"]: text(one["Value"]) for one in each["Metric"]["Dimensions"]}
+            assert dimensions["Resource"].endswith(":live"), metric
+
+
+def test_a_slow_request_alone_in_its_minute_rings_nothing(synth: Synthesized, stage: str) -> None:
+    for name, count in (("EndpointLatency", "Invocations"), ("ClassifyDuration", "Invocations")):
+        alarm = alarms_of(synth, stage)[name]
+        (expression,) = [each["Expression"] for each in alarm["Metrics"] if "Expression" in each]
+        assert expression == "IF(FILL(asked, 0) >= 10, p95, 0 * p95)"
+        by_id = {each["Id"]: each["MetricStat"] for each in alarm["Metrics"] if "MetricStat" in each}
+        assert (by_id["asked"]["Metric"]["MetricName"], by_id["asked"]["Stat"]) == (count, "Sum")
+        assert by_id["p95"]["Stat"] == "p95"
 
 
 def test_cloudwatch_and_budgets_of_this_account_may_write_to_the_topic(synth: Synthesized, stage: str) -> None:
