@@ -26,7 +26,7 @@ from benchmarks.lib.report import Figures, print_table, print_targets  # noqa: E
 REQUESTS = 300  # warm ones of each function
 WARM_UP = 20  # before them
 NOTHING, PLAIN, CALLING = "does nothing", "boto3 client", "boto3 client and call"
-COMPILED, SOURCE = "Kennel, compiled", "Kennel, source only"
+KENNEL = "Kennel"
 PARTS = ("start", "import", "runtime", "client", "first request", "answer")
 TARGETS = {"cold_ratio": "at most 0.75", "warm_overhead_ms": "at most 2", "package_kb": "under 200"}
 
@@ -43,24 +43,19 @@ def main() -> None:
 
 def measure(folder: Path, port: int, rounds: int) -> Figures:
     asset = lambda_sandboxes.deployed(folder / "cdk.out")
-    source = lambda_sandboxes.source_only(asset, folder / "source")
-    compiled = lambda_sandboxes.compiled(asset, folder / "compiled")
-    plain, measured = lambda_sandboxes.plain(folder / "plain"), lambda_sandboxes.measured(compiled, folder / "measured")
+    plain, measured = lambda_sandboxes.plain(folder / "plain"), lambda_sandboxes.measured(asset, folder / "measured")
     functions = {
         NOTHING: ("nothing.handler", plain),
         PLAIN: ("plain.handler", plain),
         CALLING: ("calling.handler", plain),
-        COMPILED: ("classify.handler.handler", compiled),
-        SOURCE: ("classify.handler.handler", source),
+        KENNEL: ("classify.handler.handler", asset),
     }
     picture = files(photographs(folder / "photos", None, made=1))[0].read_bytes()
     event = json.dumps({"image": base64.b64encode(picture).decode()}).encode()
     figures: Figures = {"machine": report.describe_machine(), "rounds": rounds, "picture_bytes": len(picture)}
     figures |= _cold(functions, ("measured.handler", measured), event, port, rounds)
-    figures |= _warm({name: functions[name] for name in (NOTHING, CALLING, COMPILED)}, event, picture, port)
-    figures["kilobytes"] = {COMPILED: lambda_sandboxes.kilobytes(compiled), SOURCE: lambda_sandboxes.kilobytes(source)}
-    figures["deployed_compiled"] = lambda_sandboxes.is_compiled(asset)
-    return figures | summary(figures)
+    figures["warm"] = _warm({name: functions[name] for name in (NOTHING, CALLING, KENNEL)}, event, port)
+    return figures | summary(figures) | {"package_kb": lambda_sandboxes.kilobytes(asset)}
 
 
 def _cold(functions: dict[str, Function], measured: Function, event: bytes, port: int, rounds: int) -> Figures:
@@ -78,9 +73,9 @@ def _cold(functions: dict[str, Function], measured: Function, event: bytes, port
     return {"cold_ms": taken, "parts_ms": inside}
 
 
-def _warm(functions: dict[str, Function], event: bytes, picture: bytes, port: int) -> Figures:
-    direct, endpoint = _direct(picture, port)
-    rows: dict[str, dict[str, float | None]] = {}
+def _warm(functions: dict[str, Function], event: bytes, port: int) -> Figures:
+    """Return the milliseconds of an answer, and those beyond the endpoint's own time where it was called."""
+    rows = {}
     for name, function in functions.items():
         with answered(function, event, f"http://127.0.0.1:{port}") as warm:
             times = _times(warm, event, port)
@@ -88,10 +83,8 @@ def _warm(functions: dict[str, Function], event: bytes, picture: bytes, port: in
         rows[name] = {
             "answer_ms": statistics.median(times),
             "beyond_endpoint_ms": overhead(times, its) if its else None,
-            "beyond_direct_ms": statistics.median(times) - direct if its else None,
         }
-    found = {"warm": rows, "direct_ms": direct, "endpoint_ms": endpoint}
-    return found | {"warm_overhead_ms": rows[COMPILED]["beyond_endpoint_ms"]}
+    return rows
 
 
 def _times(warm: Warm, event: bytes, port: int) -> list[float]:
@@ -99,24 +92,6 @@ def _times(warm: Warm, event: bytes, port: int) -> list[float]:
         warm.invoke(event)
     _endpoint_times(port)  # drops those of the warm-up
     return [warm.invoke(event) for _ in range(REQUESTS)]
-
-
-def _direct(picture: bytes, port: int) -> tuple[float, float]:
-    """Return the median milliseconds of the same call without a function, and what the endpoint took of it."""
-    headers = {"Content-Type": "image/jpeg", "X-Amz-Date": "20261121T000000Z"}
-    headers["Authorization"] = "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=b, Signature=c"
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    times = []
-    for turn in range(WARM_UP + REQUESTS):
-        if turn == WARM_UP:
-            _endpoint_times(port)
-        begun = time.perf_counter()
-        connection.request("POST", "/endpoints/kennel-dev/invocations", picture, headers)
-        response = connection.getresponse()
-        response.read()
-        times.append(1000 * (time.perf_counter() - begun))
-    connection.close()
-    return statistics.median(times[WARM_UP:]), statistics.median(_endpoint_times(port))
 
 
 def _endpoint_times(port: int) -> list[float]:
@@ -151,17 +126,14 @@ def overhead(function: Sequence[float], endpoint: Sequence[float]) -> float:
 
 
 def summary(figures: Figures) -> Figures:
-    """Return medians and ratios; cold_ratio is that of the package as deployed, with or without compiled files."""
+    """Return medians and ratios of the package as it is deployed: without compiled files (docs/decisions.md, 21)."""
     medians = {name: statistics.median(times) for name, times in figures["cold_ms"].items()}
-    ours = COMPILED if figures["deployed_compiled"] else SOURCE
     return {
         "cold_median_ms": medians,
-        "cold_ratio": medians[ours] / medians[PLAIN],
-        "cold_ratio_compiled": medians[COMPILED] / medians[PLAIN],
-        "cold_ratio_source": medians[SOURCE] / medians[PLAIN],
-        "cold_ratio_calling": medians[ours] / medians[CALLING],
+        "cold_ratio": medians[KENNEL] / medians[PLAIN],
+        "cold_ratio_calling": medians[KENNEL] / medians[CALLING],
         "parts": {name: statistics.median(one[name] for one in figures["parts_ms"]) for name in PARTS},
-        "package_kb": figures["kilobytes"][COMPILED],
+        "warm_overhead_ms": figures["warm"][KENNEL]["beyond_endpoint_ms"],
     }
 
 
@@ -178,17 +150,11 @@ def show(figures: Figures) -> None:
         ],
     )
     print_table("Parts of it, ms", ("part", "median"), figures["parts"].items())
-    columns = ("answer_ms", "beyond_endpoint_ms", "beyond_direct_ms")
     print_table(
         "Warm, median ms",
-        ("function", "answer", "beyond the endpoint", "beyond a direct call"),
-        [(name, *(warm[column] for column in columns)) for name, warm in figures["warm"].items()],
+        ("function", "answer", "beyond the endpoint"),
+        [(name, *warm.values()) for name, warm in figures["warm"].items()],
     )
-    print(
-        f"the stub endpoint itself {figures['endpoint_ms']:.2f} ms, a direct call of it {figures['direct_ms']:.2f} ms"
-    )
-    sizes = ", ".join(f"{name} {size:.0f} kB" for name, size in figures["kilobytes"].items())
-    print(f"package: {sizes}; deployed {'with' if figures['deployed_compiled'] else 'without'} compiled files\n")
     print_targets(figures, TARGETS)
 
 

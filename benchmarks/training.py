@@ -8,9 +8,6 @@ one. All of it takes a quarter of an hour.
 
 import argparse
 import json
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -93,18 +90,17 @@ def head(images: Path, weights: Path, epochs: int, folder: Path) -> Figures:
 
 
 def whole(images: Path, folder: Path) -> Figures:
-    """Return images a second of the second epoch, which has nothing left to warm up, and how busy a GPU was."""
-    with _announced("torchvision's recipe"), _gpu_busy() as reference_busy:
+    """Return images a second of the second epoch, which has nothing left to warm up."""
+    with _announced("torchvision's recipe"):
         reference = _run("whole", data=images, epochs=2, batch_size=WHOLE_BATCH_SIZE)
     data = kennel.prepare(images, None, folder / "whole")
-    with _announced("Kennel's whole-network mode"), _gpu_busy() as kennel_busy:
+    with _announced("Kennel's whole-network mode"):
         log = kennel.train(data, folder / "whole-run", _whole_settings(WHOLE_BATCH_SIZE))
     return {
-        "reference": {"images_per_second": reference["images_per_second"][-1], "gpu_busy": _mean(reference_busy)},
+        "reference": {"images_per_second": reference["images_per_second"][-1]},
         "kennel": {
             "images_per_second": log.number("epoch", "images_per_second"),
             "precision": log.text("model", "precision"),
-            "gpu_busy": _mean(kennel_busy),
         },
     }
 
@@ -167,8 +163,8 @@ def show(figures: Figures) -> None:
     for part, rates in (("decoding", floor["decode"]), ("forward", floor["forward"])):
         rows += [(f"lower bound: {part}, {kind}", count / rate, rate, None) for kind, rate in rates.items()]
     report.print_table("Head", ("", "seconds", "images/s", "valid accuracy"), rows)
-    rows = [(name, found["images_per_second"], found["gpu_busy"]) for name, found in figures["whole"].items()]
-    report.print_table("Whole network", ("", "images/s", "GPU busy"), rows)
+    rows = [(name, found["images_per_second"]) for name, found in figures["whole"].items()]
+    report.print_table("Whole network", ("", "images/s"), rows)
     rows = [(name, speeds[f"{name}_1"], speeds[f"{name}_2"], share) for name, share in efficiencies.items()]
     report.print_table("Ranks of one core", ("", "1: images/s", "2: images/s", "efficiency"), rows)
     print(
@@ -176,10 +172,6 @@ def show(figures: Figures) -> None:
         f"start included, {figures['head_ratio_at_workload']:.1f}\n"
     )
     report.print_targets(figures, TARGETS)
-
-
-def _mean(values: list[float]) -> float | None:
-    return statistics.fmean(values) if values else None
 
 
 def _head_settings(epochs: int) -> dict[str, Any]:
@@ -200,25 +192,6 @@ def _announced(name: str) -> Iterator[None]:
     begun = time.perf_counter()
     yield
     print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _gpu_busy() -> Iterator[list[float]]:
-    """Sample the first GPU with nvidia-smi while the block runs; the list then has the shares (0 to 1) above 0.
-
-    Moments without any work, as imports and exports, do not count. The list stays empty where there is no GPU.
-    """
-    program, shares = shutil.which("nvidia-smi"), list[float]()
-    if program is None:
-        yield shares
-        return
-    query = ["--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200"]
-    sampler = subprocess.Popen([program, *query], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        yield shares
-    finally:
-        sampler.terminate()
-        shares += [int(line) / 100 for line in sampler.communicate()[0].split() if line.isdecimal() and int(line)]
 
 
 if __name__ == "__main__":

@@ -5,9 +5,7 @@ signed InvokeEndpoint with the same probabilities until its input ends. GET /tim
 call since the last GET took it, from the request's first line to the answer.
 """
 
-import compileall
 import json
-import py_compile
 import shutil
 import subprocess
 import sys
@@ -99,25 +97,8 @@ def deployed(folder: Path) -> Path:
     return next(folder.glob("asset.*/classify/handler.py")).parents[1]
 
 
-def is_compiled(asset: Path) -> bool:
-    return any(asset.rglob("*.pyc"))
-
-
-def source_only(asset: Path, folder: Path) -> Path:
-    """Return a copy without compiled files."""
-    shutil.copytree(asset, folder, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    return folder
-
-
-def compiled(asset: Path, folder: Path) -> Path:
-    """Return a copy with compiled files that do not depend on times, which an archive loses."""
-    source_only(asset, folder)
-    compileall.compile_dir(folder, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
-    return folder
-
-
 def plain(folder: Path) -> Path:
-    """Return a folder with the functions to compare with: modules `nothing`, `plain` and `calling`, compiled."""
+    """Return a folder with the functions to compare with: modules `nothing`, `plain` and `calling`."""
     folder.mkdir()
     return _with_modules(folder, _PLAIN)
 
@@ -130,9 +111,7 @@ def measured(asset: Path, folder: Path) -> Path:
 
 def _with_modules(folder: Path, sources: dict[str, str]) -> Path:
     for name, source in sources.items():
-        file = folder / f"{name}.py"
-        file.write_text(source)
-        py_compile.compile(str(file), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+        (folder / f"{name}.py").write_text(source)
     return folder
 
 

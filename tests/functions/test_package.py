@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lib import lambda_sandboxes
 from tests.functions.fakes import IMAGE, Endpoint, ask, code_of
 
 FOLDER = Path(__file__).parents[2] / "lambda"
@@ -74,13 +73,6 @@ def test_one_module_of_each_function_calls_a_service_of_aws() -> None:
         "promote/stack.py",
         "unregister/aws.py",
     }
-
-
-@pytest.mark.parametrize("name", ["promote", "unregister"])
-def test_a_package_is_small_even_with_compiled_files(name: str, tmp_path: Path) -> None:
-    (tmp_path / "asset").mkdir()
-    lambda_sandboxes.source_only(FOLDER / name, tmp_path / "asset" / name)
-    assert lambda_sandboxes.kilobytes(lambda_sandboxes.compiled(tmp_path / "asset", tmp_path / "compiled")) < 200
 
 
 def run(code: str, *arguments: str, **variables: str) -> str:
