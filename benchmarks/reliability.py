@@ -31,7 +31,7 @@ from kennel.loadtest.load import closed_loop, percentile  # noqa: E402
 
 CALLERS = 100  # the Prod stage's reserved concurrency
 RAMP = 0.25  # seconds for each caller to join: its sandbox must start within Lambda's 10 s
-# docs/architecture.md; the errors that a good picture may get.
+# The errors that a good picture may get (docs/contracts/lambda-api.md).
 _DOCUMENTED = {
     ("endpoint_throttled", 503),
     ("endpoint_unavailable", 503),

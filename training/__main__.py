@@ -36,9 +36,6 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train, export and record a classifier")
     add_arguments(train)
     prepare = commands.add_parser("prepare", help="verify images, make splits, pack shards")
-    prepare.add_argument("--valid-share", type=_share, default=0.1, help="share of a class for valid/ if it is missing")
-    prepare.add_argument("--test-share", type=_share, default=0.1, help="share of a class for test/ if it is missing")
-    prepare.add_argument("--seed", type=int, default=0, help="seed of the splits that are made")
     prepare.add_argument(
         "--duplicates",
         choices=("fail", "remove", "report"),
@@ -54,13 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("evaluate", help="measure a trained model on the test split")
     return parser
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 0.5:
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 0.5, not {text}")
-    return value
 
 
 def _report_failure(paths: Paths, work: Callable[[], None]) -> int:

@@ -1,6 +1,6 @@
 """The evaluation transform: from an encoded image to the network's input, with Pillow and numpy alone.
 
-inference/transform.py does the same arithmetic; its sizes and constants come from model.json.
+inference/images.py does the same arithmetic (tests/test_parity.py); its sizes and constants come from model.json.
 """
 
 import io

@@ -43,7 +43,7 @@ class Picture:
 
 
 def write_artifact(folder: Path) -> Path:
-    """Write model.json, model.xml and model.bin as docs/architecture.md has them."""
+    """Write model.json, model.xml and model.bin as docs/contracts/model-artifact.md has them."""
     import openvino  # type: ignore[import-untyped]
 
     ops = openvino.opset13

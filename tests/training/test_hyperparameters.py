@@ -1,4 +1,4 @@
-"""Hyperparameters arrive as strings, and bad ones are message what would be good."""
+"""Hyperparameters arrive as strings; a bad one is refused with what would work."""
 
 import argparse
 import subprocess

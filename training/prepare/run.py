@@ -30,9 +30,6 @@ _LOGGED = 20  # images left out that the log names
 class Options:
     """The arguments of the job. `duplicates`: fail, remove or report; `mode`: auto, head or whole."""
 
-    valid_share: float = 0.1
-    test_share: float = 0.1
-    seed: int = 0
     duplicates: str = "fail"
     mode: str = "auto"
 
@@ -65,7 +62,6 @@ def prepare(paths: Paths, options: Options) -> None:
     content = {
         "format": 1,
         "fingerprint": str(record.get("fingerprint") or found.fingerprint),
-        "seed": options.seed,
         "mode": mode,
         "classes": classes,
         "weights": passed_on,
@@ -93,7 +89,7 @@ def _examine(folder: Path, options: Options) -> tuple[Splits, list[str], Finding
     whole, broken = verify(listing.images)
     duplicates.refuse_same_names(whole)
     unique = duplicates.unique(whole)
-    splits = assign(unique.kept, valid_share=options.valid_share, test_share=options.test_share, seed=options.seed)
+    splits = assign(unique.kept)
     leaks = duplicates.identical(splits)
     if options.duplicates == "remove":
         splits = duplicates.without(splits, leaks)

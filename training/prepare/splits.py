@@ -11,11 +11,12 @@ from training.prepare.verify import Verified
 
 NAMES = ("train", "valid", "test")
 Splits = dict[str, list[Verified]]
+_SHARE = 0.1  # of each class, for a split that the tree lacks
 _NAMED = 5
 
 
-def assign(images: Sequence[Verified], *, valid_share: float, test_share: float, seed: int) -> Splits:
-    """Return the images by split; a missing valid or test takes its share of each class in train, chosen by `seed`.
+def assign(images: Sequence[Verified]) -> Splits:
+    """Return the images by split; a missing valid or test takes a tenth of each class in train, the same each time.
 
     No two of `images` may have the same bytes in the same split: then no split that is made here has an image of
     another. A class of two images stays in train, a larger one gives at least one image. Raise TrainingError if there
@@ -28,13 +29,12 @@ def assign(images: Sequence[Verified], *, valid_share: float, test_share: float,
         raise TrainingError(
             "The data set has splits, but no readable image in a train folder; add some, or use class folders alone."
         )
-    shares = {"test": test_share, "valid": valid_share}
-    shares = {name: share for name, share in shares.items() if not splits[name]}
-    if shares:
+    missing = [name for name in ("test", "valid") if not splits[name]]
+    if missing:
         kept: list[Verified] = []
         for label, members in sorted(_by_class(splits["train"]).items()):
-            given = _cut(members, shares, random.Random(f"{seed}/{label}"))
-            for name in shares:
+            given = _cut(members, missing, random.Random(f"0/{label}"))
+            for name in missing:
                 splits[name].extend(given[name])
             kept.extend(given["train"])
         splits["train"] = kept
@@ -92,12 +92,12 @@ def _alike(names: Iterable[str], key: Callable[[str], str]) -> list[str]:
     return [name for group in groups.values() if len(group) > 1 for name in group]
 
 
-def _cut(members: Sequence[Verified], shares: Mapping[str, float], rng: random.Random) -> Splits:
+def _cut(members: Sequence[Verified], missing: Sequence[str], rng: random.Random) -> Splits:
     order = sorted(members, key=lambda image: image.sha256)  # so that names and shard order do not move images
     rng.shuffle(order)
     given: Splits = {}
-    for name, share in shares.items():
-        count = max(1, round(share * len(members))) if len(members) > 2 else 0
+    for name in missing:
+        count = max(1, round(_SHARE * len(members))) if len(members) > 2 else 0
         given[name], order = order[:count], order[count:]
     given["train"] = order
     return given
