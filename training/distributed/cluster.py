@@ -19,7 +19,6 @@ NODES = Path("/sys/devices/system/node")  # Linux: one folder for each NUMA node
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: microseconds of CPU and the period in which they may be used
 CUDA_COMPAT = Path("/usr/local/cuda/compat")
 CUDA_DRIVER = Path("/proc/driver/nvidia/version")
-PATIENCE = 600.0  # seconds: hosts start as far apart as their images and data take to come
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,10 @@ def read_cluster(resources: Mapping[str, Any], environment: Mapping[str, str]) -
     return Cluster(hosts, current, len(cpus), threads, interface, address, _free_port() if alone else port)
 
 
-def patience() -> float:
-    """Return for how many seconds hosts and workers wait for each other: PATIENCE_SECONDS, or 600."""
-    return float(os.environ.get("PATIENCE_SECONDS") or PATIENCE)
+def process_group_timeout() -> float:
+    """Return for how many seconds hosts and workers wait for each other: PROCESS_GROUP_TIMEOUT_SECONDS, or 600."""
+    # Hosts start as far apart as their images and data take to come.
+    return float(os.environ.get("PROCESS_GROUP_TIMEOUT_SECONDS") or 600)
 
 
 def worker_cpus(environment: Mapping[str, str]) -> tuple[frozenset[int], ...]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from training.distributed.cluster import Cluster, cuda_environment, patience, read_cluster
+from training.distributed.cluster import Cluster, cuda_environment, process_group_timeout, read_cluster
 from training.distributed.worker import STOPPED, Failure
 from training.errors import TrainingError, sentence
 from training.hyperparameters import Hyperparameters
@@ -131,7 +131,7 @@ def command(cluster: Cluster, folder: Path, options: Sequence[str]) -> list[str]
         f"--nproc-per-node={cluster.workers}",
         f"--master-addr={cluster.address}",
         f"--master-port={cluster.port}",
-        f"--rdzv-conf=timeout={max(1, round(patience()))}",
+        f"--rdzv-conf=timeout={max(1, round(process_group_timeout()))}",
         f"--log-dir={folder}",
         *worker,
     ]

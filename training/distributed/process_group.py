@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import distributed
 
-from training.distributed.cluster import patience
+from training.distributed.cluster import process_group_timeout
 from training.errors import TrainingError
 
 
@@ -28,8 +28,8 @@ class ProcessGroup:
     def initialize(cls, device: torch.device) -> Iterator[Self]:
         """Join the process group that the environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) describes.
 
-        Raise TrainingError if not all ranks join within PATIENCE_SECONDS (600), or if this host does not have as many
-        as the others; every later operation may wait as long, which is one step or validation of the slowest rank.
+        Raise TrainingError if not all ranks join within PROCESS_GROUP_TIMEOUT_SECONDS (600), or if this host does not
+        have as many as the others; every later operation may take as long: one step or validation of the slowest rank.
         """
         group = cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")), device)
         if group.world_size == 1:
@@ -37,7 +37,7 @@ class ProcessGroup:
             return
         _check_local_world_size(group.world_size)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        timeout = timedelta(seconds=patience())
+        timeout = timedelta(seconds=process_group_timeout())
         try:
             distributed.init_process_group(backend, rank=group.rank, world_size=group.world_size, timeout=timeout)
         except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError

@@ -93,7 +93,7 @@ def test_a_host_that_is_stopped_before_the_others_have_come_ends_with_143(pair: 
 def test_hosts_that_do_not_come_are_the_reason(tmp_path: Path) -> None:
     places = [Cluster(tmp_path / name, ["algo-1", "algo-2"]) for name in ("algo-1", "algo-2")]
     for name, place in zip(("algo-1", "algo-2"), places, strict=True):
-        place.start("", name, PATIENCE_SECONDS="1")
+        place.start("", name, PROCESS_GROUP_TIMEOUT_SECONDS="1")
     for name, place in zip(("algo-1", "algo-2"), places, strict=True):
         assert place.failure(name).startswith("The 2 hosts of the job did not meet at 127.0.0.1:")
 

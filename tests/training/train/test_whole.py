@@ -272,7 +272,7 @@ def test_all_ranks_answer_with_the_statistics_that_are_exported(tmp_path: Path) 
         **meeting_place(),
         "WORLD_SIZE": "2",
         "OMP_NUM_THREADS": "1",
-        "PATIENCE_SECONDS": "200",
+        "PROCESS_GROUP_TIMEOUT_SECONDS": "200",
     }
     environment["PYTHONPATH"] = f"{ROOT}:{Path(__file__).parent}"
     command = [sys.executable, "-W", "ignore", "-c", TWO_RANKS, *map(str, roots.values())]
