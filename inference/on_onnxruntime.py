@@ -1,4 +1,4 @@
-"""ONNX Runtime, for Graviton: sums in 32 bits, each picture on the core of the thread that asks."""
+"""ONNX Runtime, for Graviton: float32 throughout, each picture on one core, by the thread that asks."""
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]

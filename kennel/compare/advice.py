@@ -56,7 +56,7 @@ def advise(runs: Sequence[Run], images: int = 0) -> str:
     newest = max(usable, key=lambda run: run.started)
     size = images or newest.images
     expected = expectations(usable, images=size, epochs=newest.epochs, mode=newest.mode)
-    return f"{_best(expected, size, newest.mode)} {_how_sure(usable, expected, size, newest.mode)}"
+    return f"{_best(expected, size, newest.mode)} {_evidence(usable, expected, size, newest.mode)}"
 
 
 def _best(expected: Sequence[Expected], images: int, mode: str) -> str:
@@ -77,7 +77,7 @@ def _described(one: Expected) -> str:
     return f"{name} (about {duration(one.seconds)}{cost})"
 
 
-def _how_sure(runs: Sequence[Run], expected: Sequence[Expected], images: int, mode: str) -> str:
+def _evidence(runs: Sequence[Run], expected: Sequence[Expected], images: int, mode: str) -> str:
     like = [run for run in runs if run.mode == mode]
     near = sum(1 / _LIKE <= run.images / images <= _LIKE for run in like)
     count = f"{len(like)} run{'s' * (len(like) != 1)}"

@@ -207,7 +207,7 @@ class Jobs:
         roots = [self._ml / host for host in hosts]
         with self._engine.network() as network:
             for host, root in zip(hosts, roots, strict=True):
-                self._furnish(root, hosts, host, network)
+                self._write_inputs(root, hosts, host, network)
             self._start([self._trainer(root, hosts, network) for root in roots], "output/failure")
         target = self._run.path / "output"
         target.mkdir(exist_ok=True)
@@ -241,7 +241,7 @@ class Jobs:
             )
             self._start([container], "output/message")
 
-    def _furnish(self, root: Path, hosts: Sequence[str], host: str, network: Network) -> None:
+    def _write_inputs(self, root: Path, hosts: Sequence[str], host: str, network: Network) -> None:
         shutil.rmtree(root / "model", ignore_errors=True)
         for folder in ("input/data", "model", "output/data"):
             (root / folder).mkdir(parents=True, exist_ok=True)

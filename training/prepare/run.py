@@ -18,7 +18,7 @@ from training.paths import Paths, writable
 from training.prepare import duplicates
 from training.prepare.dataset import list_images, printable
 from training.prepare.duplicates import Pair, Unique
-from training.prepare.splits import Splits, assign, check_classes, doubts, few
+from training.prepare.splits import Splits, assign, check_classes, few, warnings_of
 from training.prepare.verify import Verified, verify
 from training.split import NewSample, write_split
 
@@ -95,8 +95,8 @@ def _examine(folder: Path, options: Options) -> tuple[Splits, list[str], Finding
         splits = duplicates.without(splits, leaks)
     classes = check_classes(splits)
     left_out = [*listing.left_out, *((one.name, one.reason) for one in broken)]
-    doubtful = [*doubts(splits, classes, listing.labels), *_animations(whole)]
-    return splits, classes, Findings(left_out, listing.ignored, unique, leaks, doubtful, _fingerprint(whole))
+    warned = [*warnings_of(splits, classes, listing.labels), *_animations(whole)]
+    return splits, classes, Findings(left_out, listing.ignored, unique, leaks, warned, _fingerprint(whole))
 
 
 def _animations(images: Sequence[Verified]) -> list[str]:

@@ -62,7 +62,7 @@ def check_classes(splits: Mapping[str, Sequence[Verified]]) -> list[str]:
     return every
 
 
-def doubts(splits: Mapping[str, Sequence[Verified]], classes: Sequence[str], folders: Iterable[str]) -> list[str]:
+def warnings_of(splits: Mapping[str, Sequence[Verified]], classes: Sequence[str], folders: Iterable[str]) -> list[str]:
     """Return warnings: classes without images to learn or to measure, and names that may be a mistake."""
     warnings = []
     if lost := sorted(set(folders) - set(classes)):

@@ -151,13 +151,13 @@ class FeatureStore:
     @property
     def rejected(self) -> bool:
         """Whether the precision in this key was found too coarse."""
-        return (self._folder / "refused").is_file()
+        return (self._folder / "rejected").is_file()
 
     def reject(self) -> None:
         """Remember for later runs that the precision in this key is too coarse."""
         with disk_errors(f"Features in {self._folder}"):
             self._folder.mkdir(parents=True, exist_ok=True)
-            (self._folder / "refused").touch()
+            (self._folder / "rejected").touch()
 
     def load(self, places: Mapping[bytes, Sequence[int]], rows: Rows) -> set[bytes]:
         """Fill `rows` at `places` (by the images' SHA-256) and return the SHA-256 of the images that were found.

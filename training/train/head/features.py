@@ -82,7 +82,7 @@ class Extraction:
     def run(self, precision: torch.dtype) -> Features | None:
         """Return the features; raise Int8TooCoarse where int8 is, or was in an earlier run."""
         context, group = self._context, self._context.group
-        verdict = self._store(precision, {})
+        verdict = self._store(precision, {})  # remembers whether this precision was rejected
         if group.broadcast(verdict.rejected):
             raise Int8TooCoarse("int8 was found too coarse for this backbone")
         splits = [
