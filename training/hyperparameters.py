@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
-# Names in torchvision.models, of networks that begin with a convolution and end with a linear layer: both are replaced
-# in training/train/model.py, so that a new network takes its name here and nothing else.
+# Names in torchvision.models, of networks that take any image size, begin with a convolution and end with a linear
+# layer: training/train/model.py adapts both, so that a new network takes its name here and nothing else.
 MODELS = ("resnet18", "resnet34", "resnet50", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0")
 
 

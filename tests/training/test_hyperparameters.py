@@ -4,9 +4,11 @@ import argparse
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+from training import hyperparameters
 from training.hyperparameters import HyperparameterError, Hyperparameters, add_arguments, describe
 
 
@@ -70,3 +72,8 @@ def test_what_the_cdk_app_imports_loads_nothing_but_the_standard_library() -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_hyperparameter_is_read_somewhere_in_the_training_program() -> None:
+    program = "".join(file.read_text() for file in Path(hyperparameters.__file__).parent.rglob("*.py"))
+    assert [name for name in Hyperparameters().to_dict() if f"settings.{name}" not in program] == []

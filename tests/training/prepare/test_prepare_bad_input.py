@@ -111,9 +111,7 @@ def test_a_class_without_images_is_missed_in_splits_too(dataset: Path, add: Add,
     for number in range(8):
         add(f"dogs/{'test' if number < 2 else 'train'}/{('cat', 'dog')[number % 2]}/{number}.png", png(number))
     (dataset / "dogs" / "train" / "fox").mkdir()
-    assert prepared()["warnings"] == [
-        "1 class folders have no usable image, so the model will not know them: fox"
-    ]
+    assert prepared()["warnings"] == ["1 class folders have no usable image, so the model will not know them: fox"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"broken"])
