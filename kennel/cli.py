@@ -1,6 +1,7 @@
 """The command `kennel`. Errors are one sentence on stderr: exit code 1 for what went wrong, 2 for wrong usage."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,45 +12,21 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from kennel.errors import KennelError
+from kennel.errors import ROOT, KennelError
 
-COMMANDS = {  # name: the module that holds the function of that name, and the first sentence of its docstring
-    "rehearse": (
-        "kennel.rehearsal.options",
-        "Run everything on this machine: deploy, upload, train, release, classify. No AWS account, no Docker.",
-    ),
-    "upload": ("kennel.upload.command", "Send a folder of images to the data bucket, which starts the pipeline."),
-    "train": ("kennel.train.command", "Train a model: as the stage's pipeline on AWS, or here with --local."),
-    "compare": (
-        "kennel.compare.command",
-        "Compare past runs (SageMaker, spot, EC2, this machine): time, cost, accuracy; and recommend the next.",
-    ),
-    "verify": (
-        "kennel.verify.command",
-        "Check that a model is what its passport says: files, data, code, metrics and approval.",
-    ),
-    "loadtest": (
-        "kennel.loadtest.command",
-        "Find the requests per second that one instance holds at a p99 target.",
-    ),
-    "invoke": ("kennel.invoke", "Ask the deployed function what is on a picture."),
-    "releases": (
-        "kennel.releases",
-        "Show each version of the model: who approved it and when, how good it is, what became of it and why.",
-    ),
-    "approve": (
-        "kennel.releases",
-        "Approve a version, which releases it; an older one, or one that was rolled back, too.",
-    ),
-    "reject": (
-        "kennel.releases",
-        "Reject a version, so that nothing releases it; one that is served stays until another is (kennel rollback).",
-    ),
-    "rollback": ("kennel.releases", "Go back to the version that was live before, and reject the one that is."),
-    "status": (
-        "kennel.status",
-        "Show stacks, pipeline runs, models and the endpoint, and say what to do next.",
-    ),
+COMMANDS = {  # name: the module that holds the function of that name
+    "rehearse": "kennel.rehearsal.options",
+    "upload": "kennel.upload.command",
+    "train": "kennel.train.command",
+    "compare": "kennel.compare.command",
+    "verify": "kennel.verify.command",
+    "loadtest": "kennel.loadtest.command",
+    "invoke": "kennel.invoke",
+    "releases": "kennel.releases",
+    "approve": "kennel.releases",
+    "reject": "kennel.releases",
+    "rollback": "kennel.releases",
+    "status": "kennel.status",
 }
 
 
@@ -60,8 +37,13 @@ class Commands(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         assert name is not None
         single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        single.command(name)(getattr(import_module(COMMANDS[name][0]), name))
+        single.command(name)(getattr(import_module(COMMANDS[name]), name))
         return name, typer.main.get_command(single), rest
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for name, command in self.commands.items():
+            command.help = _first_line(name)
+        super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
         with _errors_as_one_sentence():
@@ -84,8 +66,15 @@ def _placeholder() -> None:
     """Stand in the list of commands for one whose module is not imported yet."""
 
 
-for _name, (_, _summary) in COMMANDS.items():
-    app.command(_name, help=_summary)(_placeholder)
+for _name in COMMANDS:
+    app.command(_name)(_placeholder)
+
+
+def _first_line(command: str) -> str:
+    """Return the first line of a command's docstring, read from its source, as importing it may load boto3."""
+    source = ROOT.joinpath(*COMMANDS[command].split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    found = re.search(rf'^def {command}\(.*?"""(.*?)$', source, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
 
 
 @contextmanager
