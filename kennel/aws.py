@@ -31,7 +31,7 @@ def client(service: str) -> Any:
 
 
 def output(stage: str, stack: str, key: str) -> str:
-    """Return one output of the stack `<stage>-<stack>`; raise KennelError where the stack or the output is missing."""
+    """Return one output of a stack of the stage; raise KennelError where the stack or the output is missing."""
     name = stack_name(stage, stack)
     with aws_errors(absent=f"Stack {name} is not deployed{_where()}: run `make deploy STAGE={stage}` first."):
         described = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
@@ -42,10 +42,13 @@ def output(stage: str, stack: str, key: str) -> str:
 
 
 def stack_name(stage: str, stack: str) -> str:
-    """Return `<stage>-<stack>`; raise KennelError for what cannot be a stage's name."""
+    """Return `<prefix>-<stage>-<stack>`; raise KennelError for what cannot be a stage's name.
+
+    An app with another `stack_prefix` in stacks/config.py is named by the environment variable KENNEL_STACK_PREFIX.
+    """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", stage):
         raise KennelError(f"{stage!r} is no stage name; the stages of this app are Dev and Prod.")
-    return f"{stage}-{stack}"
+    return f"{os.environ.get('KENNEL_STACK_PREFIX', 'Kennel')}-{stage}-{stack}"
 
 
 @contextmanager

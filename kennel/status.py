@@ -97,10 +97,12 @@ def _is_troubled(name: str, status: str) -> bool:
 
 def gather(stage: str, client: Client) -> Status:
     """Read everything about `stage` with clients from `client`. An empty account is no error."""
-    prefix = stack_name(stage, "")
+    prefix, tag = stack_name(stage, ""), {"Key": "kennel:stage", "Value": stage}
     with aws_errors():
         pages = client("cloudformation").get_paginator("describe_stacks").paginate()
-        found = [one for one in pages.search("Stacks[]") if one["StackName"].startswith(prefix)]
+        # The tag tells our stacks from another team's of such a name.
+        all_ = pages.search("Stacks[]")
+        found = [one for one in all_ if one["StackName"].startswith(prefix) and tag in one.get("Tags", [])]
         if not found:
             return Status(stage)
         known: dict[str, str] = {}

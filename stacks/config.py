@@ -239,6 +239,10 @@ class StageSettings(Settings):
 
     # Literal name of endpoint, pipeline and model package group.
     name: str = like(r"[a-z](-?[a-z0-9]){0,31}", "1 to 32 lower-case letters, digits, single hyphens", default=None)
+    # Every stack is `<stack_prefix>-<stage>-<stack>`: another team may have a `Dev-Data` in the same account.
+    stack_prefix: str = like(
+        r"[A-Za-z][A-Za-z0-9]{0,31}", "1 to 32 letters and digits, a letter first", default="Kennel"
+    )
     removable: bool
     approval_status: str = like("Approved|PendingManualApproval", "Approved or PendingManualApproval", default=None)
     log_retention: logs.RetentionDays

@@ -16,10 +16,10 @@ from stacks.workbench.stack import WorkbenchStack
 
 
 class KennelStage(cdk.Stage):
-    """All stacks of one stage, named `<id>-<stack>`."""
+    """All stacks of one stage, named `<stack_prefix>-<id>-<stack>`; no construct path or logical id has the prefix."""
 
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
-        super().__init__(scope, id_)
+        super().__init__(scope, id_, stage_name=f"{settings.stack_prefix}-{id_}")
         data = DataStack(self, "Data", settings=settings)
         network = NetworkStack(self, "Network", settings=settings) if settings.network else None
         images = ImagesStack(self, "Images", settings=settings)

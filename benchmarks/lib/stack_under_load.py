@@ -85,15 +85,15 @@ def _no_pipeline(execution: PipelineExecution) -> None:
 
 def _release(cloud: Cloud, work: Path) -> str:
     """Deploy the stage and approve a model in it; return the ARN of the function's alias."""
-    outputs = deploy(cloud, synthesize(work / "cdk.out"), STAGE).outputs
-    data, sagemaker = outputs[f"{STAGE}-Data"], cloud.client("sagemaker")
+    deployed = deploy(cloud, synthesize(work / "cdk.out"), STAGE)
+    data, sagemaker = deployed.of("Data"), cloud.client("sagemaker")
     archive = work / "model.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(write_artifact(work / "artifact"), ".")
     key = "runs/kennel-prod/train/load/output/model.tar.gz"
     cloud.client("s3").put_object(Bucket=data["DataBucketName"], Key=key, Body=archive.read_bytes())
     container = {
-        "Image": outputs[f"{STAGE}-Images"]["InferenceImageUri"],
+        "Image": deployed.of("Images")["InferenceImageUri"],
         "ModelDataUrl": f"s3://{data['DataBucketName']}/{key}",
     }
     package = sagemaker.create_model_package(
@@ -106,9 +106,9 @@ def _release(cloud: Cloud, work: Path) -> str:
         ModelApprovalStatus="PendingManualApproval",
     )["ModelPackageArn"]
     approve(cloud, package)
-    endpoint = outputs[f"{STAGE}-Hosting"]["EndpointName"]
-    wait_until_served(cloud, stack=f"{STAGE}-Hosting", endpoint=endpoint, package=package)
-    return outputs[f"{STAGE}-Classify"]["FunctionAliasArn"]
+    endpoint = deployed.of("Hosting")["EndpointName"]
+    wait_until_served(cloud, stack=deployed.name("Hosting"), endpoint=endpoint, package=package)
+    return deployed.of("Classify")["FunctionAliasArn"]
 
 
 def servers() -> list[psutil.Process]:

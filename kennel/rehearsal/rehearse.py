@@ -140,9 +140,9 @@ def synthesize(out: Path, source: Path = ROOT, *, validate: bool = False) -> Pat
 def serve_other_clients(cloud: Cloud, deployed: Deployed, display: Display) -> None:
     """Serve the page, print how ordinary clients reach what is up, and return at Ctrl-C or SIGTERM."""
     stage = deployed.stage
-    function = deployed.outputs[f"{stage}-Classify"]["FunctionAliasArn"]
-    endpoint = deployed.outputs[f"{stage}-Hosting"]["EndpointName"]
-    bucket = deployed.outputs[f"{stage}-Data"]["DataBucketName"]
+    function = deployed.of("Classify")["FunctionAliasArn"]
+    endpoint = deployed.of("Hosting")["EndpointName"]
+    bucket = deployed.of("Data")["DataBucketName"]
     exports = "\n".join(f"export {name}={value}" for name, value in cloud.environment().items())
     commands = f"""
 The embedded AWS stays up at {cloud.url}. In another terminal:

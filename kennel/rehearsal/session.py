@@ -115,7 +115,7 @@ class Session:
             if by_hand:
                 approve(self.cloud, package)
             endpoint = self.output("Hosting", "EndpointName")
-            wait_until_served(self.cloud, stack=f"{self.options.stage}-Hosting", endpoint=endpoint, package=package)
+            wait_until_served(self.cloud, stack=self.deployed.name("Hosting"), endpoint=endpoint, package=package)
             step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
             self.report.coverage = coverage_of(self.assembly, self.options.stage)
         self._say_what_is_not_enacted()
@@ -152,7 +152,7 @@ class Session:
 
     def output(self, stack: str, name: str) -> str:
         """Return an output of the stage's stack, such as Data."""
-        return self.deployed.outputs[f"{self.options.stage}-{stack}"][name]
+        return self.deployed.of(stack)[name]
 
     def _say_what_is_not_enacted(self) -> None:
         others: dict[str, Counter[str]] = {}

@@ -38,7 +38,11 @@ def stage(aws: str) -> str:
         "Resources": {"B": {"Type": "AWS::S3::Bucket"}},
         "Outputs": {"DataBucketName": {"Value": {"Ref": "B"}}},
     }
-    boto3.client("cloudformation").create_stack(StackName=f"{name}-Data", TemplateBody=json.dumps(body))
+    boto3.client("cloudformation").create_stack(
+        StackName=f"Kennel-{name}-Data",
+        TemplateBody=json.dumps(body),
+        Tags=[{"Key": "kennel:stage", "Value": name}],
+    )
     return name
 
 

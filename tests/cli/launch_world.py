@@ -65,10 +65,10 @@ class LaunchWorld:
     def fill(self) -> None:
         cloudformation, s3 = self.cloud.client("cloudformation"), self.cloud.client("s3")
         body = {"Resources": {"B": {"Type": "AWS::S3::Bucket"}}, "Outputs": {"DataBucketName": {"Value": {"Ref": "B"}}}}
-        cloudformation.create_stack(StackName="T-Data", TemplateBody=json.dumps(body))
+        cloudformation.create_stack(StackName="Kennel-T-Data", TemplateBody=json.dumps(body))
         body = {"Resources": {"B": {"Type": "AWS::S3::Bucket"}}, "Outputs": {"PipelineName": {"Value": PIPELINE}}}
-        cloudformation.create_stack(StackName="T-Pipeline", TemplateBody=json.dumps(body))
-        described = cloudformation.describe_stacks(StackName="T-Data")["Stacks"][0]
+        cloudformation.create_stack(StackName="Kennel-T-Pipeline", TemplateBody=json.dumps(body))
+        described = cloudformation.describe_stacks(StackName="Kennel-T-Data")["Stacks"][0]
         self.bucket = described["Outputs"][0]["OutputValue"]
         s3.put_object(Bucket=self.bucket, Key=MANIFEST, Body=b"[]")
         s3.put_object(

@@ -50,13 +50,13 @@ def test_an_upload_for_programs_is_json_and_nothing_else(stage: str, tmp_path: P
 
 def test_the_status_of_a_stage_without_models_says_what_to_do(stage: str) -> None:
     done = kennel("status", "--stage", stage)
-    assert f"{stage}-Data" in done.stdout
+    assert f"Kennel-{stage}-Data" in done.stdout
     assert f"kennel upload FOLDER --stage {stage}" in done.stdout
 
 
 def test_the_status_for_programs_is_json(stage: str) -> None:
     status = json.loads(kennel("status", "--stage", stage, "--json").stdout)
-    assert status["stacks"] == {f"{stage}-Data": "CREATE_COMPLETE"}
+    assert status["stacks"] == {f"Kennel-{stage}-Data": "CREATE_COMPLETE"}
     assert "kennel upload" in status["next"]
 
 

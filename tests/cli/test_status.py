@@ -21,7 +21,9 @@ def stack(name: str, **outputs: str) -> dict[str, Any]:
     listed = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
     live = {"ParameterKey": "ModelPackageArn", "ParameterValue": ARN.format(1)}
     more = {"Parameters": [live]} if name.endswith("Hosting") else {}
-    return {"StackName": name, "StackStatus": "CREATE_COMPLETE", "CreationTime": NOW, "Outputs": listed, **more}
+    tags = [{"Key": "kennel:stage", "Value": name.split("-")[1]}]
+    about = {"StackName": name, "StackStatus": "CREATE_COMPLETE", "CreationTime": NOW, "Tags": tags}
+    return {**about, "Outputs": listed, **more}
 
 
 @pytest.fixture
@@ -36,11 +38,13 @@ def test_everything_of_the_stage_and_nothing_of_another_is_gathered(clients: Cal
             stack_.enter_context(Stubber(clients(name))) for name in ("cloudformation", "sagemaker")
         )
         deployed = [
-            stack("Dev-Pipeline", PipelineName="kennel-dev"),
-            stack("Dev-Data", ModelPackageGroupName="kennel-dev"),
-            stack("Dev-Hosting", EndpointName="kennel-dev"),
-            stack("Development-Data", ModelPackageGroupName="other"),
-            stack("Prod-Data", ModelPackageGroupName="kennel-prod"),
+            stack("Kennel-Dev-Pipeline", PipelineName="kennel-dev"),
+            stack("Kennel-Dev-Data", ModelPackageGroupName="kennel-dev"),
+            stack("Kennel-Dev-Hosting", EndpointName="kennel-dev"),
+            stack("Kennel-Development-Data", ModelPackageGroupName="other"),
+            stack("Kennel-Prod-Data", ModelPackageGroupName="kennel-prod"),
+            stack("Other-Dev-Data", ModelPackageGroupName="other"),
+            {**stack("Kennel-Dev-Web", EndpointName="another-teams"), "Tags": []},
         ]
         cloudformation.add_response("describe_stacks", {"Stacks": deployed})
         sagemaker.add_client_error("describe_endpoint", "ValidationException", 'Could not find endpoint "kennel-dev".')
@@ -50,7 +54,7 @@ def test_everything_of_the_stage_and_nothing_of_another_is_gathered(clients: Cal
         sagemaker.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": listed})
         status = gather("Dev", clients)
         sagemaker.assert_no_pending_responses()
-    assert list(status.stacks) == ["Dev-Data", "Dev-Hosting", "Dev-Pipeline"]
+    assert list(status.stacks) == ["Kennel-Dev-Data", "Kennel-Dev-Hosting", "Kennel-Dev-Pipeline"]
     steps = [("Prepare", "Failed", "no images")]
     assert status.executions == [
         {"name": "abcdefghijkl", "status": "Succeeded", "started": NOW, "reason": "", "steps": steps, "arn": RUN}
@@ -64,7 +68,7 @@ def test_an_empty_account_is_no_error(clients: Callable[[str], Any]) -> None:
         assert gather("Dev", clients) == Status("Dev")
 
 
-STACKS = {"Dev-Data": "CREATE_COMPLETE"}
+STACKS = {"Kennel-Dev-Data": "CREATE_COMPLETE"}
 
 
 def release(version: int, state: str, since: str = "", **more: Any) -> Release:
@@ -76,7 +80,7 @@ LIVE = release(2, "live", "2026-11-30T16:30")
 WAITING, APPROVED, BAKING = (release(3, state) for state in ("waiting", "approved", "baking"))
 BACK = release(3, "rolled_back", "2026-11-30T17:30", alarm="RollbackErrors", why="12 of 20 failed")
 OVER = release(3, "failed", "2026-11-30T15:30", why="no capacity")
-ROLLED_BACK = {"Dev-Hosting": "UPDATE_ROLLBACK_COMPLETE"}
+ROLLED_BACK = {"Kennel-Dev-Hosting": "UPDATE_ROLLBACK_COMPLETE"}
 
 
 def run(status: str) -> list[dict[str, Any]]:
@@ -87,7 +91,7 @@ def run(status: str) -> list[dict[str, Any]]:
     ("status", "says"),
     [
         (Status("Dev"), "make deploy STAGE=Dev"),
-        (Status("Dev", {"Dev-Data": "ROLLBACK_COMPLETE"}), "Dev-Data needs attention"),
+        (Status("Dev", {"Kennel-Dev-Data": "ROLLBACK_COMPLETE"}), "Kennel-Dev-Data needs attention"),
         (Status("Dev", STACKS), "kennel upload FOLDER --stage Dev"),
         (Status("Dev", STACKS, run("Executing")), f"`kennel train --follow {RUN}` shows it"),
         (Status("Dev", STACKS, run("Failed")), "`kennel train --stage Dev` starts another"),

@@ -93,7 +93,7 @@ def test_the_role_may_do_five_things_and_no_more(synth: Synthesized, stage: str)
     endpoint = f"arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:endpoint/kennel-{stage.lower()}"
     assert allowed["sagemaker:InvokeEndpoint"] == endpoint
     assert allowed["s3:GetObject"].endswith(">/photos/*")
-    assert allowed["kms:Decrypt"].startswith(f"<{stage}-Data.")
+    assert allowed["kms:Decrypt"].startswith(f"<Kennel-{stage}-Data.")
     assert [action for action, resource in allowed.items() if resource == "*"] == [
         "xray:PutTelemetryRecords",
         "xray:PutTraceSegments",

@@ -95,7 +95,7 @@ def test_cloudwatch_and_budgets_of_this_account_may_write_to_the_topic(synth: Sy
 
 def test_the_senders_may_use_the_key_of_the_encrypted_topic(synth: Synthesized, stage: str) -> None:
     topic = synth.only(stage, "Operations", "AWS::SNS::Topic")
-    assert text(topic["KmsMasterKeyId"]).startswith(f"<{stage}-Data.")
+    assert text(topic["KmsMasterKeyId"]).startswith(f"<Kennel-{stage}-Data.")
     statements = synth.only(stage, "Data", "AWS::KMS::Key")["KeyPolicy"]["Statement"]
     allowed = {
         service

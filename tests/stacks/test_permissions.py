@@ -160,7 +160,7 @@ def test_the_rule_matches_manifests_of_data_sets_and_passes_their_key_on(synth: 
     detail = rule["EventPattern"]["detail"]
     assert rule["EventPattern"]["source"] == ["aws.s3"]
     assert rule["EventPattern"]["detail-type"] == ["Object Created"]
-    assert [text(name).split(".")[0] for name in detail["bucket"]["name"]] == [f"<{stage}-Data"]
+    assert [text(name).split(".")[0] for name in detail["bucket"]["name"]] == [f"<Kennel-{stage}-Data"]
     assert detail["object"] == {"key": [{"wildcard": "datasets/*.manifest"}]}
     (target,) = rule["Targets"]
     parameters = target["SageMakerPipelineParameters"]["PipelineParameterList"]

@@ -30,7 +30,7 @@ def test_the_function_knows_its_stack_and_its_group(synth: Synthesized, stage: s
     assert function["Handler"] == "promote.handler.handler"
     assert (function["Runtime"], function["Architectures"]) == ("python3.14", ["arm64"])
     assert function["Environment"]["Variables"] == {
-        "HOSTING_STACK": f"{stage}-Hosting",
+        "HOSTING_STACK": f"Kennel-{stage}-Hosting",
         "MODEL_PACKAGE_GROUP": f"kennel-{stage.lower()}",
     }
     assert {file.split("/")[0] for file in files_of(synth, function)} == {"promote"}
@@ -41,7 +41,7 @@ def test_the_role_updates_and_reads_the_hosting_stack_and_no_other(synth: Synthe
     (statement,) = statements
     assert statement["Action"] == ["cloudformation:DescribeStacks", "cloudformation:UpdateStack"]
     own = "arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>"
-    assert text(statement["Resource"]) == f"{own}:stack/{stage}-Hosting/*"
+    assert text(statement["Resource"]) == f"{own}:stack/Kennel-{stage}-Hosting/*"
 
 
 def test_the_role_passes_no_role_and_calls_no_sagemaker(synth: Synthesized, stage: str) -> None:

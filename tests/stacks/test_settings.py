@@ -112,6 +112,7 @@ BROKEN: list[tuple[Callable[[], object], str]] = [
         "trainer_instance_type must be an EC2 instance",
     ),
     (lambda: stage(name="Kennel_Test"), "StageSettings.name must be 1 to 32 lower-case .*received 'Kennel_Test'"),
+    (lambda: stage(stack_prefix="Two-Words"), "StageSettings.stack_prefix must be 1 to 32 letters and digits"),
     (lambda: stage(name=None), "StageSettings.name must be .*received None"),
     (lambda: stage(approval_status="approved"), "approval_status must be Approved or PendingManualApproval"),
     (lambda: stage(workbench=WorkbenchSettings()), "workbench needs network: its notebook has no internet access"),

@@ -87,7 +87,7 @@ def test_both_stages_have_their_rooms(synth: Synthesized) -> None:
 def test_stacks_are_named_after_stage_and_room_and_carry_the_stages_tag(synth: Synthesized, stage: str) -> None:
     for artifact in synth.artifacts(stage):
         room = artifact["displayName"].split("/")[1]
-        assert artifact["properties"]["stackName"] == f"{stage}-{room}"
+        assert artifact["properties"]["stackName"] == f"Kennel-{stage}-{room}"
         assert artifact["properties"]["tags"] == {"kennel:stage": stage}
 
 

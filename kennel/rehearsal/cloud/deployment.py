@@ -33,6 +33,7 @@ class StackFile:
     name: str
     template: Path
     parameters: dict[str, str]
+    tags: dict[str, str]
     assets: tuple[Asset, ...]
 
     def read(self) -> dict[str, Any]:
@@ -83,6 +84,7 @@ def _stack(folder: Path, name: str, about: dict[str, Any], artifacts: dict[str, 
         properties.get("stackName", about.get("displayName", name)),
         folder / properties["templateFile"],
         properties.get("parameters", {}),
+        properties.get("tags", {}),
         assets,
     )
 
@@ -107,6 +109,14 @@ class Deployed:
     stage: str
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)
     coverage: list[CoverageRow] = field(default_factory=list)
+
+    def name(self, stack: str) -> str:
+        """Return the full name of the stage's `stack`, such as Data, whatever prefix the app gives its stacks."""
+        return next(name for name in self.outputs if name.endswith(f"{self.stage}-{stack}"))
+
+    def of(self, stack: str) -> dict[str, str]:
+        """Return the outputs of the stage's `stack`."""
+        return self.outputs[self.name(stack)]
 
 
 def deploy(cloud: Cloud, assembly_dir: Path, stage: str, progress: Callable[..., None] = lambda *_: None) -> Deployed:
@@ -169,6 +179,7 @@ def _deploy(cloud: Cloud, stack: StackFile) -> None:
         StackName=stack.name,
         TemplateBody=stack.template.read_text(),
         Parameters=parameters,
+        Tags=[{"Key": key, "Value": value} for key, value in stack.tags.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
     )
     about = cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0]

@@ -176,7 +176,7 @@ def endpoint(aws: str) -> tuple[str, str]:
 def _stack(stage: str, endpoint: str) -> None:
     resources = {"B": {"Type": "AWS::S3::Bucket"}}
     body = {"Resources": resources, "Outputs": {"EndpointName": {"Value": endpoint}}}
-    boto3.client("cloudformation").create_stack(StackName=f"{stage}-Hosting", TemplateBody=json.dumps(body))
+    boto3.client("cloudformation").create_stack(StackName=f"Kennel-{stage}-Hosting", TemplateBody=json.dumps(body))
 
 
 def test_a_deployed_endpoint_is_described_with_type_instances_model_and_precision(

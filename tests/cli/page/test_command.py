@@ -55,7 +55,7 @@ def deployed(stage: str) -> str:
         "Resources": {"B": {"Type": "AWS::S3::Bucket"}},
         "Outputs": {name: {"Value": value} for name, value in outputs.items()},
     }
-    boto3.client("cloudformation").create_stack(StackName=f"{stage}-Classify", TemplateBody=json.dumps(body))
+    boto3.client("cloudformation").create_stack(StackName=f"Kennel-{stage}-Classify", TemplateBody=json.dumps(body))
     return stage
 
 

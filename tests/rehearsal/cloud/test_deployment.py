@@ -35,7 +35,7 @@ def deployed(
 def test_every_stack_of_a_stage_is_deployed(deployed: tuple[World, Deployed]) -> None:
     world, done = deployed
     more = ("Network", "Workbench") if done.stage == "Prod" else ()
-    assert sorted(done.outputs) == sorted(f"{done.stage}-{name}" for name in (*STACKS, *more))
+    assert sorted(done.outputs) == sorted(f"Kennel-{done.stage}-{name}" for name in (*STACKS, *more))
     assert {world.stack(name)["StackStatus"] for name in done.outputs} == {"CREATE_COMPLETE"}
 
 
@@ -86,11 +86,11 @@ def test_the_image_builds_are_reported_as_stand_ins(deployed: tuple[World, Deplo
 
 def test_an_uploaded_manifest_starts_the_deployed_pipeline(deployed: tuple[World, Deployed]) -> None:
     world, done = deployed
-    bucket = done.outputs[f"{done.stage}-Data"]["DataBucketName"]
+    bucket = done.of("Data")["DataBucketName"]
     world.cloud.client("s3").put_object(Bucket=bucket, Key="datasets/dogs/1.manifest", Body=b"[]")
     eventually(lambda: world.pipelines)
     assert world.pipelines[0].parameters["DataManifest"] == "datasets/dogs/1.manifest"
-    assert world.pipelines[0].pipeline_name == done.outputs[f"{done.stage}-Pipeline"]["PipelineName"]
+    assert world.pipelines[0].pipeline_name == done.of("Pipeline")["PipelineName"]
 
 
 def test_the_release_as_the_promote_function_asks_for_it_works_with_its_own_role(
@@ -98,7 +98,7 @@ def test_the_release_as_the_promote_function_asks_for_it_works_with_its_own_role
 ) -> None:
     world, done = deployed
     sagemaker = world.cloud.client("sagemaker")
-    group = done.outputs[f"{done.stage}-Data"]["ModelPackageGroupName"]
+    group = done.of("Data")["ModelPackageGroupName"]
     formats = {"SupportedContentTypes": ["image/*"], "SupportedResponseMIMETypes": ["application/json"]}
     container = {"Image": "local/x", "ModelDataUrl": "s3://b/m"}
     package = sagemaker.create_model_package(

@@ -212,7 +212,7 @@ def test_every_job_is_tried_again_when_aws_is_at_fault(steps: dict[str, Json]) -
 def test_a_registered_model_names_image_data_and_metrics(steps: dict[str, Json], stage: str, suffix: str) -> None:
     arguments = steps[f"Register{suffix}"]["Arguments"]
     (container,) = arguments["InferenceSpecification"]["Containers"]
-    assert f"<{stage}-Images." in container["Image"]
+    assert f"<Kennel-{stage}-Images." in container["Image"]
     assert "InferenceBuild" in container["Image"]
     assert arguments["ModelPackageGroupName"] == f"kennel-{stage.lower()}"
     assert arguments["ModelApprovalStatus"] == {"Get": "Parameters.ApprovalStatus"}

@@ -37,8 +37,8 @@ def test_the_notebook_has_no_internet_no_root_and_an_encrypted_disk(synth: Synth
     notebook = synth.only(*ROOM, "AWS::SageMaker::NotebookInstance")
     assert (notebook["DirectInternetAccess"], notebook["RootAccess"]) == ("Disabled", "Disabled")
     assert (notebook["InstanceType"], notebook["PlatformIdentifier"]) == ("ml.t3.medium", "notebook-al2023-v1")
-    assert text(notebook["KmsKeyId"]).startswith("<Prod-Data.")
-    assert text(notebook["SubnetId"]).startswith("<Prod-Network.")
+    assert text(notebook["KmsKeyId"]).startswith("<Kennel-Prod-Data.")
+    assert text(notebook["SubnetId"]).startswith("<Kennel-Prod-Network.")
     assert notebook["InstanceMetadataServiceConfiguration"] == {"MinimumInstanceMetadataServiceVersion": "2"}
 
 
@@ -68,8 +68,8 @@ def test_each_start_copies_the_notebook_of_this_repository_and_the_stages_names(
     (names,) = re.findall(r"KENNEL_STAGE_END'\n(.*?)\nKENNEL_STAGE_END", start, flags=re.DOTALL)
     found = json.loads(names)
     assert (found["PipelineName"], found["EndpointName"]) == ("kennel-prod", "kennel-prod")
-    assert found["DataBucketName"].startswith("<Prod-Data.")
-    assert found["FunctionAliasArn"].startswith("<Prod-Classify.")
+    assert found["DataBucketName"].startswith("<Kennel-Prod-Data.")
+    assert found["FunctionAliasArn"].startswith("<Kennel-Prod-Classify.")
     for name in ("operate.ipynb", "requirements.txt"):
         (key,) = re.findall(rf'cp --no-progress "<?s3://\S+/(\w+)\.\w+>?" "\$home/{name}"', start)
         (asset,) = synth.folder.rglob(f"asset.{key}.*")
@@ -87,7 +87,7 @@ def test_the_notebook_operates_this_stage_and_no_other(synth: Synthesized) -> No
     assert allowed["sagemaker:ListPipelineExecutionSteps"] == ["pipeline/kennel-prod/execution/*"]
     assert allowed["sagemaker:InvokeEndpoint"] == ["endpoint/kennel-prod"]
     assert [arn.split("/", 1)[0] for arn in allowed["sagemaker:UpdateModelPackage"]] == ["model-package"]
-    assert allowed["lambda:InvokeFunction"][0].startswith("<Prod-Classify.")
+    assert allowed["lambda:InvokeFunction"][0].startswith("<Kennel-Prod-Classify.")
 
 
 def test_the_notebook_writes_only_data_sets_and_photos(synth: Synthesized) -> None:
@@ -163,7 +163,7 @@ def test_the_user_data_fits_and_has_no_place_left_open(launch: dict[str, Any]) -
     assert user_data.startswith("#!/bin/bash\n")
     assert len(user_data) < 16_384
     assert "@@" not in user_data.replace("@@...@@", "")
-    assert "\nBUCKET=<Prod-Data." in user_data
+    assert "\nBUCKET=<Kennel-Prod-Data." in user_data
     assert "\nPREFIX=runs/kennel-prod/ec2\n" in user_data
 
 
