@@ -1,6 +1,7 @@
 # One command surface, here and in CI. `make help` lists it.
 PYTHON ?= python3
 STAGE  ?= Dev
+PREFLIGHT ?= yes
 CDK_VERSION := 2.1148.1
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
@@ -49,8 +50,10 @@ synth: .venv/.cdk ## print where the templates of both stages are
 diff: .venv/.cdk ## what a deployment of STAGE would change
 	@$(CDK) diff "$(STAGE)/*" $(ARGS)
 
-deploy: .venv/.cdk ## deploy STAGE (needs credentials)
-	@$(CDK) deploy "$(STAGE)/*" $(ARGS)
+deploy: .venv/.cdk ## deploy STAGE (needs credentials); PREFLIGHT=no skips the look at the account before it
+	@$(CDK) synth --quiet
+	@[ "$(PREFLIGHT)" = no ] || $(BIN)/python -m kennel.cli preflight --stage "$(STAGE)"
+	@$(CDK) deploy --app cdk.out "$(STAGE)/*" $(ARGS)
 
 destroy: .venv/.cdk ## take STAGE down (needs credentials)
 	@$(CDK) destroy "$(STAGE)/*" $(ARGS)

@@ -26,6 +26,7 @@ COMMANDS = {  # name: the module that holds the function of that name
     "approve": "kennel.releases",
     "reject": "kennel.releases",
     "rollback": "kennel.releases",
+    "preflight": "kennel.preflight",
     "status": "kennel.status",
 }
 
@@ -101,3 +102,7 @@ def _errors_as_one_sentence() -> Iterator[None]:
 def _fail(text: str, code: int) -> None:
     typer.echo(text, err=True)
     raise typer.Exit(code)
+
+
+if __name__ == "__main__":  # `make deploy`, which needs no installed `kennel`
+    app(prog_name="kennel")
