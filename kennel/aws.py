@@ -15,7 +15,10 @@ Client = Callable[[str], Any]
 """Makes a boto3 client of a service, such as `client` below."""
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnrecognizedClientException", "403"}
+# A key that is not, or no longer, known, in the words of the several services; the last two are IAM Identity Center's.
+_UNKNOWN = {"InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException", "InvalidAccessKeyId"}
+_UNKNOWN |= {"ForbiddenException", "UnauthorizedException"}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 
 
 def client(service: str) -> Any:
@@ -70,6 +73,8 @@ def _service_error(error: dict[str, str], operation: str, absent: str) -> str:
         return absent
     if code in _EXPIRED:
         return "The AWS credentials have expired: sign in again (`aws sso login`) and repeat the command."
+    if code in _UNKNOWN:
+        return f"AWS does not know these credentials ({code}): sign in again (`aws sso login`) and repeat the command."
     if code in _DENIED:
         return f"AWS denied {operation} to these credentials: {message or code}."
     return f"AWS refused {operation}: {message or 'no reason given'} ({code})."

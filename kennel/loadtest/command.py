@@ -39,6 +39,7 @@ _DOUBLINGS = 12
 _HALVINGS = 5
 _CONFIRMATIONS = 4
 _BACK = 0.92  # of the rate, when a confirmation breaks
+_OF_THE_RUN = ("url", "endpoint", "captured_percent")  # what the capacity file does not say of the subject
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ def measure(request: Request, display: Display) -> dict[str, Any]:
     """Find the highest rate that holds, write it to `out`, and return what was written."""
     with tempfile.TemporaryDirectory(prefix="kennel-loadtest-") as name, _subject(request, Path(name)) as subject:
         photos = photographs(request.photos, Path(name))
+        if subject.captured_percent:
+            kept = f"{subject.captured_percent} % of this load's photos are kept in the data bucket, in base64"
+            display.log(f"{kept}, on the disk of the instance first (capture_percent).")
         loads = _search(request, subject, photos, display)
     measured = capacity_entry(subject, loads, request.p99, len(photos))
     if request.out:
@@ -196,7 +200,7 @@ def capacity_entry(subject: Subject, loads: Sequence[Load], p99_ms: float, photo
     each = [_per_instance(load, subject.instances) for load in loads]
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        **{name: value for name, value in vars(subject).items() if name not in ("url", "endpoint")},
+        **{name: value for name, value in vars(subject).items() if name not in _OF_THE_RUN},
         "target_p99_ms": p99_ms,
         "photos": photos,
         **{name: each[-1][name] for name in ("requests_per_second", "concurrency", "concurrency_peak")},

@@ -37,7 +37,8 @@ _POLL = 0.02
 class Subject:
     """Requests go to `url` or else to `endpoint`. `instance_type` is empty where no SageMaker instance answers.
 
-    `model` has `architecture`, `image_size` (pixels; None: unknown) and what identifies it.
+    `model` has `architecture`, `image_size` (pixels; None: unknown) and what identifies it. `captured_percent` of the
+    requests are kept in the data bucket.
     """
 
     instance_type: str
@@ -48,6 +49,7 @@ class Subject:
     url: str = ""
     endpoint: str = ""
     instances: int = 1
+    captured_percent: int = 0
 
 
 def describe_machine() -> str:
@@ -78,6 +80,7 @@ def deployed(stage: str, client: Client) -> Subject:
         container = sagemaker.describe_model(ModelName=variant["ModelName"])["PrimaryContainer"]
         model = _model(sagemaker, container.get("ModelPackageName", ""))
     environment = container.get("Environment", {})
+    capture = config.get("DataCaptureConfig", {})
     host = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname or ""
     rehearsed = host in ("localhost", "::1") or host.startswith("127.")  # this machine computes its endpoints
     machine = (
@@ -94,6 +97,7 @@ def deployed(stage: str, client: Client) -> Subject:
         endpoint=name,
         # Rehearsed instances share this machine's cores: together they are one.
         instances=1 if rehearsed else int(endpoint["ProductionVariants"][0]["CurrentInstanceCount"]),
+        captured_percent=int(capture.get("InitialSamplingPercentage", 0)) if capture.get("EnableCapture") else 0,
     )
 
 

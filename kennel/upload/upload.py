@@ -178,7 +178,8 @@ class _Bucket:
             try:
                 return self.s3.head_object(Bucket=self.name, Key=key)
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                # Of an object that is not there S3 says 403 to who may not list the bucket; writing it says the rest.
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
                     return None
                 raise
 

@@ -145,6 +145,13 @@ def test_credentials_that_expire_meanwhile_end_it_with_a_sentence(answers: Answe
         answers.follow()
 
 
+@pytest.mark.parametrize("code", ["InvalidClientTokenId", "SignatureDoesNotMatch", "UnauthorizedException"])
+def test_a_key_that_is_no_longer_known_is_told_to_sign_in_again(answers: Answers, code: str) -> None:
+    answers.stub.add_client_error("describe_pipeline_execution", code, "The security token is invalid.")
+    with pytest.raises(KennelError, match=r"does not know these credentials .*sign in again"):
+        answers.follow()
+
+
 def test_a_step_that_used_an_earlier_result_says_so_and_costs_nothing(answers: Answers) -> None:
     hit = {"SourcePipelineExecutionArn": ARN}
     metadata = {"ProcessingJob": {"Arn": "arn:aws:sagemaker:us-east-1:123456789012:processing-job/old"}}

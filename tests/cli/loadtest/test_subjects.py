@@ -167,7 +167,9 @@ def endpoint(aws: str) -> tuple[str, str]:
     sagemaker.create_model(ModelName=stage, PrimaryContainer=container, ExecutionRoleArn=role)
     variant: dict[str, Any] = {"VariantName": "AllTraffic", "ModelName": stage, "InstanceType": "ml.m5.large"}
     variant |= {"InitialInstanceCount": 3, "InitialVariantWeight": 1.0}
-    sagemaker.create_endpoint_config(EndpointConfigName=stage, ProductionVariants=[variant])
+    capture = {"EnableCapture": True, "InitialSamplingPercentage": 40, "DestinationS3Uri": "s3://b/capture"}
+    capture["CaptureOptions"] = [{"CaptureMode": "Input"}]
+    sagemaker.create_endpoint_config(EndpointConfigName=stage, ProductionVariants=[variant], DataCaptureConfig=capture)
     sagemaker.create_endpoint(EndpointName=stage.lower(), EndpointConfigName=stage)
     _stack(stage, stage.lower())
     return stage, package
@@ -186,7 +188,7 @@ def test_a_deployed_endpoint_is_described_with_type_instances_model_and_precisio
     stage, package = endpoint
     subject = deployed(stage, client)
     assert (subject.endpoint, subject.url) == (stage.lower(), "")
-    assert (subject.instance_type, subject.instances) == ("ml.m5.large", 3)
+    assert (subject.instance_type, subject.instances, subject.captured_percent) == ("ml.m5.large", 3, 40)
     assert subject.machine == "ml.m5.large in us-east-1"
     assert (subject.runtime, subject.precision) == ("openvino", "int8")
     assert subject.model == {

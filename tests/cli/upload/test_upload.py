@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from kennel.errors import KennelError
 from kennel.upload.folder import scan_folder
@@ -94,6 +95,22 @@ def test_the_same_data_again_starts_nothing_unless_asked(s3: Any, bucket: str, f
     assert (first.new, second.new, third.new) == (True, False, True)
     assert kept["VersionId"] == written["VersionId"]
     assert anew["VersionId"] != written["VersionId"]
+
+
+def test_whoever_may_write_but_not_list_uploads_all_the_same(s3: Any, bucket: str, folder: Path) -> None:
+    class Unlisted:
+        """Of an object that is not there S3 says 403 to who has no s3:ListBucket."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(s3, name)
+
+        def head_object(self, **_: str) -> Any:
+            answer = {"Error": {"Code": "403", "Message": "Forbidden"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+            raise ClientError(answer, "HeadObject")
+
+    sent = upload_dataset(folder, bucket=bucket, s3=Unlisted())
+    assert sent.new
+    assert sent.manifest_key in keys(s3, bucket)
 
 
 class Breaking:
