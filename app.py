@@ -25,7 +25,18 @@ def build(outdir: str | None = None) -> cdk.App:
     KennelStage(app, "Prod", settings=PROD)
     if os.environ.get("CDK_VALIDATION") != "false":  # the switch of CDK's own validation turns cdk-nag off too
         cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    _let_everybody_read(Path(app.outdir))
     return app
+
+
+def _let_everybody_read(outdir: Path) -> None:
+    """Give the staged assets the modes of a usual checkout: the CLI packs them, and Lambda runs as another user.
+
+    A umask of 027 or 077 leaves files that only their owner can read. An asset's name says nothing of its modes.
+    """
+    for asset in outdir.glob("asset.*"):
+        for path in (asset, *asset.rglob("*")):
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
 
 
 if __name__ == "__main__":

@@ -211,6 +211,8 @@ class NetworkSettings(Settings):
 
     cidr: str = "10.40.0.0/16"
     zones: int = between(2, 3, default=2)
+    # Names, such as ("us-east-1a", "us-east-1b"), for one account; (): the region's first `zones`.
+    availability_zones: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -219,6 +221,9 @@ class NetworkSettings(Settings):
         except ValueError:
             fits = False
         require(fits, "NetworkSettings.cidr must be an IPv4 block from /16 to /24, such as '10.40.0.0/16'", self.cidr)
+        names = self.availability_zones
+        chosen = not names or len({*names}) == len(names) == self.zones
+        require(chosen, f"NetworkSettings.availability_zones must be {self.zones} different zones or none", names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,8 +265,11 @@ class StageSettings(Settings):
 
     @property
     def removal_policy(self) -> cdk.RemovalPolicy:
-        """Return what becomes of resources that hold data when their stack is deleted."""
-        return cdk.RemovalPolicy.DESTROY if self.removable else cdk.RemovalPolicy.RETAIN
+        """Return what becomes of resources that hold data when their stack is deleted.
+
+        A stack whose first deployment fails keeps nothing: under its literal name it would be in the next one's way.
+        """
+        return cdk.RemovalPolicy.DESTROY if self.removable else cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
 
 
 DEV = StageSettings(

@@ -11,7 +11,7 @@ from constructs import Construct
 
 from stacks.config import StageSettings
 from stacks.function import PackageFunction
-from stacks.permissions import allow, model_packages
+from stacks.permissions import allow, allow_listing_packages, model_packages
 
 
 class DataStack(cdk.Stack):
@@ -31,12 +31,12 @@ class DataStack(cdk.Stack):
         self.model_package_group_name = group.model_package_group_name
         cdk.CfnOutput(self, "DataBucketName", value=self.bucket.bucket_name)
         cdk.CfnOutput(self, "DataKeyArn", value=self.key.key_arn)
-        cdk.CfnOutput(self, "ModelPackageGroupName", value=group.ref)
+        cdk.CfnOutput(self, "ModelPackageGroupName", value=settings.name)
 
     def grant_approve(self, role: iam.Role) -> None:
         """Allow `role` to read the stage's registered models and to approve or reject them."""
-        named, versions = model_packages(role, self.model_package_group_name)
-        allow(role, ["sagemaker:ListModelPackages"], [named, versions])
+        _, versions = model_packages(role, self.model_package_group_name)
+        allow_listing_packages(role)
         allow(role, ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"], [versions])
 
     def _bucket(self, settings: StageSettings) -> s3.Bucket:
@@ -132,9 +132,8 @@ class RegisteredModels(Construct):
 
 
 def _allow(role: iam.Role, group: str) -> None:
-    named, versions = model_packages(role, group)
+    _, versions = model_packages(role, group)
     allow(role, ["sagemaker:DeleteModelPackage"], [versions])
-    # AWS's reference lists the versions as what a listing concerns; the group is what the request names.
-    allow(role, ["sagemaker:ListModelPackages"], [named, versions])
+    allow_listing_packages(role)
     # A resource that only leaves the template must not take the models with it.
     allow(role, ["cloudformation:DescribeStacks"], [cdk.Stack.of(role).stack_id])

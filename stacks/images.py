@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import aws_cdk as cdk
+from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3_assets as s3_assets
 from cdklabs.deploy_time_build import ContainerImageBuild
 from constructs import Construct
 
@@ -18,7 +20,11 @@ _ROOT = Path(__file__).parent.parent
 
 
 class Image(Construct):
-    """One image from `folder`: `image_uri`, and `grant_pull` for the role that runs it."""
+    """One image from `folder`: `image_uri`, `source`, and `grant_pull` for the role that runs it.
+
+    `source` is a hash over what the image is built from. The URI is read when a consumer's stack is updated, and the
+    CLI skips a stack whose text is unchanged: so `source` stands in the text of whatever runs the image.
+    """
 
     def __init__(
         self,
@@ -40,7 +46,7 @@ class Image(Construct):
             removal_policy=settings.removal_policy,
             empty_on_delete=settings.removable,
         )
-        build = ContainerImageBuild(
+        self._build = ContainerImageBuild(
             self,
             "Build",
             directory=str(_ROOT / folder),
@@ -49,7 +55,18 @@ class Image(Construct):
             build_args=arguments,
             repository=self._repository,
         )
-        self.image_uri = build.image_uri
+        source = self._build.node.find_child("Source")
+        assert isinstance(source, s3_assets.Asset)
+        self.source = source.asset_hash
+        # One output that holds the whole URI; by itself CDK would export the repository's ARN, for every consumer to
+        # take apart, and the tag. Weak, since the tag changes with each build.
+        stack, name = cdk.Stack.of(self), f"{id_}ImageUri"
+        cdk.CfnOutput(stack, name, value=self._build.image_uri)
+        self.image_uri = cdk.Fn.get_stack_output(stack.stack_name, name)
+
+    def build_after(self, other: "Image") -> None:
+        """Build this image when `other` is built: a new account may run one build at a time."""
+        self._build.node.find_child("Resource").node.add_dependency(other._build.node.find_child("Resource"))
 
     def grant_pull(self, role: iam.IGrantable) -> iam.Grant:
         """Allow `role` to pull the image."""
@@ -61,6 +78,8 @@ class ImagesStack(cdk.Stack):
 
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: images of training and inference")
+        # The build helper's log group would race with the function that writes to it, and be kept in every stage.
+        self.node.set_context("@aws-cdk/aws-lambda:useCdkManagedLogGroup", False)
         self.training = Image(self, "Training", folder="training", settings=settings)
         arm = is_graviton(settings.hosting.instance_type)
         self.inference = Image(
@@ -71,8 +90,10 @@ class ImagesStack(cdk.Stack):
             platform=assets.Platform.LINUX_ARM64 if arm else assets.Platform.LINUX_AMD64,
             arguments={"RUNTIME": settings.hosting.runtime},
         )
-        cdk.CfnOutput(self, "TrainingImageUri", value=self.training.image_uri)
-        cdk.CfnOutput(self, "InferenceImageUri", value=self.inference.image_uri)
+        self.inference.build_after(self.training)
+        for project in self.node.find_all():
+            if isinstance(project, codebuild.CfnProject):  # Small has 64 GB of disk, too little for two GPU images
+                project.add_property_override("Environment.ComputeType", "BUILD_GENERAL1_MEDIUM")
         self._acknowledge([_AMD64, *([_ARM64] if arm else [])])
 
     def _acknowledge(self, projects: Sequence[str]) -> None:

@@ -33,7 +33,8 @@ class NetworkStack(cdk.Stack):
             self,
             "Vpc",
             ip_addresses=ec2.IpAddresses.cidr(settings.network.cidr),
-            max_azs=settings.network.zones,
+            max_azs=None if settings.network.availability_zones else settings.network.zones,
+            availability_zones=list(settings.network.availability_zones) or None,
             nat_gateways=0,
             subnet_configuration=[
                 ec2.SubnetConfiguration(name="Isolated", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=26)

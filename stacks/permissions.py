@@ -7,9 +7,9 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct, IConstruct
 
-# The output of the data stack through which other stacks learn the bucket's ARN, as CDK names it. It follows from the
+# The export of the data stack through which other stacks learn the bucket's ARN, as CDK names it. It follows from the
 # bucket's logical id, which a test freezes; if it ever moves, synth fails and prints the new name.
-_BUCKET_ARN_OUTPUT = "PublishOutputFnGetAttBucket83908E77Arn0F129B3B"
+_BUCKET_ARN_EXPORT = "ExportsOutputFnGetAttBucket83908E77Arn063C8555"
 
 
 def allow(
@@ -38,9 +38,9 @@ def via(service: str) -> dict[str, object]:
 def allow_key(role: iam.Role, key: kms.IKey) -> None:
     """Allow what runs as `role` in SageMaker to use `key` for its objects and for its encrypted volumes."""
     allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], [key.key_arn], via_s3())
-    allow(role, ["kms:DescribeKey"], [key.key_arn])
-    # A grant is how the service attaches an encrypted volume.
-    allow(role, ["kms:CreateGrant"], [key.key_arn], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
+    # As on AWS's pages about SageMaker's roles: Encrypt for an output's key, a grant for an encrypted volume. Neither
+    # through S3, and the grant without kms:GrantIsForAWSResource, which SageMaker is not known to fulfil.
+    allow(role, ["kms:CreateGrant", "kms:DescribeKey", "kms:Encrypt"], [key.key_arn])
 
 
 def allow_logs_and_metrics(role: iam.Role, streams: str, reason: str) -> None:
@@ -62,6 +62,15 @@ def model_packages(role: iam.Role, group: str) -> tuple[str, str]:
     return named, versions
 
 
+def allow_listing_packages(role: iam.Role) -> None:
+    """Allow `role` to list registered models.
+
+    Of AWS's two references one names the packages as what a listing concerns, the other says that it knows no resource.
+    """
+    allow(role, ["sagemaker:ListModelPackages"], ["*"])
+    acknowledge(role, "AWS's references disagree on whether ListModelPackages knows a resource.", wildcard("*"))
+
+
 def acknowledge(scope: IConstruct, reason: str, *findings: str) -> None:
     """Accept `findings` (bracketed ids, as synth prints them) on `scope` and below, with one reason."""
     cdk.Validations.of(scope).acknowledge(*(cdk.Acknowledgment(id=each, reason=reason) for each in findings))
@@ -74,9 +83,7 @@ def wildcard(resource: str) -> str:
 
 def any_object(data: cdk.Stack, prefix: str) -> str:
     """Return the id of the finding that a policy names every object under a prefix of the data stack's bucket."""
-    region = '{"Ref":"AWS::Region"}'
-    reference = f'"StackName":"{data.stack_name}","Region":{region},"OutputName":"{_BUCKET_ARN_OUTPUT}"'
-    return wildcard(f'{{"Fn::GetStackOutput":{{{reference}}}}}/{prefix}*')
+    return wildcard(f"{data.stack_name}:{_BUCKET_ARN_EXPORT}/{prefix}*")
 
 
 def in_account(service: str, resource: str) -> str:

@@ -28,7 +28,14 @@ class KennelStage(cdk.Stage):
         classify = ClassifyStack(self, "Classify", settings=settings, data=data, hosting=hosting)
         release = ReleaseStack(self, "Release", settings=settings, data=data, hosting=hosting)
         OperationsStack(
-            self, "Operations", settings=settings, hosting=hosting, classify=classify, release=release, data=data
+            self,
+            "Operations",
+            settings=settings,
+            hosting=hosting,
+            classify=classify,
+            release=release,
+            pipeline=pipeline,
+            data=data,
         )
         if network and settings.workbench:
             WorkbenchStack(

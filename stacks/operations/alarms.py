@@ -2,12 +2,14 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.classify import ClassifyStack
 from stacks.config import StageSettings
 from stacks.monitoring import EndpointMetrics, alarm, where_frequent
 from stacks.operations.observer import Observer
+from stacks.pipeline.stack import PipelineStack
 from stacks.release import ReleaseStack
 
 _MINUTE = cdk.Duration.minutes(1)
@@ -22,6 +24,7 @@ _MEANS = {  # by the alarm's id; `limits` are the stage's OperationsSettings
     "ClassifyDuration": "The function takes over {limits.classify_duration_milliseconds} ms (95th percentile).",
     "ApiFailures": "The API answers 5xx: no model is released, or the endpoint is down. See its access log.",
     "ClassifySpillover": "Calls find no provisioned instance and start cold for five minutes on end: provision more.",
+    "RunNotStarted": "A data set was uploaded and no run began. The queue NotStarted says why; start it by hand.",
     "ReleaseFailed": "An approved model was not released. See the promote function's log and the queue; approve again.",
     "ReleaseDiverged": "SageMaker rolled a release back by itself, and CloudFormation takes it for done: the endpoint "
     "serves another configuration than its stack says. The version before is released again; see `kennel releases`.",
@@ -32,18 +35,19 @@ _MEANS = {  # by the alarm's id; `limits` are the stage's OperationsSettings
 def all_alarms(
     scope: Construct,
     settings: StageSettings,
+    *,
     endpoint: EndpointMetrics,
     classify: ClassifyStack,
     release: ReleaseStack,
+    pipeline: PipelineStack,
     observer: Observer,
 ) -> list[cloudwatch.Alarm]:
-    """Return the alarms on the endpoint, on the function and its API, and on releases that went wrong."""
+    """Return the alarms on endpoint, function and API, on uploads that led to nothing and on releases gone wrong."""
     limits, live = settings.operations, classify.alias
     errors, duration = limits.endpoint_errors_per_minute, limits.classify_duration_milliseconds
     latency = endpoint.latency_threshold(limits.endpoint_latency_milliseconds)
     busy = endpoint.cpu_threshold(limits.endpoint_cpu_percent)
     spilled = live.metric("ProvisionedConcurrencySpilloverInvocations", period=_MINUTE, statistic="Sum")
-    waiting = release.dead_letters.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")
     slow_model = where_frequent(endpoint.model_latency_p95(), endpoint.count("Invocations"), "model latency, p95 (µs)")
     slow_function = where_frequent(
         live.metric_duration(period=_MINUTE, statistic="p95"),
@@ -60,7 +64,8 @@ def all_alarms(
         ("ClassifyDuration", slow_function, duration, 5),
         ("ApiFailures", classify.api.metric_server_error(period=_MINUTE, statistic="Sum"), errors, 1),
         *([("ClassifySpillover", spilled, 1, 5)] if settings.classify.provisioned_concurrency else []),
-        ("ReleaseFailed", waiting, 1, 1),
+        ("RunNotStarted", _waiting(pipeline.not_started), 1, 1),
+        ("ReleaseFailed", _waiting(release.dead_letters), 1, 1),
         ("ReleaseDiverged", observer.diverged, 1, 1),
         ("ObserverErrors", observer.function.metric_errors(period=_MINUTE), 1, 1),
     ]
@@ -68,3 +73,7 @@ def all_alarms(
         alarm(scope, id_, metric, at=at, minutes=minutes, means=_MEANS[id_].format(limits=limits))
         for id_, metric, at, minutes in table
     ]
+
+
+def _waiting(queue: sqs.Queue) -> cloudwatch.Metric:
+    return queue.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")

@@ -3,6 +3,8 @@
 import aws_cdk as cdk
 from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
@@ -16,6 +18,7 @@ from stacks.hosting.stack import HostingStack
 from stacks.operations.alarms import all_alarms
 from stacks.operations.dashboard import dashboard
 from stacks.operations.observer import Observer
+from stacks.pipeline.stack import PipelineStack
 from stacks.release import ReleaseStack
 
 
@@ -31,25 +34,38 @@ class OperationsStack(cdk.Stack):
         hosting: HostingStack,
         classify: ClassifyStack,
         release: ReleaseStack,
+        pipeline: PipelineStack,
         data: DataStack,
     ) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: alarms, dashboard and budget")
         topic = AlarmTopic(self, "Alarms", key=data.key, email=settings.operations.email).topic
         observer = Observer(self, "Observer", settings=settings, data=data, hosting=hosting, topic=topic)
-        alarms = all_alarms(self, settings, hosting.metrics, classify, release, observer)
+        alarms = all_alarms(
+            self,
+            settings,
+            endpoint=hosting.metrics,
+            classify=classify,
+            release=release,
+            pipeline=pipeline,
+            observer=observer,
+        )
         for each in alarms:
             each.add_alarm_action(actions.SnsAction(topic))
             each.add_ok_action(actions.SnsAction(topic))
         board = dashboard(self, settings, hosting, classify, alarms)
         monthly_budget(self, settings, topic)
+        tell_of_failed_runs(self, pipeline, topic)
+        if not settings.removable and settings.operations.email is None:
+            heard = f"{settings.name}: nobody hears the alarms. Set operations.email, or subscribe to AlarmTopicArn."
+            cdk.Annotations.of(self).add_warning_v2("kennel:alarms-unheard", heard)
         cdk.CfnOutput(self, "AlarmTopicArn", value=topic.topic_arn)
         cdk.CfnOutput(self, "DashboardName", value=board.dashboard_name)
 
 
 class AlarmTopic(Construct):
-    """An encrypted topic that CloudWatch and Budgets of this account may write to.
+    """An encrypted topic that CloudWatch and Budgets of this account and EventBridge's rules may write to.
 
-    AWS's own key for SNS would not do: neither service may use it.
+    AWS's own key for SNS would not do: none of them may use it.
     """
 
     def __init__(self, scope: Construct, id_: str, *, key: kms.Key, email: str | None) -> None:
@@ -60,8 +76,24 @@ class AlarmTopic(Construct):
             principal = iam.ServicePrincipal(sender, conditions=account)
             self.topic.grant_publish(principal)
             key.grant(principal, "kms:Decrypt", "kms:GenerateDataKey*")
+        # Without a condition: EventBridge names no source account to the key, and each event would be lost unheard.
+        key.grant(iam.ServicePrincipal("events.amazonaws.com"), "kms:Decrypt", "kms:GenerateDataKey*")
         if email:
             self.topic.add_subscription(subscriptions.EmailSubscription(email))
+
+
+def tell_of_failed_runs(scope: Construct, pipeline: PipelineStack, topic: sns.Topic) -> events.Rule:
+    """Return the rule that tells `topic` when a run of the pipeline has failed, the gate's rejection included."""
+    pattern = events.EventPattern(
+        source=["aws.sagemaker"],
+        detail_type=["SageMaker Model Building Pipeline Execution Status Change"],
+        detail={"pipelineArn": [pipeline.pipeline_arn], "currentPipelineExecutionStatus": ["Failed"]},
+    )
+    text = events.RuleTargetInput.from_text(
+        f"The pipeline run {events.EventField.from_path('$.detail.pipelineExecutionArn')} failed: "
+        "`kennel status` says at which step and why."
+    )
+    return events.Rule(scope, "RunFailed", event_pattern=pattern, targets=[targets.SnsTopic(topic, message=text)])
 
 
 # Percent of the budget at which a notice goes out: actual cost twice, and the forecast of the month's end.

@@ -112,16 +112,16 @@ def _evaluated(suffix: str, path: str) -> dict[str, Any]:
 
 
 def gate(suffix: str, register: Step) -> Step:
-    """Return the condition step: `register` if both thresholds are met, else a Fail step that states the values."""
+    """Return the condition step: `register` if both thresholds are met, else a Fail step that says so."""
     accuracy = _evaluated(suffix, "metrics.served_accuracy_lower.value"), get("Parameters.AccuracyThreshold")
     worst = _evaluated(suffix, "metrics.worst_classes_recall.value"), get("Parameters.WorstClassesThreshold")
     enough = [compare("GreaterThanOrEqualTo", *accuracy), compare("GreaterThanOrEqualTo", *worst)]
-    # The pipeline language has no condition inside a text, so both values stand beside their thresholds.
+    # Without the two values: no document says that a text may be joined from a property file.
     reason = join(
         "",
-        *("The model was not registered. Accuracy on the test split (lower end of the 95 % interval): ", accuracy[0]),
-        *(", AccuracyThreshold: ", accuracy[1], ". Mean recall of the ten worst classes: ", worst[0]),
-        *(", WorstClassesThreshold: ", worst[1], ". See report.html of the Evaluate step."),
+        "The model was not registered: on the test split its accuracy (lower end of the 95 % interval) is below ",
+        *("AccuracyThreshold ", accuracy[1], " or the mean recall of its ten worst classes is below "),
+        *("WorstClassesThreshold ", worst[1], ". See report.html of the Evaluate step."),
     )
     reject = {"Name": f"Reject{suffix}", "Type": "Fail", "Arguments": {"ErrorMessage": reason}}
     return condition(f"Gate{suffix}", enough, [register], [reject])
@@ -183,8 +183,8 @@ def _parameters(settings: TrainingSettings, approval_status: str, runtime: str) 
             _parameter(parameter_name(each.name), of_stage.get(each.name, each.default), each.metadata["choices"])
             for each in settable()
         ),
-        _parameter("AccuracyThreshold", settings.accuracy_threshold),
-        _parameter("WorstClassesThreshold", settings.worst_classes_threshold),
+        _parameter("AccuracyThreshold", float(settings.accuracy_threshold)),
+        _parameter("WorstClassesThreshold", float(settings.worst_classes_threshold)),
         _parameter("ApprovalStatus", approval_status, ("Approved", "PendingManualApproval", "Rejected")),
     ]
 

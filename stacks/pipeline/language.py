@@ -44,10 +44,7 @@ SERVICE_RETRIES = {
 JOB_RETRIES = [
     SERVICE_RETRIES,
     {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "IntervalSeconds": 60, "BackoffRate": 2.0, "MaxAttempts": 2},
-    {
-        "ExceptionType": ["SageMaker.CAPACITY_ERROR", "SageMaker.RESOURCE_LIMIT"],
-        "IntervalSeconds": 300,
-        "BackoffRate": 2.0,
-        "ExpireAfterMin": 240,
-    },
+    {"ExceptionType": ["SageMaker.CAPACITY_ERROR"], "IntervalSeconds": 300, "BackoffRate": 2.0, "ExpireAfterMin": 240},
+    # The account's quota: another job may end within minutes, a higher quota does not come by waiting.
+    {"ExceptionType": ["SageMaker.RESOURCE_LIMIT"], "IntervalSeconds": 60, "BackoffRate": 2.0, "ExpireAfterMin": 15},
 ]

@@ -10,6 +10,7 @@ from training.hyperparameters import parameter_name, settable
 from training.metrics import METRIC_DEFINITIONS
 
 HOUR = 3600  # seconds
+_PROCESSING_HOURS = 4  # at most; a stage may allow its jobs less
 _OUTPUT = "/opt/ml/processing/output"
 
 
@@ -54,9 +55,9 @@ def preparation(jobs: Jobs) -> dict[str, Any]:
     choice of Duplicates over the same data must have another one.
     """
     dataset = _input("dataset", join("/", f"s3://{jobs.bucket}", get("Parameters.DataManifest")), kind="ManifestFile")
-    duplicates, mode = get("Parameters.Duplicates"), get("Parameters.Mode")
-    folder = (f"s3://{jobs.bucket}/prepared", get("Parameters.DataManifest"), join("-", duplicates, mode))
-    outputs = [_output(name, join("/", *folder, name)) for name in ("data", "weights", "report")]
+    manifest, duplicates, mode = (get(f"Parameters.{name}") for name in ("DataManifest", "Duplicates", "Mode"))
+    folder = (f"s3://{jobs.bucket}/prepared/", manifest, "/", duplicates, "-", mode)
+    outputs = [_output(name, join("", *folder, f"/{name}")) for name in ("data", "weights", "report")]
     arguments = ["--duplicates", duplicates, "--mode", mode]
     return _processing(jobs, "prepare", [dataset], outputs, arguments)
 
@@ -87,7 +88,7 @@ def _processing(
                 **jobs.volume_key,
             }
         },
-        "StoppingCondition": {"MaxRuntimeInSeconds": 4 * HOUR},
+        "StoppingCondition": {"MaxRuntimeInSeconds": min(_PROCESSING_HOURS, jobs.settings.max_runtime_hours) * HOUR},
         "NetworkConfig": {
             "EnableNetworkIsolation": True,
             "EnableInterContainerTrafficEncryption": True,

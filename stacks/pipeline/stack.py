@@ -1,9 +1,12 @@
 """The SageMaker pipeline, the roles it needs, and the rule that starts it when a data set has been uploaded."""
 
+import json
+
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.config import StageSettings
@@ -52,11 +55,14 @@ class PipelineStack(cdk.Stack):
             self,
             "Pipeline",
             pipeline_name=settings.name,
-            pipeline_definition={"PipelineDefinitionBody": self.to_json_string(definition)},
+            pipeline_description=_sources(images),
+            # Not to_json_string, which writes 0.0 as 0: the parameter's type is Float.
+            pipeline_definition={"PipelineDefinitionBody": json.dumps(definition, separators=(",", ":"))},
             role_arn=role.role_arn,
         )
         pipeline.node.add_dependency(role, jobs_role)  # and their policies: CreatePipeline checks them
         self.pipeline_name = settings.name
+        self.not_started = self._not_started()
         self._start_on_upload(pipeline, data)
         cdk.CfnOutput(self, "PipelineName", value=pipeline.ref)
         cdk.CfnOutput(
@@ -66,9 +72,14 @@ class PipelineStack(cdk.Stack):
             value=f"Name=InstanceCount,Value={settings.training.multi_instance_count}",
         )
 
+    @property
+    def pipeline_arn(self) -> str:
+        """Return the pipeline's ARN, made from its literal name."""
+        return self.format_arn(service="sagemaker", resource="pipeline", resource_name=self.pipeline_name)
+
     def grant_operate(self, role: iam.Role) -> None:
         """Allow `role` to start, stop and follow runs, and to read the logs of their jobs."""
-        arn = self.format_arn(service="sagemaker", resource="pipeline", resource_name=self.pipeline_name)
+        arn = self.pipeline_arn
         allow(role, ["sagemaker:StartPipelineExecution", "sagemaker:ListPipelineExecutions"], [arn])
         actions = ["DescribePipelineExecution", "ListPipelineExecutionSteps", "StopPipelineExecution"]
         allow(role, [f"sagemaker:{action}" for action in actions], [f"{arn}/execution/*"])
@@ -85,7 +96,7 @@ class PipelineStack(cdk.Stack):
         allow(role, ["sagemaker:StartPipelineExecution"], [arn])
         key = events.CfnRule.SageMakerPipelineParameterProperty(name="DataManifest", value="$.detail.object.key")
         parameters = events.CfnRule.SageMakerPipelineParametersProperty(pipeline_parameter_list=[key])
-        events.CfnRule(
+        rule = events.CfnRule(
             self,
             "Uploaded",
             description="A data set's manifest, which is written last, starts the pipeline",
@@ -99,7 +110,36 @@ class PipelineStack(cdk.Stack):
             },
             targets=[
                 events.CfnRule.TargetProperty(
-                    id="Pipeline", arn=arn, role_arn=role.role_arn, sage_maker_pipeline_parameters=parameters
+                    id="Pipeline",
+                    arn=arn,
+                    role_arn=role.role_arn,
+                    sage_maker_pipeline_parameters=parameters,
+                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=self.not_started.queue_arn),
                 )
             ],
         )
+        self.not_started.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[self.not_started.queue_arn],
+                conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
+            )
+        )
+
+    def _not_started(self) -> sqs.Queue:
+        # An upload that could not start the pipeline waits here, and Operations raises an alarm.
+        queue = sqs.Queue(
+            self,
+            "NotStarted",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=cdk.Duration.days(14),
+        )
+        acknowledge(queue, "This queue is where failed events end.", "AwsSolutions-SQS3")
+        return queue
+
+
+def _sources(images: ImagesStack) -> str:
+    """Say what the images are built from; without it the CLI would skip this stack when only they have changed."""
+    return f"Sources of the images: training {images.training.source[:16]}, inference {images.inference.source[:16]}"

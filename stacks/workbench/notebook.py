@@ -114,7 +114,8 @@ def _role(scope: Construct, data: DataStack) -> iam.Role:
     allow(role, ["s3:PutObject"], [data.bucket.arn_for_objects(f"{prefix}*") for prefix in _WRITE])
     allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], [data.key.key_arn], via_s3())
     log_group = cdk.Stack.of(scope).format_arn(service="logs", resource=_LOGS)
-    allow(role, ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], [log_group])
+    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    allow(role, actions, [log_group])
     acknowledge(role, "Whoever explores reads every run.", *(any_object(data, prefix) for prefix in _READ))
     acknowledge(role, "SageMaker keeps the logs of all notebooks in one group.", in_account("logs", _LOGS))
     return role

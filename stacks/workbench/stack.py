@@ -50,7 +50,14 @@ class WorkbenchStack(cdk.Stack):
             self, "Trainer", settings=settings, data=data, images=images, subnet=subnet, security_group=group
         )
         cdk.CfnOutput(self, "NotebookName", value=notebook.name)
-        cdk.CfnOutput(self, "LaunchTemplateId", value=trainer.template_id)
+        # $Latest: CloudFormation leaves the template's default version at the first, with the first image.
+        launch = f"--launch-template 'LaunchTemplateId={trainer.template_id},Version=$Latest'"
+        cdk.CfnOutput(
+            self,
+            "TrainOnEc2",
+            description="Starts a training instance; its tags say what it trains (user_data/trainer_run.sh)",
+            value=f"aws ec2 run-instances --region {self.region} {launch}",
+        )
 
     def _outbound_only(self, network: NetworkStack) -> ec2.SecurityGroup:
         group = ec2.SecurityGroup(

@@ -41,6 +41,8 @@ class Trainer(Construct):
         template = _Template(
             self,
             "Template",
+            # Without it the CLI would skip this stack when only the image's source has changed.
+            version_description=f"Source of the training image: {images.training.source[:16]}",
             launch_template_data=_Template.LaunchTemplateDataProperty(
                 image_id=_AMI,
                 instance_type=settings.workbench.trainer_instance_type,

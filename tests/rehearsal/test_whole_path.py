@@ -201,10 +201,10 @@ def test_of_two_rehearsals_at_once_one_is_released_and_one_rejected_with_the_rea
         (good, released), (bad, rejected) = pool.map(one, ("1", "2"), ("0", "1.0"))
     assert good.returncode == 0, good.stderr
     assert bad.returncode == 1
-    assert bad.stderr.startswith("kennel: The model was not registered. Accuracy on the test split")
-    assert "AccuracyThreshold: 1.0." in bad.stderr
+    assert bad.stderr.startswith("kennel: The model was not registered: on the test split")
+    assert "AccuracyThreshold 1.0 or" in bad.stderr
     assert "Traceback" not in bad.stderr
-    assert rejected["failure"].startswith("The model was not registered.")
+    assert rejected["failure"].startswith("The model was not registered")
     assert rejected["test_accuracy"] < 1  # the report shows all the same what was measured
     assert all((tmp_path / "2" / page).exists() for page in ("report.html", "model.html"))
     assert (len(released["predictions"]), rejected["predictions"]) == (12, [])

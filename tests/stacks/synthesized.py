@@ -69,6 +69,8 @@ def text(value: Any) -> str:
         return str(argument[0]).join(text(part) for part in argument[1])
     if function == "Fn::GetStackOutput":
         return f"<{argument['StackName']}.{argument['OutputName']}>"
+    if function == "Fn::ImportValue":
+        return f"<{argument.replace(':', '.')}>"
     parts = argument if isinstance(argument, list) else [argument]
     return f"<{'.'.join(text(part) if isinstance(part, dict) else str(part) for part in parts)}>"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -52,7 +53,9 @@ def test_each_folder_is_built_for_amd64_into_a_repository_of_its_own(synth: Synt
         assert id_[:8] in text(build["Properties"]["repositoryUri"])
 
 
-@pytest.mark.parametrize(("stage", "policy", "emptied"), [("Dev", "Delete", True), ("Prod", "Retain", False)])
+@pytest.mark.parametrize(
+    ("stage", "policy", "emptied"), [("Dev", "Delete", True), ("Prod", "RetainExceptOnCreate", False)]
+)
 def test_repositories_scan_what_is_pushed_and_keep_the_newest(
     synth: Synthesized, stage: str, policy: str, emptied: bool
 ) -> None:
@@ -66,6 +69,46 @@ def test_repositories_scan_what_is_pushed_and_keep_the_newest(
         (rule,) = json.loads(repository["Properties"]["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
         assert rule["selection"]["countType"] == "imageCountMoreThan"
         assert rule["selection"]["countNumber"] == 100
+
+
+def test_an_image_is_one_output_which_holds_its_whole_uri(synth: Synthesized, stage: str) -> None:
+    outputs = synth.template(stage, "Images")["Outputs"]
+    for name in ("Training", "Inference"):
+        assert f"<{name}Build" in text(outputs[f"{name}ImageUri"]["Value"])
+
+
+def test_only_the_uris_which_change_with_each_build_are_read_weakly(synth: Synthesized, stage: str) -> None:
+    read = re.compile(r"'Fn::GetStackOutput': \{'StackName': '([\w-]+)', 'OutputName': '(\w+)'")
+    for stack in synth.rooms(stage):
+        template = str(synth.template(stage, stack))
+        assert len(read.findall(template)) == template.count("Fn::GetStackOutput"), stack
+        assert {*read.findall(template)} <= {
+            (f"Kennel-{stage}-Images", "TrainingImageUri"),
+            (f"Kennel-{stage}-Images", "InferenceImageUri"),
+        }, stack
+
+
+def test_whatever_runs_an_image_is_deployed_after_it(synth: Synthesized, stage: str) -> None:
+    waits = {each["displayName"].split("/")[1]: each["dependencies"] for each in synth.artifacts(stage)}
+    for stack in {"Pipeline", "Workbench"} & {*waits}:
+        assert any("Images" in each for each in waits[stack]), stack
+
+
+def test_the_images_are_built_one_after_the_other_with_room_for_both(synth: Synthesized, stage: str) -> None:
+    builds = synth.resources(stage, "Images", BUILDS)
+    (training,) = [id_ for id_ in builds if id_.startswith("Training")]
+    (inference,) = [each for id_, each in builds.items() if id_.startswith("Inference")]
+    assert training in inference["DependsOn"]
+    project = synth.only(stage, "Images", "AWS::CodeBuild::Project")
+    assert project["Environment"]["ComputeType"] == "BUILD_GENERAL1_MEDIUM"
+
+
+def test_the_build_leaves_no_log_group_that_outlives_the_stage(synth: Synthesized, stage: str) -> None:
+    assert synth.resources(stage, "Images", "AWS::Logs::LogGroup") == {}
+
+
+def test_the_training_program_is_found_from_any_working_directory() -> None:
+    assert re.search(r"PYTHONPATH=/opt/program\b", (ROOT / "training" / "Dockerfile").read_text())
 
 
 def test_running_the_tests_does_not_change_an_image(synth: Synthesized) -> None:

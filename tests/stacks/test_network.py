@@ -1,7 +1,13 @@
 """The VPC has no way out but to AWS."""
 
+from dataclasses import replace
 from typing import Any
 
+import aws_cdk as cdk
+from aws_cdk import assertions
+
+from stacks.config import PROD, NetworkSettings
+from stacks.network import NetworkStack
 from tests.stacks.synthesized import Synthesized, text
 
 ENDPOINTS = "AWS::EC2::VPCEndpoint"
@@ -71,6 +77,13 @@ def test_hosts_of_a_job_reach_one_another_and_https(synth: Synthesized) -> None:
     assert inward["Properties"]["IpProtocol"] == outward["Properties"]["IpProtocol"] == "-1"
     assert inward["Properties"]["SourceSecurityGroupId"] == inward["Properties"]["GroupId"] == own
     assert outward["Properties"]["DestinationSecurityGroupId"] == outward["Properties"]["GroupId"] == own
+
+
+def test_a_stage_may_name_its_zones() -> None:
+    named = replace(PROD, network=NetworkSettings(availability_zones=("eu-west-1b", "eu-west-1c")))
+    template = assertions.Template.from_stack(NetworkStack(cdk.App(), "Network", settings=named))
+    zones = {each["Properties"]["AvailabilityZone"] for each in template.find_resources("AWS::EC2::Subnet").values()}
+    assert zones == {"eu-west-1b", "eu-west-1c"}
 
 
 def test_the_vpc_logs_its_flows(synth: Synthesized) -> None:

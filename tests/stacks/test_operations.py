@@ -15,6 +15,7 @@ EVERYWHERE = {
     "ClassifyThrottles",
     "ClassifyDuration",
     "ApiFailures",
+    "RunNotStarted",
     "ReleaseFailed",
     "ReleaseDiverged",
     "ObserverErrors",
@@ -67,6 +68,35 @@ def test_every_alarm_tells_the_topic_when_it_begins_and_when_it_ends(synth: Synt
         assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": topic}], metric
 
 
+def test_uploads_and_approvals_that_led_to_nothing_ring(synth: Synthesized, stage: str) -> None:
+    for alarm, stack in (("RunNotStarted", "Pipeline"), ("ReleaseFailed", "Release")):
+        (queue,) = alarms_of(synth, stage)[alarm]["Dimensions"]
+        assert text(queue["Value"]).startswith(f"<Kennel-{stage}-{stack}."), alarm
+
+
+def test_a_run_that_failed_is_told_to_the_topic(synth: Synthesized, stage: str) -> None:
+    (topic,) = synth.resources(stage, "Operations", "AWS::SNS::Topic")
+    rules = [each["Properties"] for each in synth.resources(stage, "Operations", "AWS::Events::Rule").values()]
+    (rule,) = [
+        each
+        for each in rules
+        if each["EventPattern"]["detail-type"] == ["SageMaker Model Building Pipeline Execution Status Change"]
+    ]
+    detail = rule["EventPattern"]["detail"]
+    assert text(detail["pipelineArn"][0]).endswith(f":pipeline/kennel-{stage.lower()}")
+    assert detail["currentPipelineExecutionStatus"] == ["Failed"]
+    assert [target["Arn"] for target in rule["Targets"]] == [{"Ref": topic}]
+
+
+def test_eventbridge_may_use_the_topics_key_without_a_condition_that_it_cannot_meet(
+    synth: Synthesized, stage: str
+) -> None:
+    statements = synth.only(stage, "Data", "AWS::KMS::Key")["KeyPolicy"]["Statement"]
+    (own,) = [each for each in statements if "events.amazonaws.com" in str(each["Principal"])]
+    assert own["Principal"] == {"Service": "events.amazonaws.com"}
+    assert "Condition" not in own
+
+
 def test_the_functions_alarms_watch_the_alias_that_callers_use(synth: Synthesized, stage: str) -> None:
     for metric in ("ClassifyErrors", "ClassifyThrottles", "ClassifyDuration"):
         for each in measured(alarms_of(synth, stage)[metric]):
@@ -86,7 +116,8 @@ def test_a_slow_request_alone_in_its_minute_rings_nothing(synth: Synthesized, st
 
 def test_cloudwatch_and_budgets_of_this_account_may_write_to_the_topic(synth: Synthesized, stage: str) -> None:
     statements = synth.only(stage, "Operations", "AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
-    (allow,) = [each for each in statements if each["Effect"] == "Allow"]
+    allow, by_rules = [each for each in statements if each["Effect"] == "Allow"]
+    assert by_rules["Principal"] == {"Service": "events.amazonaws.com"}
     assert allow["Principal"] == {"Service": ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"]}
     assert allow["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     (deny,) = [each for each in statements if each["Effect"] == "Deny"]
@@ -102,7 +133,7 @@ def test_the_senders_may_use_the_key_of_the_encrypted_topic(synth: Synthesized, 
         for statement in statements
         if "kms:GenerateDataKey*" in statement["Action"] and "Service" in statement["Principal"]
         for service in _listed(statement["Principal"]["Service"])
-        if statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+        if statement.get("Condition") == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     }
     assert {"budgets.amazonaws.com", "cloudwatch.amazonaws.com"} <= allowed
 

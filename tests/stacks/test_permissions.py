@@ -17,6 +17,7 @@ WITHOUT_RESOURCE = {
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
     "ecr:GetAuthorizationToken",
+    "sagemaker:ListModelPackages",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel",
@@ -24,6 +25,8 @@ WITHOUT_RESOURCE = {
     "xray:PutTelemetryRecords",
     "xray:PutTraceSegments",
 }
+# What AWS's pages about SageMaker's roles ask for besides the key's use through S3.
+DIRECT = ["kms:CreateGrant", "kms:DescribeKey", "kms:Encrypt"]
 # Made by libraries for the time of a deployment only.
 AWS_MANAGED = {"AWSLambdaBasicExecutionRole", "AmazonElasticContainerRegistryPublicReadOnly"}
 
@@ -108,8 +111,9 @@ def test_the_key_serves_through_s3_and_for_volumes_only(synth: Synthesized, stag
     through = allowing(statements, "kms:Decrypt")["Condition"]["StringEquals"]["kms:ViaService"]
     assert text(through) == "s3.<AWS::Region>.amazonaws.com"
     grants = [each for each in statements if "kms:CreateGrant" in listed(each["Action"])]
-    assert len(grants) == (role == "JobRole")
-    assert all(each["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}} for each in grants)
+    assert [each["Action"] for each in grants] == [DIRECT] * (role == "JobRole")
+    # No document says that SageMaker's grants meet kms:GrantIsForAWSResource.
+    assert [each for each in grants if "Condition" in each] == []
 
 
 def test_the_pipeline_starts_only_isolated_encrypted_bounded_jobs_of_allowed_types(
@@ -163,7 +167,20 @@ def test_the_rule_matches_manifests_of_data_sets_and_passes_their_key_on(synth: 
     assert [text(name).split(".")[0] for name in detail["bucket"]["name"]] == [f"<Kennel-{stage}-Data"]
     assert detail["object"] == {"key": [{"wildcard": "datasets/*.manifest"}]}
     (target,) = rule["Targets"]
+    (queue,) = synth.resources(stage, "Pipeline", "AWS::SQS::Queue")
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": [queue, "Arn"]}}
     parameters = target["SageMakerPipelineParameters"]["PipelineParameterList"]
     assert parameters == [{"Name": "DataManifest", "Value": "$.detail.object.key"}]
     assert text(target["Arn"]).endswith(":pipeline/<Pipeline>")
     assert text(target["RoleArn"]).startswith("<StartRole")
+
+
+def test_an_upload_that_started_nothing_is_kept_encrypted_and_only_the_rule_may_put_it_there(
+    synth: Synthesized, stage: str
+) -> None:
+    (rule,) = synth.resources(stage, "Pipeline", "AWS::Events::Rule")
+    queue = synth.only(stage, "Pipeline", "AWS::SQS::Queue")
+    assert (queue["SqsManagedSseEnabled"], queue["MessageRetentionPeriod"]) == (True, 14 * 24 * 3600)
+    deny, allow = synth.only(stage, "Pipeline", "AWS::SQS::QueuePolicy")["PolicyDocument"]["Statement"]
+    assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    assert allow["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [rule, "Arn"]}}}

@@ -108,6 +108,14 @@ BROKEN: list[tuple[Callable[[], object], str]] = [
     (lambda: NetworkSettings(cidr="10.40.0.1/16"), "cidr must be an IPv4 block .*received '10.40.0.1/16'"),
     (lambda: NetworkSettings(cidr="10.0.999.0/16"), "cidr must be an IPv4 block .*received '10.0.999.0/16'"),
     (
+        lambda: NetworkSettings(availability_zones=("eu-west-1a",)),
+        r"availability_zones must be 2 different zones or none; received \('eu-west-1a',\)",
+    ),
+    (
+        lambda: NetworkSettings(availability_zones=("eu-west-1a", "eu-west-1a")),
+        "availability_zones must be 2 different zones or none",
+    ),
+    (
         lambda: WorkbenchSettings(trainer_instance_type="ml.g4dn.xlarge"),
         "trainer_instance_type must be an EC2 instance",
     ),
@@ -180,7 +188,10 @@ def test_prod_is_the_reference_system() -> None:
     assert PROD.workbench == WorkbenchSettings(
         notebook_instance_type="ml.t3.medium", trainer_instance_type="g4dn.xlarge"
     )
-    assert (PROD.approval_status, PROD.removal_policy) == ("PendingManualApproval", cdk.RemovalPolicy.RETAIN)
+    assert (PROD.approval_status, PROD.removal_policy) == (
+        "PendingManualApproval",
+        cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+    )
     assert hosting.canary is not None and PROD.network is not None
 
 

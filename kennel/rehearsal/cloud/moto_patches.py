@@ -78,16 +78,19 @@ def _change(owner: Any, name: str, value: Any) -> None:
 
 
 def _evaluate_stack_outputs() -> None:
-    """moto does not know Fn::GetStackOutput, by which CDK's weak references cross stacks."""
+    """moto does not know Fn::GetStackOutput, and evaluates an export before the resources that it names are there."""
     clean = parsing.clean_json
 
     def clean_json(value: Any, resources: parsing.ResourceMap) -> Any:
         if isinstance(value, dict) and "Fn::GetStackOutput" in value:
             source = clean_json(value["Fn::GetStackOutput"], resources)
             return _output(resources, source["StackName"], source["OutputName"])
+        if isinstance(value, dict) and "Fn::ImportValue" in value:
+            return _imported(resources, clean_json(value["Fn::ImportValue"], resources))
         return clean(value, resources)
 
     _change(parsing, "clean_json", clean_json)
+    _change(models.Stack, "exports", ())
 
 
 def _output(resources: parsing.ResourceMap, stack: str, output: str) -> str:
@@ -96,6 +99,15 @@ def _output(resources: parsing.ResourceMap, stack: str, output: str) -> str:
         if one["OutputKey"] == output:
             return str(one["OutputValue"])
     raise ValidationError(message=f"Stack {stack} has no output {output}")
+
+
+def _imported(resources: parsing.ResourceMap, export: str) -> str:
+    backend = models.cloudformation_backends[resources._account_id][resources._region_name]
+    for stack in backend.stacks.values():
+        for key, declared in (stack.template_dict.get("Outputs") or {}).items():
+            if declared.get("Export", {}).get("Name") == export:
+                return _output(resources, stack.name, key)
+    raise ValidationError(message=f"No export named {export} found.")
 
 
 def _run_stacks_by_the_engine() -> None:

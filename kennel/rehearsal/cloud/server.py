@@ -107,7 +107,7 @@ def sagemaker_handlers(data_plane: DataPlane, publish: Publish) -> dict[tuple[st
     configs = Configs(models)
     endpoints = Endpoints(models, configs, data_plane)
     pipelines = Pipelines()
-    executions = Executions(pipelines, data_plane)
+    executions = Executions(pipelines, data_plane, publish)
     training = Jobs("TrainingJob", "training-job", executions)
     processing = Jobs("ProcessingJob", "processing-job", executions)
     tuning = Jobs("HyperParameterTuningJob", "hyper-parameter-tuning-job", executions)

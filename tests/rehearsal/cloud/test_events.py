@@ -195,6 +195,27 @@ def test_an_asynchronous_failure_is_tried_again_and_then_a_dead_letter(world: Wo
     assert len(world.calls) == 2
 
 
+def test_a_run_s_end_is_an_event_that_names_pipeline_and_status(world: World) -> None:
+    def fail(execution: Any) -> None:
+        raise RuntimeError("no data")
+
+    world.run = fail
+    arn = function(world, "listener")
+    detail = {"pipelineArn": [f"arn:aws:sagemaker:{REGION}:pipeline/learn"]}
+    detail["currentPipelineExecutionStatus"] = ["Failed"]
+    kind = "SageMaker Model Building Pipeline Execution Status Change"
+    pattern = {"source": ["aws.sagemaker"], "detail-type": [kind], "detail": detail}
+    events = world.cloud.client("events")
+    rule = events.put_rule(Name="failed", EventPattern=json.dumps(pattern))["RuleArn"]
+    events.put_targets(Rule="failed", Targets=[{"Id": "1", "Arn": arn}])
+    permission = {"Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com", "SourceArn": rule}
+    world.cloud.client("lambda").add_permission(FunctionName="listener", StatementId="s", **permission)
+    put(world, "datasets/dogs/4.manifest")
+    eventually(lambda: world.calls)
+    world.run = lambda execution: None
+    assert json.loads(world.calls[0].payload)["detail"]["pipelineExecutionArn"] == world.pipelines[0].arn
+
+
 def approvals(world: World, arn: str) -> str:
     events = world.cloud.client("events")
     pattern = {"source": ["aws.sagemaker"], "detail": {"ModelApprovalStatus": ["Approved"]}}

@@ -156,8 +156,7 @@ def test_the_endpoints_role_uses_the_key_through_s3_or_by_grant_only(synth: Synt
     }
     assert conditions == {
         "['kms:Decrypt', 'kms:GenerateDataKey']": {"kms:ViaService"},
-        "kms:CreateGrant": {"kms:GrantIsForAWSResource"},
-        "kms:DescribeKey": set(),
+        "['kms:CreateGrant', 'kms:DescribeKey', 'kms:Encrypt']": set(),
     }
 
 

@@ -11,9 +11,9 @@ import pytest
 from botocore.model import ListShape, MapShape, Shape, StringShape, StructureShape  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator  # type: ignore[import-untyped]
 
-from stacks.config import DEV
+from stacks.config import DEV, TrainingSettings
 from stacks.stage import KennelStage
-from tests.stacks.synthesized import Json, Synthesized, defaults, resolved
+from tests.stacks.synthesized import Json, Synthesized, by_name, defaults, resolved
 from training.hyperparameters import Hyperparameters
 from training.metrics import METRIC_DEFINITIONS
 
@@ -154,12 +154,28 @@ def test_every_hyperparameter_is_a_pipeline_parameter_of_its_own_name(
     assert given[field.name] == "chosen"
 
 
+def synthesized_with(folder: Path, **settings: Any) -> Synthesized:
+    app = cdk.App(outdir=str(folder))
+    KennelStage(app, "Dev", settings=replace(DEV, **settings))
+    app.synth()
+    return Synthesized(folder)
+
+
 def test_what_the_stage_serves_with_is_what_training_exports_for(tmp_path: Path) -> None:
     graviton = replace(DEV.hosting, instance_type="ml.c7g.large", runtime="onnxruntime")
-    app = cdk.App(outdir=str(tmp_path))
-    KennelStage(app, "Dev", settings=replace(DEV, hosting=graviton))
-    app.synth()
-    assert defaults(Synthesized(tmp_path).definition("Dev"))["Runtime"] == "onnxruntime"
+    definition = synthesized_with(tmp_path, hosting=graviton).definition("Dev")
+    assert defaults(definition)["Runtime"] == "onnxruntime"
+
+
+@pytest.mark.parametrize("hours", [1, 5])
+def test_no_job_asks_for_more_time_than_the_pipeline_may_give_it(tmp_path: Path, hours: int) -> None:
+    synth = synthesized_with(tmp_path, training=TrainingSettings(max_runtime_hours=hours))
+    (start,) = [each for _, each in synth.statements("Dev", "Pipeline") if "CreateTrainingJob" in str(each["Action"])]
+    limit = start["Condition"]["NumericLessThanEquals"]["sagemaker:MaxRuntimeInSeconds"]
+    for step in by_name(synth.definition("Dev")).values():
+        if step["Type"] in ("Processing", "Training", "Tuning"):
+            arguments = step["Arguments"].get("TrainingJobDefinition", step["Arguments"])
+            assert arguments["StoppingCondition"]["MaxRuntimeInSeconds"] <= limit == hours * 3600, step["Name"]
 
 
 def test_tuning_searches_what_it_does_not_hold_still(definition: Json, steps: dict[str, Json]) -> None:
@@ -208,12 +224,20 @@ def test_every_job_is_tried_again_when_aws_is_at_fault(steps: dict[str, Json]) -
             assert "SageMaker.CAPACITY_ERROR" in kinds, step["Name"]
 
 
+def test_a_lack_of_quota_is_said_within_the_hour_and_a_lack_of_capacity_is_waited_out(steps: dict[str, Json]) -> None:
+    minutes = {
+        kind: policy.get("ExpireAfterMin")
+        for policy in steps["Train"]["RetryPolicies"]
+        for kind in policy["ExceptionType"]
+    }
+    assert minutes["SageMaker.RESOURCE_LIMIT"] < 60 < minutes["SageMaker.CAPACITY_ERROR"]
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_registered_model_names_image_data_and_metrics(steps: dict[str, Json], stage: str, suffix: str) -> None:
     arguments = steps[f"Register{suffix}"]["Arguments"]
     (container,) = arguments["InferenceSpecification"]["Containers"]
-    assert f"<Kennel-{stage}-Images." in container["Image"]
-    assert "InferenceBuild" in container["Image"]
+    assert container["Image"] == f"<Kennel-{stage}-Images.InferenceImageUri>"
     assert arguments["ModelPackageGroupName"] == f"kennel-{stage.lower()}"
     assert arguments["ModelApprovalStatus"] == {"Get": "Parameters.ApprovalStatus"}
     uri = arguments["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]["Std:Join"]["Values"]

@@ -173,6 +173,13 @@ def test_the_hard_limit_comes_after_the_runs_own_limit(launch: dict[str, Any]) -
     assert user_data.count("shutdown -h +735\n") == 2
 
 
+def test_a_launch_takes_the_newest_version_of_the_template(synth: Synthesized) -> None:
+    (template,) = synth.resources(*ROOM, "AWS::EC2::LaunchTemplate")
+    command = text(synth.template(*ROOM)["Outputs"]["TrainOnEc2"]["Value"])
+    assert command.startswith("aws ec2 run-instances ")
+    assert f"'LaunchTemplateId=<{template}>,Version=$Latest'" in command  # the default stays the first
+
+
 def test_a_value_without_a_place_in_the_script_is_an_error() -> None:
     with pytest.raises(KeyError, match=r"notebook_idle\.py has no place for COLOUR"):
         script("notebook_idle.py", COLOUR="blue")

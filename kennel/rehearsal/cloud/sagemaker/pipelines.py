@@ -11,6 +11,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, Handler, json_answer
+from kennel.rehearsal.cloud.sagemaker.endpoints import Publish
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, page
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 
@@ -35,8 +36,8 @@ class Pipelines(ResourceStore):
 class Executions:
     """All executions of pipelines, each run by the data plane in a thread of its own."""
 
-    def __init__(self, pipelines: Pipelines, data_plane: DataPlane) -> None:
-        self._pipelines, self._data_plane = pipelines, data_plane
+    def __init__(self, pipelines: Pipelines, data_plane: DataPlane, publish: Publish) -> None:
+        self._pipelines, self._data_plane, self._publish = pipelines, data_plane, publish
         self._records: dict[str, tuple[PipelineExecution, Record]] = {}
 
     def handlers(self) -> dict[str, Handler]:
@@ -112,6 +113,19 @@ class Executions:
                 execution.failure_reason = str(error)
         execution.status = "Stopped" if execution.status == "Stopping" else ended
         self._records[execution.arn][1]["LastModifiedTime"] = datetime.now(UTC)
+        self._tell(execution)
+
+    def _tell(self, execution: PipelineExecution) -> None:
+        """Publish the event of a run's end."""
+        pipeline = self._records[execution.arn][1]["PipelineArn"]
+        detail = {
+            "pipelineArn": pipeline,
+            "pipelineExecutionArn": execution.arn,
+            "currentPipelineExecutionStatus": execution.status,
+            "previousPipelineExecutionStatus": "Executing",
+        }
+        kind = "SageMaker Model Building Pipeline Execution Status Change"
+        self._publish("aws.sagemaker", kind, detail, [pipeline, execution.arn])
 
     def _get(self, arn: str) -> tuple[PipelineExecution, Record]:
         if arn not in self._records:
