@@ -102,7 +102,7 @@ class Registry:
         return about["ModelApprovalStatus"], about.get("ApprovalDescription", "")
 
 
-STACK = "Dev-Data"
+STACK = "Kennel-Dev-Data"
 
 
 @pytest.fixture
@@ -133,14 +133,14 @@ def test_a_version_is_shown_with_who_when_how_good_and_what_became_of_it(registr
     registry.register()
     registry.record(*FIRST)
     registry.record("2 approved")
-    registry.record("2 rolled_back", why="RollbackErrors rang", alarm="Dev-Hosting-RollbackErrors-1")
+    registry.record("2 rolled_back", why="RollbackErrors rang", alarm="Kennel-Dev-Hosting-RollbackErrors-1")
     second, first = shown()
     assert (first["version"], first["state"], first["since"][:16]) == (1, "live", "2026-11-30T16:30")
     assert (first["approved_by"], first["approval"]) == (BY, "Approved")
     assert first["accuracy"] == pytest.approx({"value": 0.9, "low": 0.8256, "high": 0.9448}, abs=1e-4)
-    assert (second["state"], second["alarm"]) == ("rolled_back", "Dev-Hosting-RollbackErrors-1")
+    assert (second["state"], second["alarm"]) == ("rolled_back", "Kennel-Dev-Hosting-RollbackErrors-1")
     text = kennel("releases", COLUMNS="160").stdout
-    assert "rolled back by Dev-Hosting-RollbackErrors-1" in text
+    assert "rolled back by Kennel-Dev-Hosting-RollbackErrors-1" in text
     assert "Admin/anna" in text
     assert "90.0% (82.6% to 94.5%)" in text
 
