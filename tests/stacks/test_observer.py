@@ -8,9 +8,10 @@ from tests.stacks.test_permissions import listed
 
 
 def rules(synth: Synthesized, stage: str) -> dict[str, Json]:
-    """Construct id -> the rule's properties."""
+    """Construct id -> the properties of the observer's rules."""
     found = synth.resources(stage, "Operations", "AWS::Events::Rule")
-    return {id_.removeprefix("Observer")[:-8]: rule["Properties"] for id_, rule in found.items()}
+    own = {id_: rule["Properties"] for id_, rule in found.items() if id_.startswith("Observer")}
+    return {id_.removeprefix("Observer")[:-8]: properties for id_, properties in own.items()}
 
 
 def allowed(synth: Synthesized, stage: str) -> dict[str, Json]:
