@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from inference.errors import Refused
+from inference.errors import busy
 
 T = TypeVar("T")
 
@@ -28,12 +28,10 @@ class WorkQueue:
         self._mean_seconds = 0.0  # seconds of one picture, the running mean
 
     def admit(self, pictures: int) -> None:
-        """Raise Refused (503) when so many more pictures do not fit, or would be answered too late."""
+        """Raise Refused (429) when so many more pictures do not fit, or would be answered too late."""
         wait = max(0, self._inside + pictures - self._workers) * self._mean_seconds / self._workers
         if self._inside + pictures > self._capacity or wait > self._seconds:
-            # By then half of the queue is done.
-            after = {"Retry-After": str(max(1, math.ceil(wait / 2)))}
-            raise Refused(503, "busy", "The server has too much to do; try again.", after)
+            raise busy(max(1, math.ceil(wait / 2)))  # by then half of the queue is done
 
     def submit(self, work: Callable[[], T]) -> "asyncio.Future[tuple[T, float]]":
         """Return a future of (what `work` returns, seconds in the queue); work cancelled while queued never starts."""

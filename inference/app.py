@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from inference import telemetry
 from inference.admission import WorkQueue
-from inference.errors import Refused
+from inference.errors import Refused, busy
 from inference.telemetry import AccessLog, Metrics, Timings
 
 MOST_PICTURES = 16  # in a list
@@ -109,7 +109,7 @@ class _Routes:
 
     async def _read(self, request: Request) -> bytes:
         if self._uploads.locked():
-            raise Refused(503, "busy", "The server has too much to do; try again.", {"Retry-After": "1"})
+            raise busy(retry_after=1)
         async with self._uploads:
             try:
                 return await asyncio.wait_for(_read_body(request, self._max_bytes), _READ_SECONDS)
@@ -120,7 +120,7 @@ class _Routes:
     async def _work(
         self, request: Request, works: Sequence[Callable[[Timings], list[float]]], timings: Timings
     ) -> list[Result]:
-        """Return a result for each picture; raise Refused (503, 504), ClientDisconnect, and what the work raises."""
+        """Return a result for each picture; raise Refused (429, 504), ClientDisconnect, and what the work raises."""
         self._queue.admit(len(works))
         times = [Timings() for _ in works]
         jobs = [self._queue.submit(partial(_result, work, mine)) for work, mine in zip(works, times, strict=True)]
@@ -233,8 +233,11 @@ def _csv_response(results: Sequence[Result]) -> Response:
     return Response("\n".join(lines) + "\n", media_type=_CSV)
 
 
-def _error(error: Refused) -> Mapping[str, str]:
-    return {"code": error.code, "message": error.message}
+def _error(error: Refused) -> Mapping[str, str | int]:
+    content: dict[str, str | int] = {"code": error.code, "message": error.message}
+    if error.headers and "Retry-After" in error.headers:
+        content["retry_after"] = int(error.headers["Retry-After"])  # SageMaker drops a container's headers
+    return content
 
 
 def _error_response(error: Refused) -> Response:

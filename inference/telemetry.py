@@ -140,7 +140,7 @@ class Metrics:
         with self._lock:
             self._counts["Requests"] += 1
             if status >= 400:
-                self._counts["Busy" if status == 503 else "ServerErrors" if status >= 500 else "ClientErrors"] += 1
+                self._counts["Busy" if status == 429 else "ServerErrors" if status >= 500 else "ClientErrors"] += 1
 
     def note(self, timings: Timings) -> None:
         """Note the times of one answered request."""

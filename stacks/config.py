@@ -104,7 +104,7 @@ class CanarySettings(Settings):
     percent: int = between(1, 50, default=50)
     bake_seconds: int = between(60, 3600, default=600)
     rollback_latency_milliseconds: int = between(1, 60_000, default=3000)  # 95th percentile of the model's own time
-    rollback_errors_per_minute: int = between(1, 1_000_000, default=5)
+    rollback_error_percent: int = between(1, 100, default=5)  # of the requests in a minute, from three errors on
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,16 +16,18 @@ class EndpointMetrics:
     """The metrics of one variant of one endpoint, per minute.
 
     Names are literal: an alarm that took the endpoint's name from the resource would depend on the endpoint,
-    which depends on its rollback alarms.
+    which depends on its rollback alarms. With `config_name` the metrics are those of the instances that serve this
+    EndpointConfig alone.
     Units: https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html
     """
 
     endpoint_name: str
     variant_name: str
     instance_type: str
+    config_name: str = ""
 
     def count(self, name: str) -> cloudwatch.Metric:
-        """Return `Invocations`, `Invocation4XXErrors` or `Invocation5XXErrors` as a number per minute."""
+        """Return `Invocations`, `Invocation4XXErrors` and the like as a number per minute."""
         return self._metric("AWS/SageMaker", name, "Sum")
 
     def model_latency_p95(self) -> cloudwatch.Metric:
@@ -54,6 +56,8 @@ class EndpointMetrics:
 
     def _metric(self, namespace: str, name: str, statistic: str) -> cloudwatch.Metric:
         dimensions = {"EndpointName": self.endpoint_name, "VariantName": self.variant_name}
+        if self.config_name:
+            dimensions["EndpointConfigName"] = self.config_name
         return cloudwatch.Metric(
             namespace=namespace, metric_name=name, dimensions_map=dimensions, statistic=statistic, period=_MINUTE
         )

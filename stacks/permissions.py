@@ -43,9 +43,11 @@ def allow_key(role: iam.Role, key: kms.IKey) -> None:
     allow(role, ["kms:CreateGrant", "kms:DescribeKey", "kms:Encrypt"], [key.key_arn])
 
 
-def allow_logs_and_metrics(role: iam.Role, streams: str, reason: str) -> None:
+def allow_logs_and_metrics(role: iam.Role, streams: str, reason: str, *, create_group: bool) -> None:
     """Allow SageMaker's logs in `streams`, a resource with an asterisk for this `reason`, and metrics of its own."""
-    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    actions = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    if create_group:
+        actions.append("logs:CreateLogGroup")
     allow(role, actions, [cdk.Stack.of(role).format_arn(service="logs", resource=streams)])
     acknowledge(role, reason, in_account("logs", streams))
     # CloudWatch knows no resource for metrics; the namespace stands in its place.

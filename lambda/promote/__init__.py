@@ -1,1 +1,1 @@
-"""Releases an approved model package: sets one parameter of the hosting stack."""
+"""Releases an approved model package: sets two parameters of the hosting stack."""

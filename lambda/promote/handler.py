@@ -1,34 +1,26 @@
-"""Lambda's entry point: releases the model package that an event approves.
+"""Lambda's entry point: the approvals that wait in the queue in, at most one release begun.
 
-A release that cannot begin fails the invocation, so that Lambda tries again and the alarm rings.
+A release that cannot begin fails the invocation. Then all of its messages come again after the queue's visibility
+timeout, and the alarm rings once they have come too often.
 """
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from promote import stack
-from promote.stack import PromoteError, Stack, StackBroken, StackBusy
-
-PARAMETER = "ModelPackageArn"
+from promote.release import Approval, release
 
 _ARN = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:model-package/([A-Za-z0-9-]{1,63})/[0-9]+")
-_READY = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE")
-# In which the parameters are already the new ones.
-_FORWARD = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
-
-
-class InvalidEvent(PromoteError):
-    """The event approves something that is no versioned model package of the group."""
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
     """Return what was done. Raise PromoteError, and what boto3 raises."""
     request_id = str(getattr(context, "aws_request_id", ""))
     try:
-        done = promote(event, os.environ["HOSTING_STACK"], os.environ["MODEL_PACKAGE_GROUP"])
+        approvals = approvals_in(event, os.environ["MODEL_PACKAGE_GROUP"])
+        done = release(approvals, os.environ["HOSTING_STACK"], int(os.environ["MONITORING_MINUTES"]))
     except Exception as error:
         _log({"level": "ERROR", "request_id": request_id, "error": f"{type(error).__name__}: {error}"})
         raise
@@ -36,61 +28,38 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     return done
 
 
-def promote(event: Any, stack_name: str, group: str) -> dict[str, Any]:
-    """Return what was done: `action` is released, unchanged or ignored. Raise PromoteError."""
-    if reason := _reason_to_ignore(event, group):
-        return {"action": "ignored", "reason": reason}
-    arn = _package_arn(event, group)
-    found = stack.describe(stack_name)
-    done = {"stack": stack_name, "model_package": arn, "status_before": found.status}
-    if found.parameters.get(PARAMETER) == arn and found.status in _FORWARD:
-        return {"action": "unchanged", **done}
-    _require_ready(found)
-    others = [key for key in found.parameters if key != PARAMETER]
-    has_begun = stack.update(stack_name, PARAMETER, arn, others)
-    return {"action": "released" if has_begun else "unchanged", **done}
+def approvals_in(event: Any, group: str) -> list[Approval]:
+    """Return the approvals of packages of `group` in an event of SQS, in the queue's order.
+
+    A message that is none is passed over: if it failed the invocation, those behind it would have to wait.
+    """
+    records = event.get("Records") if isinstance(event, dict) else None
+    bodies = [record.get("body") for record in records or [] if isinstance(record, dict)]
+    found = []
+    for body in bodies:
+        try:
+            message = json.loads(body)
+            found.append(Approval(_arn(message["model_package"], group), _utc(message["approved_at"])))
+        except (ValueError, TypeError, LookupError, ArithmeticError, OSError) as error:
+            _log({"level": "ERROR", "error": f"no approval: {type(error).__name__}: {error}", "body": str(body)[:1000]})
+    return found
 
 
-def _reason_to_ignore(event: Any, group: str) -> str | None:
-    """Return why this event is no approval in the group, or None if it is one."""
-    detail = event.get("detail") if isinstance(event, dict) else None
-    if not isinstance(detail, dict) or event.get("source") != "aws.sagemaker":
-        return "not an event of SageMaker"
-    if event.get("detail-type") != "SageMaker Model Package State Change":
-        return "not about a model package"
-    if detail.get("ModelPackageGroupName") != group:
-        return "another model package group"
-    if detail.get("ModelApprovalStatus") != "Approved":
-        return "not approved"
-    return None
-
-
-def _package_arn(event: Mapping[str, Any], group: str) -> str:
-    arn = event["detail"].get("ModelPackageArn")
-    found = _ARN.fullmatch(arn) if isinstance(arn, str) else None
+def _arn(value: Any, group: str) -> str:
+    found = _ARN.fullmatch(value)
     # SageMaker writes names in lower case into its ARNs.
     if not found or found[1].lower() != group.lower():
-        raise InvalidEvent(f"The event approves {arn!r}, which is no versioned model package of {group}.")
-    return str(arn)
+        raise ValueError(f"{value!r} is no versioned model package of {group}")
+    return str(value)
 
 
-def _require_ready(found: Stack) -> None:
-    if found.status.endswith("_IN_PROGRESS"):
-        raise StackBusy(f"{found.name} is {found.status}; the event will come again.")
-    if found.status not in _READY:
-        raise StackBroken(
-            f"{found.name} is {found.status} ({found.reason or 'no reason given'}); {_cure(found.status)}."
-        )
-    if PARAMETER not in found.parameters:
-        raise StackBroken(f"{found.name} has no parameter {PARAMETER}; deploy the hosting stack again.")
-
-
-def _cure(status: str) -> str:
-    if status == "UPDATE_ROLLBACK_FAILED":
-        return "continue the rollback (aws cloudformation continue-update-rollback), then approve the package again"
-    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"):
-        return "its first deployment failed: delete it, deploy it again, then approve the package again"
-    return "repair it, then approve the package again"
+def _utc(value: Any) -> str:
+    """Return a time of SageMaker's events, a text or milliseconds since 1970, as the stack's parameter takes it."""
+    if isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+    else:
+        moment = datetime.fromtimestamp(value / 1000, UTC)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _log(line: dict[str, Any]) -> None:

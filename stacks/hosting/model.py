@@ -121,7 +121,10 @@ def endpoint_role(
     images.inference.grant_pull(role)
     _use_data(role, data)
     streams = f"log-group:/aws/sagemaker/Endpoints/{settings.name}:*"
-    allow_logs_and_metrics(role, streams, "Every stream of the endpoint's own log group.")
+    # Not to create the group, which is this stack's: a late line after the end would bring it back, and stand in the
+    # way of the next deployment.
+    reason = "Every stream of the endpoint's own log group."
+    allow_logs_and_metrics(role, streams, reason, create_group=False)
     if network:
         network.grant_attach(role)
     acknowledge(role, "PutMetricData, EC2's Describe and GetAuthorizationToken know no resource.", wildcard("*"))

@@ -1,4 +1,6 @@
-"""The endpoint as CloudFormation resources, so that a release is a stack update, and how a release rolls out."""
+"""The endpoint as CloudFormation resources, so that a release is a stack update."""
+
+from dataclasses import replace
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -7,20 +9,21 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from stacks.config import CanarySettings, HostingSettings, StageSettings
+from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.hosting.model import VARIANT, ServedModel, endpoint_role
+from stacks.hosting.rollout import ROLLBACK, deployment_config, rollback_alarms
 from stacks.hosting.scaling import EndpointScaling
 from stacks.images import ImagesStack
-from stacks.monitoring import EndpointMetrics, alarm
+from stacks.monitoring import EndpointMetrics
 from stacks.network import NetworkStack
-from stacks.permissions import allow
+from stacks.permissions import acknowledge, allow, in_account
 
 
 class HostingStack(cdk.Stack):
     """One endpoint under one literal name; before the first release the condition leaves it out.
 
-    A release sets the one parameter and leaves the template as it is. CloudFormation then replaces Model and
+    A release sets the parameters and leaves the template as it is. CloudFormation then replaces Model and
     EndpointConfig, which therefore have no names, and moves the endpoint, which keeps its own.
 
     SageMaker refuses to change the instance type of a variant that is registered for scaling. So deploy first with
@@ -52,6 +55,7 @@ class HostingStack(cdk.Stack):
             endpoint_name=settings.name, variant_name=VARIANT, instance_type=settings.hosting.instance_type
         )
         package = self._model_package_parameter(settings.name)
+        self._approval_parameter()
         role = endpoint_role(self, settings=settings, data=data, images=images, network=network)
         model = ServedModel(
             self,
@@ -62,11 +66,15 @@ class HostingStack(cdk.Stack):
             data=data,
             network=network,
         )
+        self.rollback_alarms = self._rollback_alarms(settings, model, role)
         endpoint = self._endpoint(settings, model)
         endpoint.node.add_dependency(self._log_group(settings))
         EndpointScaling(self, "Scaling", settings=settings.hosting, endpoint=endpoint)
-        self._only_with_a_model(package)
+        with_a_model = self._only_with_a_model(package)
         cdk.CfnOutput(self, "EndpointName", value=self.endpoint_name)
+        if self.rollback_alarms:
+            arns = ",".join(each.alarm_arn for each in self.rollback_alarms)
+            cdk.CfnOutput(self, "RollbackAlarmArns", value=arns, condition=with_a_model)
 
     @property
     def endpoint_arn(self) -> str:
@@ -81,26 +89,45 @@ class HostingStack(cdk.Stack):
         """Allow `role` to read the endpoint's state."""
         allow(role, ["sagemaker:DescribeEndpoint"], [self.endpoint_arn])
 
-    def grant_release(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Allow `grantee` to update this stack and to read its state.
+    def grant_release(self, role: iam.Role) -> None:
+        """Allow `role` to update this stack, to read its state and that of its rollback alarms.
 
         No iam:PassRole: CloudFormation goes on using the role that the stack was deployed with, and asks the
         caller for nothing but the stack itself (API reference, UpdateStack, RoleARN).
         """
-        # A stack's ARN ends in an id that changes when the stack is made anew; its name is unique in the account.
-        stack = self.format_arn(service="cloudformation", resource="stack", resource_name=f"{self.stack_name}/*")
-        actions = ["cloudformation:UpdateStack", "cloudformation:DescribeStacks"]
-        return iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[stack])
+        name = f"{self.stack_name}/*"
+        stack = self.format_arn(service="cloudformation", resource="stack", resource_name=name)
+        allow(role, ["cloudformation:UpdateStack", "cloudformation:DescribeStacks"], [stack])
+        reason = "The id at the end of a stack's ARN changes when the stack is made anew; the name before it is unique."
+        acknowledge(role, reason, in_account("cloudformation", f"stack/{name}"))
+        if self.rollback_alarms:
+            self._grant_describe_alarms(role)
+
+    def _grant_describe_alarms(self, role: iam.Role) -> None:
+        # Not by the alarms' own ARNs: before the first release there are none, and the policy is there.
+        names = f"alarm:{self.stack_name}-{ROLLBACK}*"
+        allow(role, ["cloudwatch:DescribeAlarms"], [self.format_arn(service="cloudwatch", resource=names)])
+        acknowledge(role, "CloudFormation ends the alarms' names as it likes.", in_account("cloudwatch", names))
+
+    def _rollback_alarms(self, settings: StageSettings, model: ServedModel, role: iam.Role) -> list[cloudwatch.Alarm]:
+        if settings.hosting.canary is None:
+            return []
+        # SageMaker looks at the alarms as the endpoint's role (Developer Guide, Auto-Rollback Configuration).
+        self._grant_describe_alarms(role)
+        new_fleet = replace(self.metrics, config_name=model.config_name)
+        return rollback_alarms(self, settings.hosting.canary, new_fleet)
 
     def _endpoint(self, settings: StageSettings, model: ServedModel) -> sagemaker.CfnEndpoint:
+        canary, scales = settings.hosting.canary, settings.hosting.max_instances > settings.hosting.min_instances
         return sagemaker.CfnEndpoint(
             self,
             "Endpoint",
             endpoint_name=self.endpoint_name,
             endpoint_config_name=model.config_name,
-            deployment_config=deployment_config(self, settings.hosting, self.metrics),
-            # Otherwise each deployment puts the number of instances back to what the configuration began with.
-            retain_all_variant_properties=True,
+            deployment_config=deployment_config(canary, self.rollback_alarms) if canary else None,
+            # Otherwise each deployment puts the number of instances back to what the configuration began with. Where
+            # nothing scales it, the configuration's number is the one that is wanted.
+            retain_all_variant_properties=True if scales else None,
         )
 
     def _model_package_parameter(self, group: str) -> cdk.CfnParameter:
@@ -111,6 +138,16 @@ class HostingStack(cdk.Stack):
             allowed_pattern=f"(arn:[a-z-]+:sagemaker:[a-z0-9-]+:[0-9]{{12}}:model-package/{group}/[0-9]+)?",
             constraint_description=f"must be empty or the ARN of a model package in the group {group}",
             description="The approved model package that is served; set by the promote function, empty: no endpoint.",
+        )
+
+    def _approval_parameter(self) -> None:
+        cdk.CfnParameter(
+            self,
+            "ApprovedAt",
+            default="",
+            allowed_pattern=r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)?",
+            constraint_description="must be empty or a time in UTC such as 2026-11-30T16:30:00.000Z",
+            description="When the approval was given that led to this release; the promote function ignores older ones.",
         )
 
     def _log_group(self, settings: StageSettings) -> logs.LogGroup:
@@ -124,61 +161,11 @@ class HostingStack(cdk.Stack):
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
 
-    def _only_with_a_model(self, package: cdk.CfnParameter) -> None:
+    def _only_with_a_model(self, package: cdk.CfnParameter) -> cdk.CfnCondition:
         no_package = cdk.Fn.condition_equals(package.value_as_string, "")
         condition = cdk.CfnCondition(self, "HasModel", expression=cdk.Fn.condition_not(no_package))
         conditional = ("AWS::SageMaker::", "AWS::ApplicationAutoScaling::", "AWS::CloudWatch::")
         for child in self.node.find_all():
             if isinstance(child, cdk.CfnResource) and child.cfn_resource_type.startswith(conditional):
                 child.cfn_options.condition = condition
-
-
-_SETTLING_SECONDS = 300  # the old fleet stays this long after the shift, for a rollback without a cold start
-_STARTING_SECONDS = 3600  # what starting a second fleet may take at most
-
-
-def deployment_config(
-    scope: Construct, settings: HostingSettings, metrics: EndpointMetrics
-) -> sagemaker.CfnEndpoint.DeploymentConfigProperty | None:
-    """Return blue/green with a canary that alarms roll back; None (all traffic at once) where there is no canary."""
-    canary = settings.canary
-    if canary is None:
-        return None
-    alarms = [
-        sagemaker.CfnEndpoint.AlarmProperty(alarm_name=each.alarm_name)
-        for each in _rollback_alarms(scope, canary, metrics)
-    ]
-    first = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=canary.percent)
-    policy = sagemaker.CfnEndpoint.BlueGreenUpdatePolicyProperty(
-        traffic_routing_configuration=sagemaker.CfnEndpoint.TrafficRoutingConfigProperty(
-            type="CANARY", canary_size=first, wait_interval_in_seconds=canary.bake_seconds
-        ),
-        termination_wait_in_seconds=_SETTLING_SECONDS,
-        maximum_execution_timeout_in_seconds=canary.bake_seconds + _SETTLING_SECONDS + _STARTING_SECONDS,
-    )
-    return sagemaker.CfnEndpoint.DeploymentConfigProperty(
-        blue_green_update_policy=policy,
-        auto_rollback_configuration=sagemaker.CfnEndpoint.AutoRollbackConfigProperty(alarms=alarms),
-    )
-
-
-def _rollback_alarms(scope: Construct, canary: CanarySettings, metrics: EndpointMetrics) -> list[cloudwatch.Alarm]:
-    # Refused photos (4xx) are the callers' doing and roll nothing back.
-    return [
-        alarm(
-            scope,
-            "RollbackErrors",
-            metrics.count("Invocation5XXErrors"),
-            at=canary.rollback_errors_per_minute,
-            minutes=1,
-            means="The new model fails: SageMaker puts the old one back.",
-        ),
-        alarm(
-            scope,
-            "RollbackLatency",
-            metrics.model_latency_p95(),
-            at=metrics.latency_threshold(canary.rollback_latency_milliseconds),
-            minutes=2,
-            means="The new model is too slow: SageMaker puts the old one back.",
-        ),
-    ]
+        return condition

@@ -90,9 +90,8 @@ def job_role(scope: Construct, *, data: DataStack, images: ImagesStack, network:
     images.training.grant_pull(role)
     _use_data(role, data)
     allow_key(role, data.key)
-    allow_logs_and_metrics(
-        role, "log-group:/aws/sagemaker/*", "SageMaker names the log groups and streams of its jobs."
-    )
+    reason = "SageMaker names the log groups and streams of its jobs."
+    allow_logs_and_metrics(role, "log-group:/aws/sagemaker/*", reason, create_group=True)
     if network:
         network.grant_attach(role)
     acknowledge(role, "PutMetricData, EC2's Describe and GetAuthorizationToken know no resource.", wildcard("*"))

@@ -12,7 +12,7 @@ from inference.errors import Refused
 
 
 def retry_after(refused: pytest.ExceptionInfo[Refused]) -> str:
-    assert (refused.value.status, refused.value.code) == (503, "busy")
+    assert (refused.value.status, refused.value.code) == (429, "busy")
     return refused.value.headers["Retry-After"] if refused.value.headers else ""
 
 

@@ -72,7 +72,8 @@ def test_beyond_the_queue_callers_are_told_to_come_back_and_the_others_are_answe
         classifier.go.set()
         statuses = sorted(answer.result().status for answer in answers)
     assert [(answer.code, answer.headers["retry-after"]) for answer in refused] == [("busy", "1")] * 3
-    assert statuses == [200] * 6 + [503] * 3
+    assert [answer.json["error"]["retry_after"] for answer in refused] == [1] * 3
+    assert statuses == [200] * 6 + [429] * 3
 
 
 def test_a_place_in_the_queue_is_free_again_after_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +90,7 @@ def test_more_uploads_at_a_time_than_memory_is_meant_for_are_refused(monkeypatch
     classifier.go.set()
     with served(classifier) as port:
         with upload(port, b"abc", 1):
-            until(lambda: ask(port, "POST", "/invocations", b"x").status == 503)
+            until(lambda: ask(port, "POST", "/invocations", b"x").status == 429)
         until(lambda: ask(port, "POST", "/invocations", b"x").status == 200)
 
 

@@ -39,7 +39,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
 def test_each_line_holds_what_came_since_the_one_before(written: list[dict[str, object]]) -> None:
     found = Metrics("")
-    for status in (200, 200, 404, 503, 504, 500):
+    for status in (200, 200, 404, 429, 504, 500):
         found.count(status)
     found.note(Timings(1, 2, 3))
     found.write()

@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         if free:
             threading.Event().wait(0.02)
             self.places.release()
-        self.send_response(200 if free else 503)
+        self.send_response(200 if free else 429)
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"{}")

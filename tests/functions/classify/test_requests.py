@@ -236,10 +236,10 @@ def test_other_bodies_are_invalid(endpoint: Endpoint, body: Any, content_type: s
 
 
 def test_a_busy_endpoint_says_when_to_come_again(endpoint: Endpoint) -> None:
-    endpoint.replies = [Reply(424, {"OriginalStatusCode": 500, "Message": "secret"}, "ModelError")]
+    endpoint.replies = [Reply(424, {"OriginalStatusCode": 429, "Message": "secret"}, "ModelError")]
     status, body, headers = through_api(http(PNG, "image/png"))
-    assert (status, body["error"]["code"]) == (503, "endpoint_unavailable")
-    assert headers["retry-after"] == "5"
+    assert (status, body["error"]["code"]) == (503, "endpoint_throttled")
+    assert headers["retry-after"] == "2"
 
 
 def test_text_where_an_image_was_announced_is_not_one(endpoint: Endpoint) -> None:

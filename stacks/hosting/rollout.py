@@ -1,0 +1,98 @@
+"""How a release rolls out: a canary, and the alarms on the new fleet that take it back."""
+
+from collections.abc import Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from stacks.config import CanarySettings
+from stacks.monitoring import EndpointMetrics, alarm
+
+# How the alarms' ids, and so their generated names, begin after the stack's name: policies name them by it.
+ROLLBACK = "Rollback"
+_SETTLING_SECONDS = 300  # the old fleet stays this long after the shift, for a rollback without a cold start
+_STARTING_SECONDS = 3600  # what starting a second fleet may take at most
+# Fewer errors, or the times of fewer requests, in a minute tell a bad model from bad luck no longer.
+_LEAST_ERRORS = 3
+_LEAST_REQUESTS = 10
+
+
+def longest_update_seconds(canary: CanarySettings | None) -> int:
+    """Return how long the update of the endpoint may take before SageMaker gives it up."""
+    return _STARTING_SECONDS + (canary.bake_seconds + _SETTLING_SECONDS if canary else 0)
+
+
+def deployment_config(
+    canary: CanarySettings, alarms: Sequence[cloudwatch.Alarm]
+) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
+    """Return blue/green with a canary that the alarms roll back."""
+    first = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=canary.percent)
+    policy = sagemaker.CfnEndpoint.BlueGreenUpdatePolicyProperty(
+        traffic_routing_configuration=sagemaker.CfnEndpoint.TrafficRoutingConfigProperty(
+            type="CANARY", canary_size=first, wait_interval_in_seconds=canary.bake_seconds
+        ),
+        termination_wait_in_seconds=_SETTLING_SECONDS,
+        maximum_execution_timeout_in_seconds=longest_update_seconds(canary),
+    )
+    named = [sagemaker.CfnEndpoint.AlarmProperty(alarm_name=each.alarm_name) for each in alarms]
+    return sagemaker.CfnEndpoint.DeploymentConfigProperty(
+        blue_green_update_policy=policy,
+        auto_rollback_configuration=sagemaker.CfnEndpoint.AutoRollbackConfigProperty(alarms=named),
+    )
+
+
+def rollback_alarms(scope: Construct, canary: CanarySettings, new_fleet: EndpointMetrics) -> list[cloudwatch.Alarm]:
+    """Return the alarms on the metrics of the new fleet alone.
+
+    A failing old fleet must not stop the release that mends it, so `new_fleet` has the configuration's dimension.
+    """
+    return [
+        alarm(
+            scope,
+            f"{ROLLBACK}Errors",
+            _error_percent(new_fleet),
+            at=canary.rollback_error_percent,
+            minutes=1,
+            means="The new model fails: SageMaker and CloudFormation put the old one back.",
+        ),
+        alarm(
+            scope,
+            f"{ROLLBACK}Latency",
+            _latency(new_fleet),
+            at=new_fleet.latency_threshold(canary.rollback_latency_milliseconds),
+            minutes=2,
+            means="The new model is too slow: SageMaker and CloudFormation put the old one back.",
+        ),
+    ]
+
+
+def _error_percent(metrics: EndpointMetrics) -> cloudwatch.MathExpression:
+    """Return the share of requests that the model failed, in percent; 0 where they are fewer than _LEAST_ERRORS.
+
+    InvocationModelErrors counts broken connections, garbage and timeouts as well, as of a container that dies. It
+    counts 4xx too, which are not the model's fault: photos that nobody can read, and the 429 of a server that has too
+    much to do. `asked` is not filled, so that a minute that is not published yet has no value rather than a good one.
+    """
+    errors = "FILL(failed, 0) - FILL(refused, 0)"
+    return cloudwatch.MathExpression(
+        expression=f"IF({errors} >= {_LEAST_ERRORS}, 100 * ({errors}) / (asked - FILL(refused, 0)), 0 * asked)",
+        label="requests that the model failed (%)",
+        using_metrics={
+            "asked": metrics.count("Invocations"),
+            "failed": metrics.count("InvocationModelErrors"),
+            "refused": metrics.count("Invocation4XXErrors"),
+        },
+        period=cdk.Duration.minutes(1),
+    )
+
+
+def _latency(metrics: EndpointMetrics) -> cloudwatch.MathExpression:
+    """Return the 95th percentile of the model's own time in microseconds; 0 where requests are too few for one."""
+    return cloudwatch.MathExpression(
+        expression=f"IF(FILL(asked, 0) >= {_LEAST_REQUESTS}, p95, 0 * p95)",
+        label="model latency, p95 (µs)",
+        using_metrics={"asked": metrics.count("Invocations"), "p95": metrics.model_latency_p95()},
+        period=cdk.Duration.minutes(1),
+    )
