@@ -242,7 +242,10 @@ def wait_until_served(cloud: Cloud, *, stack: str, endpoint: str, package: str) 
             raise KennelError(f"The release failed, {stack} is {status}: {about.get('StackStatusReason', 'no reason')}")
         return parameters.get("ModelPackageArn") == package and status.endswith("_COMPLETE")
 
-    wait_for("The release by the promote Lambda", ended, cloud.bus.undelivered)
+    try:
+        wait_for("The release by the promote Lambda", ended, cloud.bus.undelivered)
+    except KennelError as error:
+        raise KennelError(f"{error} {cloud.event_sources.failure}".strip()) from error
     about = cloud.client("sagemaker").describe_endpoint(EndpointName=endpoint)
     if (status := about["EndpointStatus"]) != "InService":
         raise KennelError(f"Endpoint {endpoint} is {status}: {about.get('FailureReason', 'no reason')}")

@@ -34,7 +34,8 @@ def approvals_in(event: Any, group: str) -> list[Approval]:
     A message that is none is passed over: if it failed the invocation, those behind it would have to wait.
     """
     records = event.get("Records") if isinstance(event, dict) else None
-    bodies = [record.get("body") for record in records or [] if isinstance(record, dict)]
+    records = records if isinstance(records, list) else []
+    bodies = [record.get("body") for record in records if isinstance(record, dict)]
     found = []
     for body in bodies:
         try:

@@ -70,7 +70,7 @@ def test_one_module_of_each_function_calls_a_service_of_aws() -> None:
         "classify/aws.py",  # S3
         "classify/sagemaker_runtime.py",
         "observe/aws.py",
-        "promote/stack.py",
+        "promote/aws.py",
         "unregister/aws.py",
     }
 

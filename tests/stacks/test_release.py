@@ -1,4 +1,10 @@
-"""From an approval to the update of one stack, and to nothing else."""
+"""From an approval through a queue to the update of one stack, and to nothing else."""
+
+import json
+from typing import Any
+
+import pytest
+from moto.events.models import EventPattern, EventPatternParser
 
 from tests.stacks.synthesized import Synthesized, text
 from tests.stacks.test_classify import files_of
@@ -6,32 +12,118 @@ from tests.stacks.test_classify import files_of
 FUNCTION = "AWS::Lambda::Function"
 
 
-def test_only_approved_packages_of_the_stages_group_start_a_release(synth: Synthesized, stage: str) -> None:
-    rule = synth.only(stage, "Release", "AWS::Events::Rule")
-    assert rule["EventPattern"] == {
-        "source": ["aws.sagemaker"],
-        "detail-type": ["SageMaker Model Package State Change"],
-        "detail": {"ModelPackageGroupName": [f"kennel-{stage.lower()}"], "ModelApprovalStatus": ["Approved"]},
+def queues(synth: Synthesized, stage: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Logical id and properties of Approvals, DeadLetters and Undelivered."""
+    found = synth.resources(stage, "Release", "AWS::SQS::Queue")
+    return {id_[:-8]: (id_, queue["Properties"]) for id_, queue in found.items()}
+
+
+def event(stage: str, **detail: Any) -> dict[str, Any]:
+    approved = {
+        "ModelPackageGroupName": f"kennel-{stage.lower()}",
+        "ModelPackageStatus": "Completed",
+        "ModelApprovalStatus": "Approved",
     }
+    kind = {"source": "aws.sagemaker", "detail-type": "SageMaker Model Package State Change"}
+    return {**kind, "detail": approved | detail}
 
 
-def test_the_rule_calls_the_function_and_only_the_rule_may(synth: Synthesized, stage: str) -> None:
-    (rule,) = synth.resources(stage, "Release", "AWS::Events::Rule")
-    (function,) = synth.resources(stage, "Release", FUNCTION)
+@pytest.mark.parametrize(
+    ("detail", "starts"),
+    [
+        ({}, True),  # registered as Approved
+        ({"UpdatedModelPackageFields": ["ModelApprovalStatus"]}, True),
+        ({"UpdatedModelPackageFields": ["ApprovalDescription", "ModelApprovalStatus"]}, True),
+        ({"UpdatedModelPackageFields": ["CustomerMetadataProperties"]}, False),
+        ({"UpdatedModelPackageFields": ["ModelLifeCycle"]}, False),
+        ({"ModelPackageStatus": "InProgress"}, False),
+        ({"ModelApprovalStatus": "Rejected"}, False),
+        ({"ModelApprovalStatus": "PendingManualApproval"}, False),
+        ({"ModelPackageGroupName": "another"}, False),
+    ],
+)
+def test_only_a_new_approval_of_a_complete_package_of_the_stages_group_starts_a_release(
+    synth: Synthesized, stage: str, detail: dict[str, Any], starts: bool
+) -> None:
+    pattern = synth.only(stage, "Release", "AWS::Events::Rule")["EventPattern"]
+    assert _matches(pattern, event(stage, **detail)) is starts
+
+
+def _matches(pattern: dict[str, Any], event: dict[str, Any]) -> bool:
+    return EventPattern(None, EventPatternParser(json.dumps(pattern)).parse()).matches_event(event)  # type: ignore[arg-type]
+
+
+def test_approvals_wait_in_order_in_one_group_and_an_event_that_comes_twice_is_one_message(
+    synth: Synthesized, stage: str
+) -> None:
+    id_, queue = queues(synth, stage)["Approvals"]
     (target,) = synth.only(stage, "Release", "AWS::Events::Rule")["Targets"]
-    assert target["Arn"] == {"Fn::GetAtt": [function, "Arn"]}
-    permission = synth.only(stage, "Release", "AWS::Lambda::Permission")
-    assert permission["Principal"] == "events.amazonaws.com"
-    assert permission["SourceArn"] == {"Fn::GetAtt": [rule, "Arn"]}
+    assert (queue["FifoQueue"], queue["ContentBasedDeduplication"]) == (True, True)
+    assert target["Arn"] == {"Fn::GetAtt": [id_, "Arn"]}
+    assert target["SqsParameters"] == {"MessageGroupId": "release"}
+    transformer = target["InputTransformer"]
+    said = {
+        name: transformer["InputPathsMap"][value.strip("<>")]
+        for name, value in json.loads(transformer["InputTemplate"].replace("<", '"<').replace(">", '>"')).items()
+    }
+    # Nothing in which two copies of an event differ, as their ids do.
+    assert said == {"model_package": "$.detail.ModelPackageArn", "approved_at": "$.detail.LastModifiedTime"}
 
 
-def test_the_function_knows_its_stack_and_its_group(synth: Synthesized, stage: str) -> None:
+def test_the_queue_hands_all_that_waits_to_the_function(synth: Synthesized, stage: str) -> None:
+    (function,) = synth.resources(stage, "Release", FUNCTION)
+    mapping = synth.only(stage, "Release", "AWS::Lambda::EventSourceMapping")
+    assert mapping["EventSourceArn"] == {"Fn::GetAtt": [queues(synth, stage)["Approvals"][0], "Arn"]}
+    assert (mapping["FunctionName"], mapping["BatchSize"]) == ({"Ref": function}, 10)
+    assert synth.resources(stage, "Release", "AWS::Lambda::Permission") == {}  # nothing else calls it
+
+
+def test_an_approval_waits_longer_than_a_release_and_its_rollback_take(synth: Synthesized) -> None:
+    _, queue = queues(synth, "Prod")["Approvals"]
+    endpoint = synth.only("Prod", "Hosting", "AWS::SageMaker::Endpoint")
+    longest = endpoint["DeploymentConfig"]["BlueGreenUpdatePolicy"]["MaximumExecutionTimeoutInSeconds"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] * queue["VisibilityTimeout"] >= 2 * longest
+    for stage in ("Dev", "Prod"):
+        timeout = synth.only(stage, "Release", FUNCTION)["Timeout"]
+        assert queues(synth, stage)["Approvals"][1]["VisibilityTimeout"] >= 6 * timeout
+
+
+def test_what_cannot_be_released_or_delivered_is_kept_encrypted(synth: Synthesized, stage: str) -> None:
+    found = queues(synth, stage)
+    letters, undelivered = found["DeadLetters"], found["Undelivered"]
+    assert found["Approvals"][1]["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": [letters[0], "Arn"]}
+    assert letters[1]["FifoQueue"] is True  # as a FIFO queue demands
+    (target,) = synth.only(stage, "Release", "AWS::Events::Rule")["Targets"]
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": [undelivered[0], "Arn"]}}
+    assert "FifoQueue" not in undelivered[1]  # which EventBridge refuses
+    for _, queue in found.values():
+        assert queue["SqsManagedSseEnabled"] is True
+        assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+def test_the_queues_refuse_plain_http_and_take_events_from_this_rule_only(synth: Synthesized, stage: str) -> None:
+    (rule,) = synth.resources(stage, "Release", "AWS::Events::Rule")
+    senders = {}
+    for policy in synth.resources(stage, "Release", "AWS::SQS::QueuePolicy").values():
+        deny, *allowing = policy["Properties"]["PolicyDocument"]["Statement"]
+        assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+        (queue,) = policy["Properties"]["Queues"]
+        senders[queue["Ref"][:-8]] = [each["Condition"] for each in allowing]
+    this_rule = [{"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [rule, "Arn"]}}}]
+    assert senders == {"Approvals": this_rule, "Undelivered": this_rule, "DeadLetters": []}
+
+
+@pytest.mark.parametrize(("stage", "minutes"), [("Dev", "0"), ("Prod", "10")])
+def test_the_function_knows_its_stack_its_group_and_how_long_to_watch(
+    synth: Synthesized, stage: str, minutes: str
+) -> None:
     function = synth.only(stage, "Release", FUNCTION)
     assert function["Handler"] == "promote.handler.handler"
     assert (function["Runtime"], function["Architectures"]) == ("python3.14", ["arm64"])
     assert function["Environment"]["Variables"] == {
         "HOSTING_STACK": f"Kennel-{stage}-Hosting",
         "MODEL_PACKAGE_GROUP": f"kennel-{stage.lower()}",
+        "MONITORING_MINUTES": minutes,
     }
     assert {file.split("/")[0] for file in files_of(synth, function)} == {"promote"}
 
@@ -44,32 +136,13 @@ def test_the_role_updates_and_reads_the_hosting_stack_and_no_other(synth: Synthe
     assert text(statement["Resource"]) == f"{own}:stack/Kennel-{stage}-Hosting/*"
 
 
-def test_the_role_passes_no_role_and_calls_no_sagemaker(synth: Synthesized, stage: str) -> None:
-    services = set()
+def test_the_role_passes_no_role_and_only_reads_of_sagemaker(synth: Synthesized, stage: str) -> None:
+    actions = set()
     for _, statement in synth.statements(stage, "Release"):
-        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        services |= {action.split(":")[0] for action in actions}
-    assert services == {"cloudformation", "logs", "sqs", "xray"}
-
-
-def test_an_approval_that_fails_is_retried_and_then_kept_encrypted(synth: Synthesized, stage: str) -> None:
-    (queue,) = synth.resources(stage, "Release", "AWS::SQS::Queue")
-    kept = {"Fn::GetAtt": [queue, "Arn"]}
-    invoke = synth.only(stage, "Release", "AWS::Lambda::EventInvokeConfig")
-    assert invoke["MaximumRetryAttempts"] == 2
-    assert invoke["DestinationConfig"]["OnFailure"]["Destination"] == kept
-    (target,) = synth.only(stage, "Release", "AWS::Events::Rule")["Targets"]
-    assert target["DeadLetterConfig"] == {"Arn": kept}  # events that Lambda never took
-    properties = synth.only(stage, "Release", "AWS::SQS::Queue")
-    assert properties["SqsManagedSseEnabled"] is True
-    assert properties["MessageRetentionPeriod"] == 14 * 24 * 3600
-
-
-def test_the_queue_refuses_plain_http_and_takes_events_from_this_rule_only(synth: Synthesized, stage: str) -> None:
-    (rule,) = synth.resources(stage, "Release", "AWS::Events::Rule")
-    deny, allow = synth.only(stage, "Release", "AWS::SQS::QueuePolicy")["PolicyDocument"]["Statement"]
-    assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
-    assert allow["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [rule, "Arn"]}}}
+        actions |= set(statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])
+    watching = {"cloudwatch"} if stage == "Prod" else set()
+    assert {each.split(":")[0] for each in actions} == {"cloudformation", "logs", "sagemaker", "sqs", "xray"} | watching
+    assert {each for each in actions if each.startswith("sagemaker:")} == {"sagemaker:DescribeModelPackage"}
 
 
 def test_concurrency_is_set_aside_only_where_the_stage_sets_some_aside(synth: Synthesized) -> None:

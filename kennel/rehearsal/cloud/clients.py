@@ -76,7 +76,7 @@ def _credentials(role_arn: str) -> dict[str, str]:
     }
 
 
-def send_to_queue(arn: str, body: str) -> None:
-    """Send a message to an SQS queue, as a service does with a dead letter."""
+def send_to_queue(arn: str, body: str, group: str | None = None) -> None:
+    """Send a message to an SQS queue as a service does; `group` is its message group, which FIFO queues ask for."""
     url = client("sqs").get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
-    client("sqs").send_message(QueueUrl=url, MessageBody=body)
+    client("sqs").send_message(QueueUrl=url, MessageBody=body, **({"MessageGroupId": group} if group else {}))

@@ -2,18 +2,22 @@
 
 import json
 import logging
+import random
+import re
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import reduce
 from operator import getitem
 from typing import Any
 
 from moto.events.models import events_backends
+from moto.sqs.models import sqs_backends
 
 from kennel.rehearsal.cloud.api import ApiError
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client, send_to_queue
+from kennel.rehearsal.cloud.iam.authorizer import allowed
 
 Event = dict[str, Any]
 _log = logging.getLogger(__name__)
@@ -30,11 +34,25 @@ class EventBus:
     def __init__(self, invoke: Callable[[str, bytes, str], None], overrides: dict[str, str]) -> None:
         self._invoke, self._overrides = invoke, overrides
         self.undelivered: list[str] = []  # "rule -> target: reason" of each event that a target refused
+        self.delays = _delays(random.Random(1))
 
     def publish(self, source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> None:
         """Send an event as an AWS service does."""
         entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail), "Resources": resources}
         events_backends[ACCOUNT][REGION].put_events([entry])
+
+    def publish_as_sagemaker(self, source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> None:
+        """Send an event as SageMaker does: at times more than once, or so late that a later one comes before it.
+
+        https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
+        """
+        for seconds in next(self.delays):
+            if not seconds:
+                self.publish(source, kind, detail, resources)
+                continue
+            timer = threading.Timer(seconds, self.publish, (source, kind, detail, resources))
+            timer.daemon = True
+            timer.start()
 
     def deliver(self, rule: Any, event: Event) -> None:
         """Call the targets of `rule` if it matches, in threads of their own; moto calls this for each rule."""
@@ -63,7 +81,10 @@ class EventBus:
             if ":pipeline/" in target["Arn"]:
                 self._start_pipeline(rule, target, event)
             elif ":lambda:" in target["Arn"]:
-                self._invoke(target["Arn"], json.dumps(_input(target, event)).encode(), rule.arn)
+                self._invoke(target["Arn"], _text(target, event).encode(), rule.arn)
+            elif ":sqs:" in target["Arn"]:
+                group = target.get("SqsParameters", {}).get("MessageGroupId")
+                _send(rule, target["Arn"], _text(target, event), group)
             elif ":sns:" in target["Arn"]:
                 return  # as AWS::SNS::Topic is accepted and no more: nothing is published
             else:
@@ -72,7 +93,7 @@ class EventBus:
             self.undelivered.append(f"{rule.name} -> {target['Arn']}: {error}")
             _log.warning("rule %s could not reach %s: %s", rule.name, target["Arn"], error)
             if queue := target.get("DeadLetterConfig", {}).get("Arn"):
-                send_to_queue(queue, json.dumps(event))
+                _send(rule, queue, json.dumps(event))
 
     def _start_pipeline(self, rule: Any, target: dict[str, Any], event: Event) -> None:
         given = target.get("SageMakerPipelineParameters", {}).get("PipelineParameterList", [])
@@ -86,10 +107,37 @@ class EventBus:
         )
 
 
-def _input(target: dict[str, Any], event: Event) -> Any:
+def _delays(chance: random.Random) -> Iterator[tuple[float, ...]]:
+    """Yield, for each event, after how many seconds each of its copies is sent."""
+    while True:
+        first = chance.choice((0.0, 0.0, 0.0, 0.5))
+        yield (first,) if chance.random() < 0.7 else (first, first + 0.2)
+
+
+def _send(rule: Any, queue: str, body: str, group: str | None = None) -> None:
+    """Send to a queue; raise ApiError where its policy does not let EventBridge do that for this rule."""
+    policy = sqs_backends[ACCOUNT][REGION].get_queue(queue.rpartition(":")[2]).policy
+    own = [one for one in json.loads(policy or '{"Statement": []}')["Statement"] if _is_for_events(one)]
+    context = {"aws:SourceArn": rule.arn, "aws:SecureTransport": "true"}
+    if not allowed([{"Statement": own}], "sqs:SendMessage", queue, context):
+        raise ApiError("AccessDenied", f"the policy of {queue} does not let {rule.arn} send to it")
+    send_to_queue(queue, body, group)
+
+
+def _is_for_events(statement: dict[str, Any]) -> bool:
+    principal = statement["Principal"]
+    service = principal.get("Service", principal.get("AWS")) if isinstance(principal, dict) else principal
+    return service in ("*", "events.amazonaws.com")
+
+
+def _text(target: dict[str, Any], event: Event) -> str:
+    """Return what a target gets: its own input, the event, or a part of it."""
     if "Input" in target:
-        return json.loads(target["Input"])
-    return read_path(target["InputPath"], event) if "InputPath" in target else event
+        return str(target["Input"])
+    if transformer := target.get("InputTransformer"):
+        values = {name: read_path(path, event) for name, path in transformer.get("InputPathsMap", {}).items()}
+        return re.sub("<([^<>]+)>", lambda found: json.dumps(values[found[1]]), transformer["InputTemplate"])
+    return json.dumps(read_path(target["InputPath"], event) if "InputPath" in target else event)
 
 
 def _resolve(value: str, event: Event) -> str:

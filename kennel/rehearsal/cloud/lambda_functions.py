@@ -56,6 +56,10 @@ class Functions:
             headers["X-Amz-Log-Result"] = base64.b64encode(answer.log.encode()[-4096:]).decode()
         return Response(answer.payload, 200, {**headers, "Content-Type": "application/json"})
 
+    def invoke_with_batch(self, arn: str, payload: bytes) -> FunctionAnswer:
+        """Run a function with messages of its queue; raise ApiError where it may not run now."""
+        return self._run(self._find(arn, None), payload)
+
     def invoke_from(self, arn: str, payload: bytes, source: str) -> None:
         """Run a function for a rule, asynchronously; raise ApiError where no permission names the rule `source`."""
         function = self._find(arn, None)

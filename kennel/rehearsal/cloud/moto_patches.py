@@ -16,6 +16,7 @@ from moto.events.models import EventPatternParser, Rule
 from moto.iam.access_control import PermissionResult
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.s3.models import FakeBucket
+from moto.sqs.models import DEDUPLICATION_TIME_IN_SECONDS, Message, Queue, SQSBackend
 
 from kennel.rehearsal.cloud.cloudformation import engine, operations
 from kennel.rehearsal.cloud.cloudformation.types.table import register
@@ -39,6 +40,7 @@ def apply() -> None:
     _accept_numbers_in_conditions()
     _refuse_unknown_comparisons()
     _show_all_configuration_of_functions()
+    _keep_fifo_queues_in_order()
     COMMON_ERROR_CODES.extend(_COMMON_ERRORS)  # moto warns of codes that a service's model lacks
 
 
@@ -198,3 +200,36 @@ def _show_all_configuration_of_functions() -> None:
         return {**configuration(function, on_create), **getattr(function, "more_configuration", {})}
 
     _change(LambdaFunction, "get_configuration", get_configuration)
+
+
+def _keep_fifo_queues_in_order() -> None:
+    """moto forgets the deduplication id of a deleted message, reverses a batch that comes again, and names no queue.
+
+    It would also run a mapped function itself, in Docker; event_sources.py does that.
+    """
+    receive, create = SQSBackend.receive_message, Queue.create_from_cloudformation_json
+
+    def add_message(queue: Any, message: Message) -> None:
+        sent: Any = message.sent_timestamp  # in milliseconds
+        seen: dict[str, int] = queue.__dict__.setdefault("deduplicated", {})
+        if queue.fifo_queue and message.deduplication_id:
+            if sent - seen.get(message.deduplication_id, 0) < DEDUPLICATION_TIME_IN_SECONDS * 1000:
+                return
+            seen[message.deduplication_id] = sent
+        with queue._messages_lock:
+            queue._messages.append(message)
+            queue._messages_lock.notify_all()
+
+    def receive_message(backend: SQSBackend, queue_name: str, *args: Any, **more: Any) -> list[Message]:
+        queue = backend.get_queue(queue_name)
+        queue.pending_messages.difference_update([one for one in queue.pending_messages if one.visible])
+        return receive(backend, queue_name, *args, **more)
+
+    def create_queue(resource_name: str, cloudformation_json: Any, *args: Any, **more: Any) -> Queue:
+        is_fifo = str(cloudformation_json.get("Properties", {}).get("FifoQueue", "")).lower() == "true"
+        ending = ".fifo" if is_fifo and not resource_name.endswith(".fifo") else ""
+        return create(f"{resource_name}{ending}", cloudformation_json, *args, **more)
+
+    _change(Queue, "add_message", add_message)
+    _change(SQSBackend, "receive_message", receive_message)
+    _change(Queue, "create_from_cloudformation_json", staticmethod(create_queue))

@@ -17,6 +17,7 @@ from kennel.errors import KennelError
 from kennel.rehearsal.cloud import clients, moto_patches
 from kennel.rehearsal.cloud.alarms import Alarms
 from kennel.rehearsal.cloud.api import ApiError, Call, Environ, Handler, error_answer, parse
+from kennel.rehearsal.cloud.event_sources import EventSources
 from kennel.rehearsal.cloud.events import EventBus
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.image_builds import Builds
@@ -46,6 +47,7 @@ class Cloud:
         self.functions = Functions(data_plane, work / "functions")
         self.bus = EventBus(self.functions.invoke_from, self.pipeline_overrides)
         self.alarms = Alarms(self.bus.publish)
+        self.event_sources = EventSources(self.functions.invoke_with_batch)
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -71,7 +73,7 @@ class Cloud:
             ("lambda", "Invoke"): self.functions.invoke,
             **self.alarms.handlers(),
             ("codebuild", "StartBuild"): Builds(self.data_plane, self.work / "images").start,
-            **sagemaker_handlers(self.data_plane, self.bus.publish),
+            **sagemaker_handlers(self.data_plane, self.bus.publish_as_sagemaker),
         }
         gateway = Gateway(DomainDispatcherApplication(create_backend_app), self.authorizer.permit, handlers)
         try:
@@ -82,9 +84,11 @@ class Cloud:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         clients.use_server(self.url)
+        self.event_sources.start()
 
     def stop(self) -> None:
         """End the server; safe to call twice."""
+        self.event_sources.stop()
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -64,6 +64,8 @@ def test_every_resource_has_a_row_that_says_how_far_it_is_enacted(
         "AWS::IAM::Policy",
         "AWS::Logs::LogGroup",
         "AWS::SQS::Queue",
+        "AWS::SQS::QueuePolicy",
+        "AWS::Lambda::EventSourceMapping",
     ],
 )
 def test_what_a_rehearsal_depends_on_is_stored_as_written(deployed: tuple[World, Deployed], kind: str) -> None:
@@ -114,7 +116,8 @@ def test_the_release_as_the_promote_function_asks_for_it_works_with_its_own_role
     ]
     found = eventually(lambda: logs.filter_log_events(logGroupName=groups[0])["events"])
     assert [one["message"] for one in found] == ["the function's log"]
-    assert json.loads(called.payload)["detail"]["ModelPackageArn"] == package
+    (record,) = json.loads(called.payload)["Records"]
+    assert json.loads(record["body"])["model_package"] == package
     stack = called.environment["HOSTING_STACK"]
     cloudformation = world.cloud.client("cloudformation", called.role_arn)
     cloudformation.describe_stacks(StackName=stack)

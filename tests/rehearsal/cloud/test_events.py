@@ -1,9 +1,7 @@
 """What sets off what: objects, approvals and rules; functions that fail."""
 
 import base64
-import io
 import json
-import zipfile
 from typing import Any
 
 import pytest
@@ -36,7 +34,7 @@ def world(empty_world: World) -> World:
     parameters = {"PipelineParameterList": [{"Name": "Data", "Value": "$.detail.object.key"}]}
     target = {"Id": "1", "Arn": pipeline, "RoleArn": starter, "SageMakerPipelineParameters": parameters}
     events.put_targets(Rule="uploaded", Targets=[target])
-    function(empty_world, "plain")
+    empty_world.make_function("plain")
     return empty_world
 
 
@@ -99,28 +97,6 @@ def test_a_rule_whose_role_may_not_start_the_pipeline_is_reported_and_starts_not
     assert any(one.startswith("starter may not sagemaker:StartPipelineExecution") for one in world.cloud.denied)
     assert world.pipelines == []
     iam.put_role_policy(RoleName="starter", PolicyName="only", PolicyDocument=json.dumps(before))
-
-
-def function(world: World, name: str, **members: Any) -> str:
-    """A function with one version and the alias live; returns its ARN."""
-    code = io.BytesIO()
-    with zipfile.ZipFile(code, "w") as archive:
-        archive.writestr("app/handler.py", f"# {name}")
-    role = world.role(f"{name}-role")
-    arn = world.cloud.client("lambda").create_function(
-        FunctionName=name,
-        Runtime="python3.14",
-        Role=role,
-        Handler="app.handler.handler",
-        Code={"ZipFile": code.getvalue()},
-        Timeout=7,
-        MemorySize=512,
-        Environment={"Variables": {"A": "1"}},
-        **members,
-    )["FunctionArn"]
-    world.cloud.client("lambda").publish_version(FunctionName=name)
-    world.cloud.client("lambda").create_alias(FunctionName=name, Name="live", FunctionVersion="1")
-    return str(arn)
 
 
 def test_an_alias_runs_its_version_with_the_code_unpacked(world: World) -> None:
@@ -232,7 +208,7 @@ def test_an_approval_invokes_the_rule_s_function_once_permission_is_given(world:
         return FunctionAnswer(b"{}", None, "")
 
     world.function = remember
-    arn = function(world, "promote")
+    arn = world.make_function("promote")
     rule = approvals(world, arn)
     sagemaker = world.cloud.client("sagemaker")
     sagemaker.create_model_package_group(ModelPackageGroupName="dogs")
@@ -262,7 +238,8 @@ def test_an_approval_invokes_the_rule_s_function_once_permission_is_given(world:
     assert len(seen) == 1
 
 
-def test_put_events_reaches_the_same_rules(world: World) -> None:
+def test_put_events_reaches
+_the_same_rules(world: World) -> None:
     detail = {"bucket": {"name": "uploads"}, "object": {"key": "datasets/by-hand.manifest"}}
     entry = {"Source": "aws.s3", "DetailType": "Object Created", "Detail": json.dumps(detail)}
     assert world.cloud.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0

@@ -1,7 +1,10 @@
 """An embedded AWS with a data plane that only records what it is called with, for the tests of the control plane."""
 
+import io
+import itertools
 import json
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,7 @@ class World:
         self.refuse_models: str | None = None
         data_plane = DataPlane(self._run, self._invoke, self._deploy, self.deleted.append, self._ask, self._build)
         self.cloud = Cloud(data_plane, work)
+        self.cloud.bus.delays = itertools.repeat((0.0,))  # each event once, at once and in order
 
     def _run(self, execution: PipelineExecution) -> None:
         self.pipelines.append(execution)
@@ -71,6 +75,27 @@ class World:
         policy = {"Version": "2012-10-17", "Statement": list(statements)}
         if statements:
             iam.put_role_policy(RoleName=name, PolicyName="only", PolicyDocument=json.dumps(policy))
+        return str(arn)
+
+    def make_function(self, name: str, **members: Any) -> str:
+        """Make a function with one version and the alias live, and return its ARN."""
+        code = io.BytesIO()
+        with zipfile.ZipFile(code, "w") as archive:
+            archive.writestr("app/handler.py", f"# {name}")
+        functions = self.cloud.client("lambda")
+        arn = functions.create_function(
+            FunctionName=name,
+            Runtime="python3.14",
+            Role=self.role(f"{name}-role"),
+            Handler="app.handler.handler",
+            Code={"ZipFile": code.getvalue()},
+            Timeout=7,
+            MemorySize=512,
+            Environment={"Variables": {"A": "1"}},
+            **members,
+        )["FunctionArn"]
+        functions.publish_version(FunctionName=name)
+        functions.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
         return str(arn)
 
     def learn(self, role_arn: str) -> None:

@@ -1,5 +1,6 @@
 """The endpoint: absent until a model is released, replaced in halves, taken back by alarms in the right unit."""
 
+import ast
 import re
 from dataclasses import replace
 from typing import Any, cast
@@ -21,12 +22,11 @@ def hosting(synth: Synthesized, stage: str) -> dict[str, Any]:
     return synth.template(stage, "Hosting")
 
 
-def test_the_only_parameter_is_the_model_package_so_a_release_needs_no_other_permission(
+def test_the_only_parameters_are_those_of_a_release_so_it_needs_no_other_permission(
     hosting: dict[str, Any],
 ) -> None:
     # BootstrapVersion would be an SSM parameter, and whoever updates the stack would have to be allowed to read it.
-    assert set(hosting["Parameters"]) == {"ModelPackageArn"}
-    assert hosting["Parameters"]["ModelPackageArn"]["Default"] == ""
+    assert {name: one["Default"] for name, one in hosting["Parameters"].items()} == {"ModelPackageArn": "", "ApprovedAt": ""}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,16 @@ def test_the_parameter_takes_only_packages_of_the_stages_own_group(
     pattern = hosting["Parameters"]["ModelPackageArn"]["AllowedPattern"]
     value = value.format(name=f"kennel-{stage.lower()}")
     assert (re.fullmatch(pattern, value) is not None) is accepted
+
+
+@pytest.mark.parametrize(
+    ("value", "accepted"),
+    [("", True), ("2026-11-30T16:30:00.000Z", True), ("2026-11-30T16:30:00Z", False), ("yesterday", False)],
+)
+def test_the_time_of_the_approval_is_one_that_can_be_compared_as_text(
+    hosting: dict[str, Any], value: str, accepted: bool
+) -> None:
+    assert (re.fullmatch(hosting["Parameters"]["ApprovedAt"]["AllowedPattern"], value) is not None) is accepted
 
 
 def test_whatever_serves_exists_only_with_a_model_and_everything_else_always(hosting: dict[str, Any]) -> None:
@@ -96,6 +106,12 @@ def test_the_endpoint_has_a_literal_name_and_keeps_its_size_when_it_changes(synt
     assert "ExcludeRetainedVariantProperties" not in endpoint
 
 
+def test_a_number_of_instances_that_nothing_scales_is_the_one_that_is_deployed() -> None:
+    template = served(min_instances=2, max_instances=2)
+    (endpoint,) = template.find_resources("AWS::SageMaker::Endpoint").values()
+    assert "RetainAllVariantProperties" not in endpoint["Properties"]
+
+
 def test_prod_tries_a_new_model_on_half_its_capacity_and_dev_moves_at_once(synth: Synthesized) -> None:
     assert "DeploymentConfig" not in synth.only("Dev", "Hosting", "AWS::SageMaker::Endpoint")
     config = synth.only("Prod", "Hosting", "AWS::SageMaker::Endpoint")["DeploymentConfig"]
@@ -112,23 +128,106 @@ def test_prod_tries_a_new_model_on_half_its_capacity_and_dev_moves_at_once(synth
     assert sorted(named) == sorted(alarms)
 
 
-def test_rollback_alarms_compare_microseconds_with_microseconds(synth: Synthesized) -> None:
-    alarms = {
-        alarm["Properties"]["MetricName"]: alarm["Properties"]
-        for alarm in synth.resources("Prod", "Hosting", "AWS::CloudWatch::Alarm").values()
+def rollback_alarms(synth: Synthesized) -> dict[str, dict[str, Any]]:
+    """By the beginning of the logical id: RollbackErrors, RollbackLatency."""
+    found = synth.resources("Prod", "Hosting", "AWS::CloudWatch::Alarm")
+    return {id_[:-8]: alarm["Properties"] for id_, alarm in found.items()}
+
+
+def series(alarm: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The metrics of an alarm on an expression, by their ids."""
+    return {one["Id"]: one["MetricStat"] for one in alarm["Metrics"] if "MetricStat" in one}
+
+
+def expression(alarm: dict[str, Any]) -> str:
+    (found,) = [one["Expression"] for one in alarm["Metrics"] if "Expression" in one]
+    return str(found)
+
+
+def value(alarm: dict[str, Any], **samples: float | None) -> float | None:
+    """What the alarm's expression is for one minute; None: there is no sample, or no value."""
+    names = {"FILL": lambda sample, other: other if sample is None else sample, **samples}
+    tree = ast.parse(expression(alarm), mode="eval").body
+    assert isinstance(tree, ast.Call)
+    assert ast.unparse(tree.func) == "IF"
+    condition, then, other = (ast.unparse(each) for each in tree.args)
+    try:
+        found: float | None = eval(then if eval(condition, names) else other, names)
+    except TypeError:  # arithmetic with a missing sample
+        return None
+    return found
+
+
+def test_rollback_alarms_watch_the_new_fleet_alone(synth: Synthesized) -> None:
+    ((config, _),) = synth.resources("Prod", "Hosting", "AWS::SageMaker::EndpointConfig").items()
+    assert set(rollback_alarms(synth)) == {"RollbackErrors", "RollbackLatency"}
+    for alarm in rollback_alarms(synth).values():
+        assert alarm["TreatMissingData"] == "notBreaching"
+        for one in series(alarm).values():
+            assert {each["Name"]: each["Value"] for each in one["Metric"]["Dimensions"]} == {
+                "EndpointName": "kennel-prod",  # literally, so that nothing is circular
+                "VariantName": "AllTraffic",
+                "EndpointConfigName": {"Fn::GetAtt": [config, "EndpointConfigName"]},
+            }
+            assert one["Period"] == 60
+
+
+def test_the_error_alarm_takes_what_the_model_failed_and_not_what_callers_or_overload_did(synth: Synthesized) -> None:
+    alarm = rollback_alarms(synth)["RollbackErrors"]
+    assert {id_: (one["Metric"]["MetricName"], one["Stat"]) for id_, one in series(alarm).items()} == {
+        "asked": ("Invocations", "Sum"),
+        "failed": ("InvocationModelErrors", "Sum"),
+        "refused": ("Invocation4XXErrors", "Sum"),
     }
-    assert set(alarms) == {"ModelLatency", "Invocation5XXErrors"}
-    latency = alarms["ModelLatency"]
-    assert (latency["Threshold"], latency["ExtendedStatistic"]) == (3_000_000, "p95")  # 3 s
-    assert (alarms["Invocation5XXErrors"]["Threshold"], alarms["Invocation5XXErrors"]["Statistic"]) == (5, "Sum")
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (5, 1)  # percent, minutes
+    assert value(alarm, asked=100, failed=60, refused=60) == 0
+    assert value(alarm, asked=100, failed=58, refused=50) == 16
+    assert value(alarm, asked=100, failed=8, refused=None) == 8
 
 
-def test_rollback_alarms_name_the_endpoint_literally_so_nothing_is_circular(synth: Synthesized) -> None:
-    for alarm in synth.resources("Prod", "Hosting", "AWS::CloudWatch::Alarm").values():
-        dimensions = {each["Name"]: each["Value"] for each in alarm["Properties"]["Dimensions"]}
-        assert dimensions == {"EndpointName": "kennel-prod", "VariantName": "AllTraffic"}
-        assert alarm["Properties"]["TreatMissingData"] == "notBreaching"
-        assert alarm["Properties"]["Period"] == 60
+def test_a_few_errors_and_minutes_without_requests_are_no_reason_to_roll_back(synth: Synthesized) -> None:
+    alarm = rollback_alarms(synth)["RollbackErrors"]
+    assert value(alarm, asked=2, failed=2, refused=0) == 0
+    assert value(alarm, asked=3, failed=3, refused=0) == 100
+    assert value(alarm, asked=50, failed=50, refused=50) == 0
+    assert value(alarm, asked=None, failed=None, refused=None) is None
+
+
+def test_the_latency_alarm_compares_microseconds_from_ten_requests_on(synth: Synthesized) -> None:
+    alarm = rollback_alarms(synth)["RollbackLatency"]
+    assert {id_: (one["Metric"]["MetricName"], one["Stat"]) for id_, one in series(alarm).items()} == {
+        "asked": ("Invocations", "Sum"),
+        "p95": ("ModelLatency", "p95"),
+    }
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (3_000_000, 2)  # 3 s for two minutes
+    assert value(alarm, asked=10, p95=4e6) == 4e6
+    assert value(alarm, asked=9, p95=4e6) == 0
+    assert value(alarm, asked=None, p95=None) is None
+
+
+def test_sagemaker_and_the_release_may_look_at_the_rollback_alarms(synth: Synthesized) -> None:
+    named = "arn:<AWS::Partition>:cloudwatch:<AWS::Region>:<AWS::AccountId>:alarm:Prod-Hosting-Rollback*"
+    for room in ("Hosting", "Release"):
+        found = [one for _, one in synth.statements("Prod", room) if one["Action"] == "cloudwatch:DescribeAlarms"]
+        assert [text(one["Resource"]) for one in found] == [named], room
+        assert not [one for _, one in synth.statements("Dev", room) if "DescribeAlarms" in str(one["Action"])]
+    assert all(id_.startswith("Rollback") for id_ in rollback_alarms(synth))  # which their names begin with
+
+
+def test_the_release_learns_the_rollback_alarms_from_an_output_that_comes_with_the_model(synth: Synthesized) -> None:
+    output = synth.template("Prod", "Hosting")["Outputs"]["RollbackAlarmArns"]
+    alarms = synth.resources("Prod", "Hosting", "AWS::CloudWatch::Alarm")
+    assert output["Condition"] == "HasModel"
+    assert sorted(text(output["Value"]).split(",")) == sorted(f"<{id_}.Arn>" for id_ in alarms)
+    assert "RollbackAlarmArns" not in synth.template("Dev", "Hosting")["Outputs"]
+
+
+def test_the_endpoints_role_cannot_bring_back_the_log_group_that_left_with_the_stack(
+    synth: Synthesized, stage: str
+) -> None:
+    actions = [action for _, one in synth.statements(stage, "Hosting") for action in one["Action"]]
+    assert "logs:PutLogEvents" in actions
+    assert "logs:CreateLogGroup" not in actions
 
 
 def test_the_endpoints_role_is_for_sagemaker_of_this_account(synth: Synthesized, stage: str) -> None:

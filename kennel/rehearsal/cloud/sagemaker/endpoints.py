@@ -29,6 +29,8 @@ _IN_EVENTS = (
     "ModelApprovalStatus",
     "InferenceSpecification",
     "CustomerMetadataProperties",
+    "ModelLifeCycle",
+    "UpdatedModelPackageFields",
 )
 
 
@@ -64,16 +66,18 @@ class Packages(ResourceStore):
             "CreatedBy": _user(call),
             "LastModifiedTime": now,
         }
+        self._publish_state({**self.records[name], "ModelPackageStatus": "InProgress"})
         self._publish_state(self.records[name])
         return json_answer({"ModelPackageArn": name})
 
     def update(self, call: Call) -> Response:
         check("UpdateModelPackage", call.parameters)
         record = self.get(call.parameters["ModelPackageArn"])
-        before = record["ModelApprovalStatus"]
-        record.update(call.parameters, LastModifiedTime=datetime.now(UTC), LastModifiedBy=_user(call))
-        if record["ModelApprovalStatus"] != before:
-            self._publish_state(record)
+        given = {name: value for name, value in call.parameters.items() if name != "ClientToken"}
+        changed = sorted(name for name, value in given.items() if record.get(name) != value)
+        record.update(given, LastModifiedTime=datetime.now(UTC), LastModifiedBy=_user(call))
+        if changed:
+            self._publish_state({**record, "UpdatedModelPackageFields": changed})
         return json_answer({"ModelPackageArn": record["ModelPackageArn"]})
 
     def delete_group(self, call: Call) -> Response:
@@ -95,6 +99,7 @@ class Packages(ResourceStore):
 
     def _publish_state(self, record: Record) -> None:
         detail = {name: record[name] for name in _IN_EVENTS if name in record}
+        detail |= {name: record[name].strftime("%Y-%m-%dT%H:%M:%SZ") for name in ("CreationTime", "LastModifiedTime")}
         self._publish("aws.sagemaker", "SageMaker Model Package State Change", detail, [str(record["ModelPackageArn"])])
 
 

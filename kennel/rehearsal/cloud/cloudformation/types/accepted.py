@@ -31,7 +31,6 @@ ACCEPTED = {
     "AWS::KMS::Key": "nothing is encrypted, but S3's use of the key is checked against each role's policies",
     "AWS::Logs::MetricFilter": "not evaluated",
     "AWS::SNS::TopicPolicy": "not evaluated: whoever has the permission may publish",
-    "AWS::SQS::QueuePolicy": "not evaluated: EventBridge and Lambda may send to each queue",
     "AWS::SageMaker::NotebookInstance": "not started",
     "AWS::SageMaker::NotebookInstanceLifecycleConfig": "not started",
 }

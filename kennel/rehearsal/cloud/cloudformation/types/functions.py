@@ -7,6 +7,7 @@ from typing import Any
 
 from moto.awslambda.models import lambda_backends
 
+from kennel.rehearsal.cloud.api import ApiError
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client
 from kennel.rehearsal.cloud.cloudformation.resource import (
     Created,
@@ -52,6 +53,12 @@ def _update(created: Created, before: Properties) -> None:
     if properties["Code"] != before["Code"]:
         client("lambda").update_function_code(FunctionName=name, **_code(properties["Code"]))
     _configure(created)
+
+
+def _mapping(properties: Properties) -> Properties:
+    if properties.get("FunctionResponseTypes"):
+        raise ApiError("Unsupported", "answers about single messages of a batch are not rehearsed")
+    return properties
 
 
 def _delete_by(operation: str, *names: str) -> Callable[[Created], None]:
@@ -100,6 +107,20 @@ TYPES = [
         ref=lambda created: f"{created.properties['FunctionName']}:{created.properties['Qualifier']}",
         delete=_delete_by("delete_function_event_invoke_config", "FunctionName"),
         reads=[Read("get_function_event_invoke_config", by_properties("FunctionName", "Qualifier"))],
+    ),
+    EnactedType(
+        type="AWS::Lambda::EventSourceMapping",
+        service="lambda",
+        create="CreateEventSourceMapping",
+        parameters=_mapping,
+        ref=lambda created: str(created.answer["UUID"]),
+        update=lambda created, _before: call(
+            "lambda", "UpdateEventSourceMapping", {**_mapping(created.properties), "UUID": created.physical_id}
+        ),
+        fixed=("EventSourceArn",),
+        delete=lambda created: client("lambda").delete_event_source_mapping(UUID=created.physical_id),
+        reads=[Read("get_event_source_mapping", by_id("UUID"))],
+        note="what failed comes again after a sixtieth of the queue's visibility timeout",
     ),
     EnactedType(
         type="AWS::Lambda::Permission",

@@ -1,5 +1,6 @@
 """The table of all resource types of the embedded CloudFormation, with those that need no file of their own."""
 
+import json
 from typing import Any
 
 from moto.cloudformation import parsing
@@ -41,6 +42,11 @@ def _queue(physical_id: str, _properties: Properties) -> Properties:
     return {"QueueUrl": physical_id, "AttributeNames": ["All"]}
 
 
+def _queue_policy(properties: Properties) -> Properties:
+    (url,) = properties["Queues"]
+    return {"QueueUrl": url, "Attributes": {"Policy": json.dumps(properties["PolicyDocument"])}}
+
+
 _OTHER_TYPES = [
     named(
         "AWS::Logs::LogGroup",
@@ -79,6 +85,20 @@ _OTHER_TYPES = [
     ),
     EnactedType(type="AWS::SNS::Topic", service="sns", reads=[Read("get_topic_attributes", by_id("TopicArn"))]),
     EnactedType(type="AWS::SQS::Queue", service="sqs", reads=[Read("get_queue_attributes", _queue)]),
+    EnactedType(
+        type="AWS::SQS::QueuePolicy",
+        service="sqs",
+        create="SetQueueAttributes",
+        parameters=_queue_policy,
+        ref=lambda policy: str(policy.properties["Queues"][0]),
+        update=lambda policy, _before: client("sqs").set_queue_attributes(**_queue_policy(policy.properties)),
+        fixed=("Queues",),
+        delete=lambda policy: client("sqs").set_queue_attributes(
+            QueueUrl=policy.physical_id, Attributes={"Policy": ""}
+        ),
+        reads=[Read("get_queue_attributes", _queue)],
+        note="evaluated for what EventBridge sends",
+    ),
 ]
 ENACTED = {one.type: one for one in (*buckets.TYPES, *functions.TYPES, *sagemaker.TYPES, *_OTHER_TYPES)}
 
