@@ -34,8 +34,7 @@ def approvals_in(event: Any, group: str) -> list[Approval]:
     A message that is none is passed over: if it failed the invocation, those behind it would have to wait.
     """
     records = event.get("Records") if isinstance(event, dict) else None
-    records = records if isinstance(records, list) else []
-    bodies = [record.get("body") for record in records if isinstance(record, dict)]
+    bodies: list[Any] = [each.get("body") for each in records or [] if isinstance(each, dict)]
     found = []
     for body in bodies:
         try:
@@ -56,10 +55,7 @@ def _arn(value: Any, group: str) -> str:
 
 def _utc(value: Any) -> str:
     """Return a time of SageMaker's events, a text or milliseconds since 1970, as the stack's parameter takes it."""
-    if isinstance(value, str):
-        moment = datetime.fromisoformat(value)
-    else:
-        moment = datetime.fromtimestamp(value / 1000, UTC)
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value / 1000, UTC)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

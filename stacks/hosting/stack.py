@@ -147,8 +147,9 @@ class HostingStack(cdk.Stack):
             default="",
             allowed_pattern=r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)?",
             constraint_description="must be empty or a time in UTC such as 2026-11-30T16:30:00.000Z",
-            description="When the approval was given that led to this release; the promote function ignores older ones.",
+            description="When the approval was given that led to this release; promote ignores older ones.",
         )
+        acknowledge(self, "ApprovedAt is for whoever describes the stack.", "CloudFormation-Validate::W2001")
 
     def _log_group(self, settings: StageSettings) -> logs.LogGroup:
         # SageMaker would make this group itself and keep it for ever. It is removed with the stack in every stage:

@@ -19,7 +19,9 @@ GROUP, STACK = "kennel-test", "Test-Hosting"
 GROUP_ARN = f"arn:aws:sagemaker:eu-central-1:123456789012:model-package/{GROUP}"
 ARN = f"{GROUP_ARN}/7"
 AT = "2026-11-30T16:30:00.000Z"
-ALARMS = [f"arn:aws:cloudwatch:eu-central-1:123456789012:alarm:{STACK}-Rollback{name}" for name in ("Errors", "Latency")]
+ALARMS = [
+    f"arn:aws:cloudwatch:eu-central-1:123456789012:alarm:{STACK}-Rollback{name}" for name in ("Errors", "Latency")
+]
 
 
 def message(version: int = 7, at: Any = "2026-11-30T16:30:00Z") -> str:

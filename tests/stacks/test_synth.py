@@ -32,8 +32,10 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def files(folder: Path) -> list[str]:
-    """All but *.metadata.json, whose stack traces name the temporary folder that jsii unpacks itself into."""
-    found = (file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(".metadata.json"))
+    """All but stack traces, which name the folder that jsii unpacks itself into, and the report of the validations,
+    which are on in one of the two assemblies alone."""
+    others = (".metadata.json", "validation-report.json")
+    found = (file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(others))
     return sorted(str(file.relative_to(folder)) for file in found)
 
 

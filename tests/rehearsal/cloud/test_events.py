@@ -238,8 +238,7 @@ def test_an_approval_invokes_the_rule_s_function_once_permission_is_given(world:
     assert len(seen) == 1
 
 
-def test_put_events_reaches
-_the_same_rules(world: World) -> None:
+def test_put_events_reaches_the_same_rules(world: World) -> None:
     detail = {"bucket": {"name": "uploads"}, "object": {"key": "datasets/by-hand.manifest"}}
     entry = {"Source": "aws.s3", "DetailType": "Object Created", "Detail": json.dumps(detail)}
     assert world.cloud.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0

@@ -24,14 +24,6 @@ def clean(world: World) -> None:
     world.calls.clear()
 
 
-def package_events(world: World) -> list[dict[str, Any]]:
-    """The details of the events about packages, as they reach a queue."""
-    sqs = world.cloud.client("sqs")
-    url = sqs.get_queue_url(QueueName="heard")["QueueUrl"]
-    found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
-    return [json.loads(one["Body"])["detail"] for one in found]
-
-
 def hear(world: World, queue: str, rule: str, pattern: dict[str, Any], **target: Any) -> str:
     """Make a queue that gets what matches `pattern`, and which its policy lets the rule send to; return its URL."""
     sqs, events = (world.cloud.client(name) for name in ("sqs", "events"))
@@ -52,8 +44,24 @@ def hear(world: World, queue: str, rule: str, pattern: dict[str, Any], **target:
 
 
 def bodies(world: World, url: str) -> list[str]:
-    found = world.cloud.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+    """What waits in the queue, which is deleted."""
+    sqs = world.cloud.client("sqs")
+    found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+    for one in found:
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
     return [one["Body"] for one in found]
+
+
+def heard(world: World, url: str, count: int) -> list[dict[str, Any]]:
+    """The messages of the queue, once there are `count` of them."""
+    found: list[dict[str, Any]] = []
+
+    def enough() -> bool:
+        found.extend(json.loads(body) for body in bodies(world, url))
+        return len(found) >= count
+
+    eventually(enough)
+    return found
 
 
 def say(world: World, **detail: Any) -> None:
@@ -62,7 +70,7 @@ def say(world: World, **detail: Any) -> None:
 
 
 def test_every_edit_of_a_package_is_an_event_that_names_what_changed(world: World) -> None:
-    hear(world, "heard", "packages", {"detail-type": ["SageMaker Model Package State Change"]})
+    url = hear(world, "heard", "packages", {"detail-type": ["SageMaker Model Package State Change"]})
     sagemaker = world.cloud.client("sagemaker")
     sagemaker.create_model_package_group(ModelPackageGroupName="edited")
     formats = {"SupportedContentTypes": ["image/*"], "SupportedResponseMIMETypes": ["application/json"]}
@@ -70,25 +78,17 @@ def test_every_edit_of_a_package_is_an_event_that_names_what_changed(world: Worl
         ModelPackageGroupName="edited",
         InferenceSpecification={"Containers": [{"Image": "local/x", "ModelDataUrl": "s3://b/m"}], **formats},
     )["ModelPackageArn"]
-    heard: list[dict[str, Any]] = []
-
-    def next_events(count: int) -> list[dict[str, Any]]:
-        eventually(lambda: heard.extend(package_events(world)) or len(heard) >= count)
-        return heard[-count:]
-
-    made = next_events(2)
+    made = [one["detail"] for one in heard(world, url, 2)]
     assert sorted(one["ModelPackageStatus"] for one in made) == ["Completed", "InProgress"]
     assert not any("UpdatedModelPackageFields" in one for one in made)
-    heard.clear()
     sagemaker.update_model_package(ModelPackageArn=package, CustomerMetadataProperties={"a": "b"})
-    (edited,) = next_events(1)
+    edited = heard(world, url, 1)[0]["detail"]
     assert (edited["UpdatedModelPackageFields"], edited["ModelApprovalStatus"]) == (
         ["CustomerMetadataProperties"],
         "PendingManualApproval",
     )
-    heard.clear()
     sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved", ApprovalDescription="good")
-    (approved,) = next_events(1)
+    approved = heard(world, url, 1)[0]["detail"]
     assert approved["UpdatedModelPackageFields"] == ["ApprovalDescription", "ModelApprovalStatus"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", approved["LastModifiedTime"])
 
@@ -103,34 +103,25 @@ def test_sagemaker_s_events_come_twice_now_and_then_and_out_of_order(world: Worl
     for number in (1, 2):
         world.cloud.bus.publish_as_sagemaker("aws.sagemaker", "Late", {"number": number}, [])
     world.cloud.bus.delays = kept
-    heard: list[int] = []
-    eventually(lambda: heard.extend(json.loads(b)["detail"]["number"] for b in bodies(world, url)) or len(heard) == 3)
-    assert heard == [2, 1, 1]
+    assert [one["detail"]["number"] for one in heard(world, url, 3)] == [2, 1, 1]
 
 
 def test_a_transformed_event_reaches_a_fifo_queue_once_however_often_it_comes(world: World) -> None:
-    template = {"InputPathsMap": {"what": "$.detail.what", "n": "$.detail.n"}, "InputTemplate": '{"said":<what>,"n":<n>}'}
+    template = {
+        "InputPathsMap": {"what": "$.detail.what", "n": "$.detail.n"},
+        "InputTemplate": '{"said":<what>,"n":<n>}',
+    }
     target = {"SqsParameters": {"MessageGroupId": "one"}, "InputTransformer": template}
     url = hear(world, "said.fifo", "said", {"source": ["here"]}, **target)
     for what in ("hello", "hello", 'a "word"'):
         say(world, what=what, n=5)
     say(world, what="last", n=6)
-    heard: list[dict[str, Any]] = []
-
-    def take() -> bool:
-        found = world.cloud.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
-        for one in found:
-            heard.append(json.loads(one["Body"]))
-            world.cloud.client("sqs").delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
-        return len(heard) == 3
-
-    eventually(take)
-    assert sorted(one["said"] for one in heard) == ['a "word"', "hello", "last"]
-    assert {one["n"] for one in heard if one["said"] == "last"} == {6}
+    found = heard(world, url, 3)
+    assert sorted(one["said"] for one in found) == ['a "word"', "hello", "last"]
+    assert {one["n"] for one in found if one["said"] == "last"} == {6}
     say(world, what="hello", n=5)  # after the first was deleted: SQS remembers it for five minutes
     say(world, what="end", n=7)
-    eventually(lambda: heard.extend(json.loads(body) for body in bodies(world, url)) or len(heard) > 3)
-    assert [one["said"] for one in heard[3:]] == ["end"]
+    assert [one["said"] for one in heard(world, url, 1)] == ["end"]
 
 
 def test_a_queue_whose_policy_does_not_name_the_rule_gets_nothing(world: World) -> None:
@@ -153,7 +144,7 @@ def mapped(world: World, name: str, tries: int) -> tuple[str, str]:
     source = f"arn:aws:sqs:{REGION}:{name}.fifo"
     iam = world.cloud.client("iam")
     actions = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
-    policy = {"Statement": [{"Effect": "Allow", "Action": actions, "Resource": source}]}
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": source}]}
     iam.put_role_policy(RoleName=f"{name}-role", PolicyName="only", PolicyDocument=json.dumps(policy))
     world.cloud.client("lambda").create_event_source_mapping(FunctionName=name, EventSourceArn=source, BatchSize=10)
     return str(url), str(letters)

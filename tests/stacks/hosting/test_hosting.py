@@ -26,7 +26,10 @@ def test_the_only_parameters_are_those_of_a_release_so_it_needs_no_other_permiss
     hosting: dict[str, Any],
 ) -> None:
     # BootstrapVersion would be an SSM parameter, and whoever updates the stack would have to be allowed to read it.
-    assert {name: one["Default"] for name, one in hosting["Parameters"].items()} == {"ModelPackageArn": "", "ApprovedAt": ""}
+    assert {name: one["Default"] for name, one in hosting["Parameters"].items()} == {
+        "ModelPackageArn": "",
+        "ApprovedAt": "",
+    }
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,10 @@ TYPES = [
         ),
         fixed=("EventSourceArn",),
         delete=lambda created: client("lambda").delete_event_source_mapping(UUID=created.physical_id),
-        reads=[Read("get_event_source_mapping", by_id("UUID"))],
+        reads=[
+            Read("get_event_source_mapping", by_id("UUID")),
+            Read("list_event_source_mappings", by_properties("FunctionName", "EventSourceArn")),
+        ],
         note="what failed comes again after a sixtieth of the queue's visibility timeout",
     ),
     EnactedType(
