@@ -14,7 +14,7 @@ from stacks.release import ReleaseStack
 
 _MINUTE = cdk.Duration.minutes(1)
 _MEANS = {  # by the alarm's id; `limits` are the stage's OperationsSettings
-    "Endpoint4xx": "The endpoint refuses requests: callers send no images, or too large ones. See its log group.",
+    "Endpoint4xx": "The endpoint refuses requests: no images, too large ones, or (429) more than it can do. See its log.",
     "Endpoint5xx": "The endpoint fails. See its log group.",
     "EndpointLatency": "The model takes over {limits.endpoint_latency_milliseconds} ms (95th percentile).",
     "EndpointSaturation": "An instance has been over {limits.endpoint_cpu_percent} % busy for five minutes: "
@@ -26,6 +26,7 @@ _MEANS = {  # by the alarm's id; `limits` are the stage's OperationsSettings
     "ClassifySpillover": "Calls find no provisioned instance and start cold for five minutes on end: provision more.",
     "RunNotStarted": "A data set was uploaded and no run began. The queue NotStarted says why; start it by hand.",
     "ReleaseFailed": "An approved model was not released. See the promote function's log and the queue; approve again.",
+    "ApprovalNotQueued": "An approval could not be put into its queue. The queue Undelivered says why; approve again.",
     "ReleaseDiverged": "SageMaker rolled a release back by itself, and CloudFormation takes it for done: the endpoint "
     "serves another configuration than its stack says. The version before is released again; see `kennel releases`.",
     "ObserverErrors": "What happened to a release was not written down. See the observe function's log.",
@@ -66,6 +67,7 @@ def all_alarms(
         *([("ClassifySpillover", spilled, 1, 5)] if settings.classify.provisioned_concurrency else []),
         ("RunNotStarted", _waiting(pipeline.not_started), 1, 1),
         ("ReleaseFailed", _waiting(release.dead_letters), 1, 1),
+        ("ApprovalNotQueued", _waiting(release.undelivered), 1, 1),
         ("ReleaseDiverged", observer.diverged, 1, 1),
         ("ObserverErrors", observer.function.metric_errors(period=_MINUTE), 1, 1),
     ]

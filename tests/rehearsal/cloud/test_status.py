@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
-from tests.rehearsal.cloud.test_events import function
 from tests.rehearsal.cloud.test_iam import allow, of
 from tests.rehearsal.cloud.world import World, eventually, refusal
 
