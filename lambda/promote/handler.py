@@ -34,7 +34,8 @@ def approvals_in(event: Any, group: str) -> list[Approval]:
     A message that is none is passed over: if it failed the invocation, those behind it would have to wait.
     """
     records = event.get("Records") if isinstance(event, dict) else None
-    bodies: list[Any] = [each.get("body") for each in records or [] if isinstance(each, dict)]
+    records = records if isinstance(records, list) else []
+    bodies: list[Any] = [each.get("body") for each in records if isinstance(each, dict)]
     found = []
     for body in bodies:
         try:

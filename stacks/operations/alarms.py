@@ -14,7 +14,7 @@ from stacks.release import ReleaseStack
 
 _MINUTE = cdk.Duration.minutes(1)
 _MEANS = {  # by the alarm's id; `limits` are the stage's OperationsSettings
-    "Endpoint4xx": "The endpoint refuses requests: no images, too large ones, or (429) more than it can do. See its log.",
+    "Endpoint4xx": "The endpoint refuses requests: no images, too large ones, or (429) too many. See its log.",
     "Endpoint5xx": "The endpoint fails. See its log group.",
     "EndpointLatency": "The model takes over {limits.endpoint_latency_milliseconds} ms (95th percentile).",
     "EndpointSaturation": "An instance has been over {limits.endpoint_cpu_percent} % busy for five minutes: "

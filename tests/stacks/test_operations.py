@@ -17,6 +17,7 @@ EVERYWHERE = {
     "ApiFailures",
     "RunNotStarted",
     "ReleaseFailed",
+    "ApprovalNotQueued",
     "ReleaseDiverged",
     "ObserverErrors",
 }

@@ -33,7 +33,7 @@ def world(empty_world: World) -> World:
     events = empty_world.cloud.client("events")
     pattern = json.dumps({"source": ["aws.cloudformation", "aws.cloudwatch"]})
     rule = events.put_rule(Name="all", EventPattern=pattern)["RuleArn"]
-    events.put_targets(Rule="all", Targets=[{"Id": "1", "Arn": function(empty_world, "listener")}])
+    events.put_targets(Rule="all", Targets=[{"Id": "1", "Arn": empty_world.make_function("listener")}])
     empty_world.cloud.client("lambda").add_permission(
         FunctionName="listener",
         StatementId="s",
