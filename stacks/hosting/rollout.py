@@ -8,15 +8,13 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from stacks.config import CanarySettings
-from stacks.monitoring import EndpointMetrics, alarm
+from stacks.monitoring import EndpointMetrics, alarm, where_frequent
 
 # How the alarms' ids, and so their generated names, begin after the stack's name: policies name them by it.
 ROLLBACK = "Rollback"
 _SETTLING_SECONDS = 300  # the old fleet stays this long after the shift, for a rollback without a cold start
 _STARTING_SECONDS = 3600  # what starting a second fleet may take at most
-# Fewer errors, or the times of fewer requests, in a minute tell a bad model from bad luck no longer.
-_LEAST_ERRORS = 3
-_LEAST_REQUESTS = 10
+_LEAST_ERRORS = 3  # fewer in a minute do not tell a bad model from bad luck
 
 
 def longest_update_seconds(canary: CanarySettings | None) -> int:
@@ -60,7 +58,7 @@ def rollback_alarms(scope: Construct, canary: CanarySettings, new_fleet: Endpoin
         alarm(
             scope,
             f"{ROLLBACK}Latency",
-            _latency(new_fleet),
+            where_frequent(new_fleet.model_latency_p95(), new_fleet.count("Invocations"), "model latency, p95 (µs)"),
             at=new_fleet.latency_threshold(canary.rollback_latency_milliseconds),
             minutes=2,
             means="The new model is too slow: SageMaker and CloudFormation put the old one back.",
@@ -84,15 +82,5 @@ def _error_percent(metrics: EndpointMetrics) -> cloudwatch.MathExpression:
             "failed": metrics.count("InvocationModelErrors"),
             "refused": metrics.count("Invocation4XXErrors"),
         },
-        period=cdk.Duration.minutes(1),
-    )
-
-
-def _latency(metrics: EndpointMetrics) -> cloudwatch.MathExpression:
-    """Return the 95th percentile of the model's own time in microseconds; 0 where requests are too few for one."""
-    return cloudwatch.MathExpression(
-        expression=f"IF(FILL(asked, 0) >= {_LEAST_REQUESTS}, p95, 0 * p95)",
-        label="model latency, p95 (µs)",
-        using_metrics={"asked": metrics.count("Invocations"), "p95": metrics.model_latency_p95()},
         period=cdk.Duration.minutes(1),
     )
