@@ -176,7 +176,7 @@ def test_a_run_s_end_is_an_event_that_names_pipeline_and_status(world: World) ->
         raise RuntimeError("no data")
 
     world.run = fail
-    arn = function(world, "listener")
+    arn = world.make_function("listener")
     detail = {"pipelineArn": [f"arn:aws:sagemaker:{REGION}:pipeline/learn"]}
     detail["currentPipelineExecutionStatus"] = ["Failed"]
     kind = "SageMaker Model Building Pipeline Execution Status Change"

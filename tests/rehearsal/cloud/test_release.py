@@ -59,7 +59,7 @@ class Stage:
         formats = {"SupportedContentTypes": ["image/*"], "SupportedResponseMIMETypes": ["application/json"]}
         container = {"Image": "local/x", "ModelDataUrl": "s3://b/m"}
         made = self.sagemaker.create_model_package(
-            ModelPackageGroupName=self.outputs[f"{self.name}-Data"]["ModelPackageGroupName"],
+            ModelPackageGroupName=self.outputs[f"Kennel-{self.name}-Data"]["ModelPackageGroupName"],
             InferenceSpecification={"Containers": [container], **formats},
             ModelApprovalStatus=status,
         )
@@ -86,7 +86,7 @@ class Stage:
         wanted = {"ParameterKey": "ModelPackageArn", "ParameterValue": package}
 
         def served() -> bool:
-            found = self.world.stack(f"{self.name}-Hosting")
+            found = self.world.stack(f"Kennel-{self.name}-Hosting")
             return wanted in found["Parameters"] and found["StackStatus"] == "UPDATE_COMPLETE"
 
         eventually(served)

@@ -209,7 +209,7 @@ def test_the_latency_alarm_compares_microseconds_from_ten_requests_on(synth: Syn
 
 
 def test_sagemaker_and_the_release_may_look_at_the_rollback_alarms(synth: Synthesized) -> None:
-    named = "arn:<AWS::Partition>:cloudwatch:<AWS::Region>:<AWS::AccountId>:alarm:Prod-Hosting-Rollback*"
+    named = "arn:<AWS::Partition>:cloudwatch:<AWS::Region>:<AWS::AccountId>:alarm:Kennel-Prod-Hosting-Rollback*"
     for room in ("Hosting", "Release"):
         found = [one for _, one in synth.statements("Prod", room) if one["Action"] == "cloudwatch:DescribeAlarms"]
         assert [text(one["Resource"]) for one in found] == [named], room
