@@ -2,13 +2,18 @@
 
 The host is resolved once, every address it has must be public, and the connection goes to a checked address itself, so
 that a name which changes between check and connection gains nothing. TLS still proves the name. Each redirect is
-checked in the same way. Time and bytes are bounded from the first packet to the last.
+checked in the same way. Time and bytes are bounded from the first packet to the last: what counts is what was received,
+not what the answer says of itself, and an answer whose framing is not RFC 9112's is none.
 """
 
+import io
+import re
 import socket
 import ssl
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any
 
 from classify.deadline import Deadline
 from classify.errors import FetchFailed, FetchTimeout, UrlRefused
@@ -20,6 +25,11 @@ _REDIRECTS = 3
 _ADDRESSES = 4  # tried for one name
 _MOVED = (301, 302, 303, 307, 308)
 _CONNECT_SECONDS = 3.0  # for one address
+_FRAMING_BYTES = 2**18  # of heads and chunk sizes, beside the body
+_CHUNK_LINE_BYTES = 4096
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")  # RFC 9112, 7.1: the size, and extensions
+_LENGTH = re.compile("[0-9]{1,15}")
+_NOT_HTTP = "The URL's server does not keep to HTTP, or broke off."
 
 
 def fetch(url: str, max_bytes: int, deadline: Deadline) -> bytes:
@@ -33,7 +43,7 @@ def fetch(url: str, max_bytes: int, deadline: Deadline) -> bytes:
         raise FetchTimeout("The URL's server took too long; send the image itself, or try again.") from error
     except ssl.SSLCertVerificationError as error:
         raise FetchFailed("The URL's server has no valid certificate.") from error
-    except (OSError, HTTPException) as error:
+    except OSError as error:
         raise FetchFailed("The URL's server could not be reached, or broke off.") from error
 
 
@@ -53,7 +63,7 @@ def _follow(target: Target, max_bytes: int, deadline: Deadline, sockets: ExitSta
         with _open(target, deadline) as sock:
             sockets.callback(_shut_down, sock)
             deadline.timeout()  # from here on the socket is shut down in time, unless the deadline has passed
-            with _get(sock, target) as response:
+            with _get(sock, target, max_bytes) as response:
                 if response.status not in _MOVED:
                     return _body(response, max_bytes)
                 target = target.redirected(response.headers.get("Location", ""))
@@ -96,20 +106,81 @@ def _dial(addresses: list[str], deadline: Deadline) -> socket.socket:
     return connect(addresses[-1], min(_CONNECT_SECONDS, deadline.timeout()))
 
 
-def _get(sock: ssl.SSLSocket, target: Target) -> HTTPResponse:
+def _get(sock: ssl.SSLSocket, target: Target, max_bytes: int) -> HTTPResponse:
     connection = HTTPConnection(target.authority)
     connection.sock = sock
     headers = {"Host": target.authority, "User-Agent": "Kennel", "Accept": "image/*", "Accept-Encoding": "identity"}
     connection.request("GET", target.path, headers=headers | {"Connection": "close"})
-    return connection.getresponse()
+    response = HTTPResponse(_Received(sock, max_bytes + _FRAMING_BYTES), method="GET")  # type: ignore[arg-type]
+    try:
+        response.begin()
+    except (OSError, FetchFailed):
+        raise
+    except Exception as error:  # a hostile head may make its reader raise anything
+        raise FetchFailed(_NOT_HTTP) from error
+    return response
+
+
+class _Received(io.RawIOBase):
+    """The bytes that a socket receives; more than `limit` are an error, whatever the answer says of its length."""
+
+    def __init__(self, sock: ssl.SSLSocket, limit: int) -> None:
+        self._sock, self._left = sock, limit
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return a buffered reader, which is all that HTTPResponse wants of its socket."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._sock.recv_into(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise FetchFailed("The URL's server sends more around the image than HTTP needs.")
+        return count
 
 
 def _body(response: HTTPResponse, max_bytes: int) -> bytes:
+    """Return the body, framed as RFC 9112 says: http.client takes a chunk of -1 bytes for all that may come."""
     if response.status != 200:
         raise FetchFailed(f"The URL's server answered with status {response.status}.")
-    body = response.read(max_bytes + 1)
+    stream, headers = response.fp, response.headers
+    codings = [one.strip().lower() for one in headers.get_all("Transfer-Encoding", [])]
+    lengths = {one.strip() for one in headers.get_all("Content-Length", [])}
+    if codings == ["chunked"]:
+        return b"".join(_chunks(stream, max_bytes))
+    if codings or len(lengths) > 1 or not all(_LENGTH.fullmatch(one) for one in lengths):
+        raise FetchFailed(_NOT_HTTP)
+    if lengths:
+        return _exactly(stream, int(lengths.pop()), max_bytes)
+    body = stream.read(max_bytes + 1)
     if len(body) > max_bytes:
         raise too_large(max_bytes)
-    if response.length:
-        raise FetchFailed("The URL's server broke off in the middle of the image.")
     return body
+
+
+def _chunks(stream: io.BufferedReader, max_bytes: int) -> Iterator[bytes]:
+    """Yield the chunks up to the last, which is empty; the trailers after it are left unread."""
+    received = 0
+    while line := _CHUNK.fullmatch(stream.readline(_CHUNK_LINE_BYTES)):
+        size = int(line[1], 16)
+        received += size
+        if received > max_bytes:
+            raise too_large(max_bytes)
+        if not size:
+            return
+        yield _exactly(stream, size, max_bytes)
+        if _exactly(stream, 2, max_bytes) != b"\r\n":
+            break
+    raise FetchFailed(_NOT_HTTP)
+
+
+def _exactly(stream: io.BufferedReader, size: int, max_bytes: int) -> bytes:
+    if size > max_bytes:
+        raise too_large(max_bytes)
+    data = stream.read(size)
+    if len(data) < size:
+        raise FetchFailed("The URL's server broke off in the middle of the image.")
+    return data

@@ -69,6 +69,111 @@ def test_a_length_that_is_too_short_ends_the_body_there(site: Site, internet: In
     assert get(max_bytes=100) == bytes(10)
 
 
+class Flood:
+    """A page that sends `head` and then `piece` again and again, 64 MB in all; `sent` counts what was taken of it."""
+
+    def __init__(self, head: bytes, piece: bytes) -> None:
+        self.head, self.piece, self.sent = head, piece, 0
+        self.ended = threading.Event()
+
+    def __call__(self, sock: ssl.SSLSocket, over: threading.Event) -> None:
+        many = self.piece * (2**16 // len(self.piece) + 1)
+        try:
+            sock.sendall(self.head)
+            while self.sent < 2**26:
+                sock.sendall(many)
+                self.sent += len(many)
+        finally:
+            self.ended.set()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "error"),
+    [
+        (CHUNKED + b"-1\r\n", bytes(1000), FetchFailed),
+        (CHUNKED + b"-ffffffff\r\n", bytes(1000), FetchFailed),
+        (CHUNKED + b"7fffffff\r\n", bytes(1000), TooLarge),
+        (CHUNKED, b"1;" + b"x" * 4000 + b"\r\na\r\n", FetchFailed),
+        (CHUNKED + b"1;", b"x", FetchFailed),
+        (CHUNKED + b"0", b"0", FetchFailed),
+        (OK + b"Content-Length: 2147483647\r\n\r\n", bytes(1000), TooLarge),
+        (OK + b"Content-Length: -1\r\n\r\n", bytes(1000), FetchFailed),
+        (OK + b"\r\n", bytes(1000), TooLarge),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", FetchFailed),
+        (b"", b"HTTP/1.1 100 Continue\r\nA: " + b"b" * 60_000 + b"\r\n\r\n", FetchFailed),
+        (OK, b"A: " + b"b" * 60_000 + b"\r\n", FetchFailed),
+        (OK + b"A: ", b"b", FetchFailed),
+        (b"HTTP/1.1 ", b"2", FetchFailed),
+        (b"HTTP/1.1 302 Found\r\nLocation: /dog.png\r\n", b"A: b\r\n", FetchFailed),
+        (b"HTTP/1.1 302 Found\r\nLocation: /dog.png\r\n\r\n", b"body", FetchFailed),
+    ],
+)
+def test_however_an_answer_is_framed_no_more_is_received_than_the_bound(
+    site: Site, internet: Internet, head: bytes, piece: bytes, error: type[Exception]
+) -> None:
+    flood = site.pages["*"] = Flood(head, piece)
+    with pytest.raises(error):
+        get()
+    assert flood.ended.wait(60)
+    assert flood.sent < 2**25  # what the kernel's buffers hold of it
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Transfer-Encoding: chunked\r\n\r\n+5\r\nabcde\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0x5\r\nabcde\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n 5\r\nabcde\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0_5\r\nabcde\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n\r\nabcde\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcdefg\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+        b"Transfer-Encoding: gzip\r\n\r\nabcde",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+        b"Content-Length: +5\r\n\r\nabcde",
+        b"Content-Length: 0_5\r\n\r\nabcde",
+        b"Content-Length: 5, 5\r\n\r\nabcde",
+    ],
+)
+def test_a_framing_that_is_not_that_of_http_fails(site: Site, internet: Internet, framing: bytes) -> None:
+    site.pages["*"] = raw(OK + framing)
+    with pytest.raises(FetchFailed):
+        get()
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b'Transfer-Encoding: Chunked\r\n\r\n005 ;a="b"\r\nabcde\r\n0;c\r\nTrailer: 1\r\n\r\n',
+        b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+        b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcdefg",
+        b"Content-Length:  5 \r\n\r\nabcde",
+        b"\r\nabcde",
+    ],
+)
+def test_a_framing_that_http_allows_is_read(site: Site, internet: Internet, framing: bytes) -> None:
+    site.pages["*"] = raw(OK + framing)
+    assert get() == b"abcde"
+
+
+def test_a_head_that_makes_its_reader_fail_is_the_fetch_s_failure(
+    site: Site, internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(_: Any) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("http.client.HTTPResponse.begin", begin)
+    site.pages["*"] = page(PNG)
+    with pytest.raises(FetchFailed):
+        get()
+
+
 def test_a_compressed_body_is_not_unpacked(site: Site, internet: Internet) -> None:
     site.pages["*"] = page(b"\x1f\x8b packed", "200 OK", "Content-Encoding: gzip")
     assert get() == b"\x1f\x8b packed"
