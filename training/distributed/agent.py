@@ -6,8 +6,10 @@ It is `torch.distributed.run`, except that it dies with the launcher and says in
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from training.distributed.worker import STOPPED, Failure, die_with_parent, rank_name
@@ -15,6 +17,8 @@ from training.errors import sentence
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+_LOOPBACK = "127.0.0.1"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,6 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     options = run.parse_args(arguments)  # type: ignore[no-untyped-call]
     try:
+        if options.master_addr == _LOOPBACK and options.node_rank == 0:
+            _meet_on_loopback_only(options.master_port)
         run.run(options)  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         return _exit_code(error.failures)
@@ -37,6 +43,15 @@ def main(arguments: Sequence[str]) -> int:
         Failure(f"The {options.nnodes} hosts of the job did not meet at {place}: {sentence(error)}"[:1000]).write()
         return 1
     return 0
+
+
+def _meet_on_loopback_only(port: int) -> None:
+    """Give torchrun's store a listening socket: the one that it makes itself takes connections of every network."""
+    from torch.distributed.elastic.rendezvous import static_tcp_rendezvous as rendezvous
+
+    listener = socket.create_server((_LOOPBACK, port))
+    store = partial(rendezvous.TCPStore, master_listen_fd=listener.detach())  # type: ignore[attr-defined]
+    rendezvous.TCPStore = store  # type: ignore[attr-defined, assignment]
 
 
 def _exit_code(failures: "Mapping[int, ProcessFailure]") -> int:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 pytestmark = pytest.mark.torch
@@ -104,7 +105,18 @@ def test_a_port_that_is_taken_is_the_reason(pair: Cluster) -> None:
         pair.start("", "algo-1", MASTER_PORT=port)
         reason = pair.failure("algo-1")
     assert reason.startswith(f"The 2 hosts of the job did not meet at 127.0.0.1:{port}: ")
-    assert "EADDRINUSE" in reason
+    assert "ddress already in use" in reason
+
+
+def test_hosts_on_one_machine_listen_where_no_network_reaches(pair: Cluster) -> None:
+    """torch authenticates nobody, and its workers exchange pickled objects."""
+    pair.start(stand_in(EXCHANGE))
+    pair.begun()
+    started = [psutil.Process(process.pid) for process in pair.processes.values()]
+    whole = [one for process in started for one in (process, *process.children(recursive=True))]
+    listening = [found for one in whole for found in one.net_connections() if found.status == psutil.CONN_LISTEN]
+    assert len(listening) >= 3  # the store, and each worker
+    assert {found.laddr.ip for found in listening} == {"127.0.0.1"}
 
 
 def test_hosts_with_different_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
