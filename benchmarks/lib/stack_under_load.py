@@ -18,7 +18,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from benchmarks.lib.fault_proxy import FaultProxy, Mix
 from benchmarks.lib.toy_model import write_artifact
 from kennel.rehearsal.cloud import lambda_functions
-from kennel.rehearsal.cloud.clients import ADMIN, REGION
+from kennel.rehearsal.cloud.clients import REGION
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import pick_engine
@@ -62,7 +62,8 @@ def released(work: Path, mix: Mix, concurrency: int) -> Iterator[StackUnderLoad]
         cloud = stack.enter_context(Cloud(data_plane, work / "cloud"))
         stack.enter_context(patch.object(lambda_functions, "client", lambda service, role_arn: _NoLogs()))
         config = Config(retries={"total_max_attempts": 1}, read_timeout=120, max_pool_connections=concurrency)
-        session = boto3.session.Session(ADMIN["AWS_ACCESS_KEY_ID"], ADMIN["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
+        keys = cloud.environment()
+        session = boto3.session.Session(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
         client = session.client("lambda", endpoint_url=cloud.url, config=config)
         place = urlsplit(cloud.url)
         proxy = stack.enter_context(FaultProxy((str(place.hostname), int(place.port or 0)), mix))

@@ -1,7 +1,9 @@
-"""The server of a page on loopback to try the deployed function with; it answers this machine's browser alone."""
+"""The server of a page on loopback to try the deployed function with; it answers only who was told its address."""
 
 import base64
+import hmac
 import json
+import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -49,7 +51,7 @@ class _Refusal(Exception):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Any  # of server.py, with its `target`
+    server: Any  # a _Server
     protocol_version = "HTTP/1.1"
     timeout = 30  # seconds of silence
     server_version, sys_version = "Kennel", ""
@@ -78,15 +80,24 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host", "").partition(":")[0] not in ("127.0.0.1", "localhost"):
             raise _Refusal(403, "foreign_host", "This page answers as 127.0.0.1 and localhost only.")
 
+    def _place(self) -> str:
+        """Return the path below the secret prefix, which other users of the machine do not know."""
+        path = urlsplit(self.path).path
+        prefix = f"/{self.server.secret}"
+        if not hmac.compare_digest(path[: len(prefix)].encode(), prefix.encode()) or path[len(prefix) :][:1] != "/":
+            raise _Refusal(404, "not_found", "Here is nothing: open the whole address that was printed.")
+        return path[len(prefix) :]
+
     def _get(self) -> None:
-        address = urlsplit(self.path)
-        if address.path == "/about":
+        place = self._place()
+        if place == "/about":
             return self._send_json(200, self._about())
-        if address.path == "/snippets":
-            return self._send_json(200, self._snippets({key: one[0] for key, one in parse_qs(address.query).items()}))
-        if address.path not in _FILES:
-            raise _Refusal(404, "not_found", f"There is no {address.path[:100]} here.")
-        file, kind = _FILES[address.path]
+        if place == "/snippets":
+            query = parse_qs(urlsplit(self.path).query)
+            return self._send_json(200, self._snippets({key: one[0] for key, one in query.items()}))
+        if place not in _FILES:
+            raise _Refusal(404, "not_found", f"There is no {place[:100]} here.")
+        file, kind = _FILES[place]
         self._send(200, file.read_bytes(), {"Content-Type": kind})
 
     def _about(self) -> dict[str, Any]:
@@ -101,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
         return snippets(self.server.target, source, value, query.get("type") or "application/octet-stream")
 
     def _post(self) -> None:
-        if urlsplit(self.path).path != "/classify":
+        if self._place() != "/classify":
             raise _Refusal(404, "not_found", "Pictures go to /classify.")
         # A browser names the origin of every POST; without the check any web site could ask on the operator's bill.
         if self.headers.get("Origin") != f"http://{self.headers['Host']}":
@@ -162,7 +173,7 @@ def serve_until_stopped(target: Target, port: int, tell: Callable[[str], None]) 
 
 @contextmanager
 def served(target: Target, port: int = 0) -> Iterator[str]:
-    """Serve the page on 127.0.0.1 and yield its address; port 0 takes a free one.
+    """Serve the page on 127.0.0.1 and yield its address, which is a secret; port 0 takes a free one.
 
     Raise KennelError when the port is in use.
     """
@@ -170,11 +181,11 @@ def served(target: Target, port: int = 0) -> Iterator[str]:
         server = _Server(("127.0.0.1", port), Handler)
     except OSError as error:
         raise KennelError(f"Port {port} cannot be taken ({error.strerror}): choose another, or 0 for any.") from error
-    server.target = target
+    server.target, server.secret = target, secrets.token_urlsafe(16)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/"
+        yield f"http://127.0.0.1:{server.server_port}/{server.secret}/"
     finally:
         server.shutdown()
         server.server_close()
@@ -184,6 +195,7 @@ def served(target: Target, port: int = 0) -> Iterator[str]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     target: Target
+    secret: str
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Do not report a browser that went away."""

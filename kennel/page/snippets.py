@@ -65,14 +65,14 @@ def snippets(target: Target, source: str, value: str, kind: str) -> dict[str, st
     """
     return {
         "curl": _curl(target, source, value, kind),
-        "AWS CLI": _exports(target, "AWS_ENDPOINT_URL", *_KEYS) + _cli(target, source, value),
+        "AWS CLI": _exports(target) + _cli(target, source, value),
         "boto3": _boto3(target, source, value),
     }
 
 
 def _curl(target: Target, source: str, value: str, kind: str) -> str:
     if not target.api_url:
-        return _exports(target, *_KEYS) + _curl_lambda(target, source, value)
+        return _exports(target) + _curl_lambda(target, source, value)
     if source == "image":
         body = f"-H {quote('Content-Type: ' + kind)} --data-binary {quote('@' + value)}"
     else:
@@ -132,5 +132,11 @@ def _event(source: str, value: str) -> str:
     return f"printf %s {quote(json.dumps({source: value}))}"
 
 
-def _exports(target: Target, *names: str) -> str:
-    return "".join(f"export {name}={quote(target.environment[name])}\n" for name in names if target.environment)
+def shell_commands(environment: Mapping[str, str]) -> str:
+    """Return what lets a shell's clients of AWS reach the one of `environment`, whatever else that shell has set."""
+    exports = [f"export {name}={quote(value)}" for name, value in environment.items()]
+    return "\n".join(["unset AWS_PROFILE $(env | grep -o '^AWS_[A-Z0-9_]*')", *exports])
+
+
+def _exports(target: Target) -> str:
+    return f"{shell_commands(target.environment)}\n" if target.environment else ""

@@ -14,7 +14,7 @@ _GONE = re.compile(r"✅ +\S+ \((?P<stack>\S+)\): destroyed")
 
 
 class CdkCli:
-    """The command line with `environment`, the AWS_* variables of the embedded AWS, and nothing of the user's own.
+    """The command line with `environment`, the variables of the embedded AWS, and nothing of the user's own.
 
     Its home is a folder below `work`: no profile, no proxy and no cache of this user is read or written, and it is
     told to ask nobody for notices, for newer versions, or to take telemetry.
@@ -33,9 +33,6 @@ class CdkCli:
             "HOME": str(self._home),
             "CDK_HOME": str(self._home),
             "TMPDIR": str(self._home),
-            "AWS_CONFIG_FILE": str(self._home / "config"),
-            "AWS_SHARED_CREDENTIALS_FILE": str(self._home / "credentials"),
-            "AWS_EC2_METADATA_DISABLED": "true",
             "CDK_DISABLE_CLI_TELEMETRY": "true",
             "CDK_DISABLE_VERSION_CHECK": "true",
             **environment,

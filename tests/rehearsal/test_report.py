@@ -58,7 +58,6 @@ def full(name: str = "dog") -> RehearsalReport:
         ],
         coverage=[CoverageRow(name, name, "enacted", name), CoverageRow("AWS::Z", "Z", "stand-in", "instead")],
         overrides={name: name},
-        environment={name: name},
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl
 
+from botocore.exceptions import UnknownServiceError  # type: ignore[import-untyped]
 from moto.core.routing import get_service_router
 from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
@@ -22,52 +22,36 @@ Environ = dict[str, Any]
 # Credential scopes that do not name botocore's service.
 _SERVICES = {"monitoring": "cloudwatch"}
 _RUNTIME = re.compile(r"/endpoints/[^/]+/(invocations|async-invocations|invocations-response-stream)$")
-_SCOPE = re.compile(r"Credential=([^/,]+)/[0-9]{8}/([^/]+)/([^/]+)/aws4_request")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One API call; `parameters` are its members, for S3 only Bucket, Key and the query. No `access_key`: unsigned."""
+    """One API call; `parameters` are its members, for S3 only Bucket, Key and the query.
+
+    `role` is the ARN of the role that called; None: the administrator.
+    """
 
     service: str
     operation: str
     parameters: dict[str, Any]
     body: bytes
-    access_key: str
+    role: str | None
     region: str
     headers: Headers
 
 
-def parse(environ: Environ) -> Call | None:
-    """Return the call of a request, or None for what is no signed call of AWS, such as moto's own pages.
-
-    The body stays readable for moto.
-    """
-    access_key, region, scope = _credentials(environ)
-    service = _service(scope, environ["PATH_INFO"])
-    body = b""
-    if service != "s3":  # whose bodies are large, and moto's to read
-        body = BackendRequest(environ).get_data()
-        environ["wsgi.input"] = io.BytesIO(body)
+def parse(environ: Environ, service: str, region: str, role: str | None, body: bytes) -> Call:
+    """Return the call of a request to `service` by `role`."""
+    body = b"" if service == "s3" else body  # an object is no parameters
     try:
         operation, parameters = _operation(service, environ, body)
-    except (NotFound, NotImplementedError, ValueError, KeyError):
-        if not access_key:
-            return None
+    except (NotFound, NotImplementedError, UnknownServiceError, ValueError, KeyError):
         operation, parameters = "Unknown", {}
-    return Call(service, operation, parameters, body, access_key, region, EnvironHeaders(environ))
+    return Call(service, operation, parameters, body, role, region, EnvironHeaders(environ))
 
 
-def _credentials(environ: Environ) -> tuple[str, str, str]:
-    header = environ.get("HTTP_AUTHORIZATION", "")
-    if found := _SCOPE.search(header):
-        return found[1], found[2], found[3]
-    query = dict(parse_qsl(environ.get("QUERY_STRING", "")))  # a presigned URL
-    parts = query.get("X-Amz-Credential", "").split("/")
-    return (parts[0], parts[2], parts[3]) if len(parts) == 5 else ("", "us-east-1", "s3")
-
-
-def _service(scope: str, path: str) -> str:
+def service_of(scope: str, path: str) -> str:
+    """Return botocore's name of the service that a credential's scope names."""
     if scope == "sagemaker" and _RUNTIME.search(path):
         return "sagemaker-runtime"
     return _SERVICES.get(scope, scope)

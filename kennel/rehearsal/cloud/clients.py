@@ -1,28 +1,62 @@
-"""The account of the one embedded AWS of this process, and boto3 clients of it."""
+"""The account of the one embedded AWS of this process, boto3 clients of it, and the environment of other clients.
 
+Nothing of the operator's own AWS settings, proxies and certificate authorities has a say here: neither may they break
+a rehearsal, nor may anything of it reach whom they name.
+"""
+
+import os
+import re
+import secrets
+import string
 import threading
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
+import botocore.session  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES  # type: ignore[import-untyped]
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
-ADMIN = {"AWS_ACCESS_KEY_ID": "AKIAKENNELREHEARSAL0", "AWS_SECRET_ACCESS_KEY": "rehearsal"}
 _SESSION_S = 43_200
+_LETTERS = string.ascii_uppercase + string.digits
+
+# No files of the operator's and no metadata service of the machine's, and loopback is reached without a proxy.
+_OWN_SETTINGS = {
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "NO_PROXY": "localhost,127.0.0.1",
+    "no_proxy": "localhost,127.0.0.1",
+}
+# What leads a client elsewhere, makes it trust others, or changes how it calls.
+_SETTINGS = re.compile(
+    r"(AWS|BOTO|BOTOCORE|CDK_DEFAULT|MOTO)_\w+|(\w+_PROXY)|(REQUESTS|CURL)_CA_BUNDLE|SSL_CERT_(FILE|DIR)"
+    r"|NODE_(EXTRA_CA_CERTS|OPTIONS|USE_ENV_PROXY|USE_SYSTEM_CA|TLS_REJECT_UNAUTHORIZED)",
+    re.IGNORECASE,
+)
 
 _lock = threading.RLock()  # a boto3 session creates one client at a time
 
 
 class _Server:
     url = ""
+    admin: Mapping[str, str] = {}  # the variables of the administrator's key
 
 
 def use_server(url: str) -> None:
-    """Create all clients from now on for the embedded AWS at `url`."""
+    """Create all clients from now on for the embedded AWS at `url`, and make its administrator a new key."""
     _Server.url = url
+    key = "AKIA" + "".join(secrets.choice(_LETTERS) for _ in range(16))
+    _Server.admin = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
     _client.cache_clear()
     _credentials.cache_clear()
+
+
+def admin() -> Mapping[str, str]:
+    """Return AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the administrator, who may do everything."""
+    return _Server.admin
 
 
 def client(service: str, role_arn: str | None = None) -> Any:
@@ -45,6 +79,7 @@ def _client(service: str, role_arn: str | None) -> Any:
             read_timeout=900,
             max_pool_connections=32,
             signature_version="s3v4" if service == "s3" else None,  # for presigned URLs
+            proxies={},
         ),
         aws_access_key_id=own["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=own["AWS_SECRET_ACCESS_KEY"],
@@ -54,15 +89,32 @@ def _client(service: str, role_arn: str | None) -> Any:
 
 @cache
 def _session() -> Any:
-    """Return the one session of all clients: each session reads botocore's data files anew."""
-    return boto3.session.Session(region_name=REGION)
+    """Return the one session of all clients, to which no variable and no file says anything.
+
+    Each session reads botocore's data files anew.
+    """
+    files = {"config_file": os.devnull, "credentials_file": os.devnull}
+    variables = {
+        name: (None, None, files.get(name, default), convert)
+        for name, (_, _, default, convert) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
+    }
+    session = botocore.session.Session(session_vars=variables)
+    return boto3.session.Session(region_name=REGION, botocore_session=session)
 
 
 def environment(role_arn: str | None = None) -> dict[str, str]:
-    """Return the AWS_* variables by which any client of AWS reaches this one, as admin or as that role."""
+    """Return the variables by which any client of AWS reaches this one, as admin or as that role.
+
+    They suffice where no other variable of AWS is set.
+    """
     server = {"AWS_ENDPOINT_URL": _Server.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
     with _lock:
-        return {**server, **(ADMIN if role_arn is None else _credentials(role_arn))}
+        return {**server, **_OWN_SETTINGS, **(_Server.admin if role_arn is None else _credentials(role_arn))}
+
+
+def without_settings(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables but those of AWS, proxies and certificate authorities."""
+    return {name: value for name, value in variables.items() if not _SETTINGS.fullmatch(name)}
 
 
 @cache

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+import moto.moto_server.werkzeug_app
 import moto.s3.notifications
 from moto.awslambda.models import LambdaFunction
 from moto.cloudformation import models, parsing
@@ -22,7 +23,11 @@ from kennel.rehearsal.cloud.cloudformation import engine, operations
 from kennel.rehearsal.cloud.cloudformation.types.table import register
 
 # Every service of AWS answers with these.
-_COMMON_ERRORS = ("AccessDenied", "AccessDeniedException", "InternalFailure", "InvalidClientTokenId")
+_COMMON_ERRORS = (
+    *("AccessDenied", "AccessDeniedException", "InternalFailure", "InvalidRequest"),
+    *("IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException", "MissingAuthenticationToken"),
+    "SignatureDoesNotMatch",
+)
 
 
 @cache
@@ -41,6 +46,7 @@ def apply() -> None:
     _refuse_unknown_comparisons()
     _show_all_configuration_of_functions()
     _keep_fifo_queues_in_order()
+    _answer_no_other_origin()
     COMMON_ERROR_CODES.extend(_COMMON_ERRORS)  # moto warns of codes that a service's model lacks
 
 
@@ -233,3 +239,8 @@ def _keep_fifo_queues_in_order() -> None:
     _change(Queue, "add_message", add_message)
     _change(SQSBackend, "receive_message", receive_message)
     _change(Queue, "create_from_cloudformation_json", staticmethod(create_queue))
+
+
+def _answer_no_other_origin() -> None:
+    """moto lets every web page read its answers (CORS); AWS's control planes let none."""
+    _change(moto.moto_server.werkzeug_app, "DISABLE_GLOBAL_CORS", True)

@@ -2,23 +2,21 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
-from wsgiref.types import StartResponse
 
 from moto.core.models import botocore_stubber  # noqa: F401  (importing moto's core first settles its own import cycles)
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
-from werkzeug.wrappers import Response
 
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud import clients, moto_patches
 from kennel.rehearsal.cloud.alarms import Alarms
-from kennel.rehearsal.cloud.api import ApiError, Call, Environ, Handler, error_answer, parse
+from kennel.rehearsal.cloud.api import Handler
 from kennel.rehearsal.cloud.event_sources import EventSources
 from kennel.rehearsal.cloud.events import EventBus
+from kennel.rehearsal.cloud.gateway import Gateway
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.image_builds import Builds
 from kennel.rehearsal.cloud.lambda_functions import Functions
@@ -121,35 +119,6 @@ def sagemaker_handlers(data_plane: DataPlane, publish: Publish) -> dict[tuple[st
     found["DeleteModelPackageGroup"] = packages.delete_group
     by_service = {("sagemaker", name): handler for name, handler in found.items()}
     return {**by_service, ("sagemaker-runtime", "InvokeEndpoint"): endpoints.invoke}
-
-
-class Gateway:
-    """A WSGI application before moto's: it permits or refuses each call, and answers some operations itself.
-
-    `handlers` answer by (service, operation); `permit` raises ApiError; every other call goes to `moto`.
-    """
-
-    def __init__(self, moto: Any, permit: Callable[[Call], None], handlers: Mapping[tuple[str, str], Handler]) -> None:
-        self._moto, self._permit, self._handlers = moto, permit, handlers
-
-    def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
-        call = parse(environ)
-        application = (self._answer(call) if call else None) or self._moto
-        answered: Iterable[bytes] = application(environ, start)
-        return answered
-
-    def _answer(self, call: Call) -> Response | None:
-        """Return the refusal or the answer of a handler; None leaves the call to moto."""
-        try:
-            self._permit(call)
-            handler = self._handlers.get((call.service, call.operation))
-            return handler(call) if handler else None
-        except ApiError as error:
-            return error_answer(call.service, error)
-        except Exception as error:
-            _log.exception("%s:%s failed inside the embedded AWS", call.service, call.operation)
-            fault = ApiError("InternalFailure", f"embedded AWS: {type(error).__name__}: {error}", 500)
-            return error_answer(call.service, fault)
 
 
 class _QuietHandler(MotoRequestHandler):

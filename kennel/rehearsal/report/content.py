@@ -15,7 +15,7 @@ from kennel.files import replace_text
 from kennel.rehearsal.interfaces import CoverageRow
 
 MODEL_PAGE = "model.html"
-_NOT_IN_JSON = ("environment", "image", "model_page")  # the pages have them
+_NOT_IN_JSON = ("image", "model_page")  # the pages have them
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class RehearsalReport:
     `evaluation` and `prepare` are evaluation.json and prepare.json; `epochs` are the metric lines, one mapping each
     (`epoch`, `train_loss`, `valid_loss`, `valid_accuracy`, `images_per_second`); `model_page` is the model's own
     report; `trials` are one mapping each (`trial`, the objective, `chosen`), of the tuning job or of the one job that
-    tries many heads; `overrides` are the pipeline parameters that differ from the deployed defaults; `environment` are
-    the variables with which other clients reach the embedded AWS while it stays up.
+    tries many heads; `overrides` are the pipeline parameters that differ from the deployed defaults.
     """
 
     stage: str
@@ -65,7 +64,6 @@ class RehearsalReport:
     coverage: Sequence[CoverageRow] = ()
     denied: list[str] = field(default_factory=list)
     overrides: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
 
     @property

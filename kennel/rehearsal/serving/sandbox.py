@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from werkzeug.serving import DechunkedInput
@@ -26,6 +27,8 @@ PAYLOAD_LIMIT = 6 * 1024 * 1024  # bytes, of a request and of an answer
 _INIT_S = 10.0  # Lambda's limit for initialization
 _LOG = 4096  # bytes of log that Invoke returns
 _POLL_S = 0.2  # how often the process is checked for its end
+_OF_BROWSERS = ("Origin", "Referer", "Sec-Fetch-Site")  # with a GET or a form from another site there is no Origin
+_CONNECTIONS = Path("/proc/net/tcp")
 
 
 class Sandbox:
@@ -138,7 +141,7 @@ def environment(call: FunctionCall, api: str) -> dict[str, str]:
         "PATH": "/usr/local/bin:/usr/bin/:/bin",
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "HOME": tempfile.gettempdir(),
+        "HOME": str(call.code.parent),  # nobody else can leave settings or Python packages there
         "LAMBDA_TASK_ROOT": str(call.code),
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
         "AWS_REGION": region,
@@ -210,6 +213,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     api: RuntimeApi
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Return whether a program of this user connects: others of the machine could take events and answer them."""
+        return _same_user(client_address[1], self.server_port)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report nothing: a sandbox that is killed breaks its connection."""
 
@@ -224,6 +231,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing."""
+
+    def parse_request(self) -> bool:
+        """Refuse what a browser sends, and what comes by a name that leads here through DNS rebinding."""
+        if not super().parse_request():
+            return False
+        if self.headers.get("Host") == self.api.address and not any(name in self.headers for name in _OF_BROWSERS):
+            return True
+        self.close_connection = True  # nobody reads its body
+        self.send_error(403)
+        return False
 
     def do_GET(self) -> None:
         if not self.path.endswith("/runtime/invocation/next"):
@@ -272,3 +289,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _same_user(port: int, server_port: int) -> bool:
+    """Return whether this user owns the end at `port` of a connection over loopback; True where only Linux could tell.
+
+    proc(5): the columns are number, local address, remote address, state, two queues, timer, retransmissions, uid.
+    """
+    try:
+        rows = [line.split() for line in _CONNECTIONS.read_text().splitlines()[1:]]
+    except OSError:
+        return True
+    ends = (f":{port:04X}", f":{server_port:04X}")
+    owners = (int(row[7]) for row in rows if row[1].endswith(ends[0]) and row[2].endswith(ends[1]))
+    return os.getuid() in owners

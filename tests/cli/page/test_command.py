@@ -34,7 +34,9 @@ def kennel(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     )
     try:
         assert process.stdout
-        said = (re.search(r"Drop a photo on (http://127\.0\.0\.1:\d+/)$", line.rstrip()) for line in process.stdout)
+        said = (
+            re.search(r"Drop a photo on (http://127\.0\.0\.1:\d+/[\w-]+/)$", line.rstrip()) for line in process.stdout
+        )
         yield process, next(found[1] for found in said if found)
     finally:
         process.kill()
@@ -42,7 +44,7 @@ def kennel(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def ask(page: str, picture: bytes) -> Any:
-    answer = requests.post(f"{page}classify", picture, headers={"Origin": page.rstrip("/")}, timeout=60)
+    answer = requests.post(f"{page}classify", picture, headers={"Origin": page[: page.index("/", 7)]}, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
 

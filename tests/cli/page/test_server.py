@@ -25,7 +25,7 @@ def raw(page: PageWorld, request: str, body: bytes = b"", *, hang_up: bool = Fal
 
 def head(page: PageWorld, length: str) -> str:
     host = f"127.0.0.1:{page.port}"
-    return f"POST /classify HTTP/1.1\nHost: {host}\nOrigin: http://{host}\nContent-Type: image/png\n{length}"
+    return f"POST {page.path}/classify HTTP/1.1\nHost: {host}\nOrigin: http://{host}\nContent-Type: image/png\n{length}"
 
 
 def test_a_picture_reaches_the_function_and_its_answer_comes_back_as_it_is(page: PageWorld) -> None:
@@ -63,7 +63,7 @@ def test_a_function_that_breaks_is_said_in_a_sentence(page: PageWorld) -> None:
 def test_an_aws_that_is_gone_is_said_in_a_sentence(page: PageWorld) -> None:
     target = Target("Dev", "arn:aws:lambda:us-east-1:123456789012:function:gone:live", page.target.client)
     with served(target) as url:
-        answer = requests.post(f"{url}classify", png(), headers={"Origin": url.rstrip("/")}, timeout=60)
+        answer = requests.post(f"{url}classify", png(), headers={"Origin": url[: url.index("/", 7)]}, timeout=60)
     assert answer.status_code == 502
     assert "AWS refused Invoke" in answer.json()["error"]["message"]
 
@@ -76,7 +76,9 @@ def test_an_aws_that_is_gone_is_said_in_a_sentence(page: PageWorld) -> None:
 def test_a_name_that_leads_here_by_rebinding_is_refused(page: PageWorld, host: str, path: str) -> None:
     host = host.format(port=page.port)
     method = "POST" if path == "/classify" else "GET"
-    answer = raw(page, f"{method} {path} HTTP/1.1\nHost: {host}\nOrigin: http://{host}\nContent-Length: 1", b"x")
+    answer = raw(
+        page, f"{method} {page.path}{path} HTTP/1.1\nHost: {host}\nOrigin: http://{host}\nContent-Length: 1", b"x"
+    )
     assert answer.startswith(b"HTTP/1.1 403")
     assert b"foreign_host" in answer
     assert page.asked == []
@@ -125,7 +127,7 @@ def test_a_body_that_is_no_json_object_asks_nothing(page: PageWorld, body: bytes
 
 @pytest.mark.parametrize("path", ["/handler.py", "/../handler.py", "/static/page.js", "/page.html%00", "//etc/passwd"])
 def test_nothing_is_served_but_the_page(page: PageWorld, path: str) -> None:
-    assert raw(page, f"GET {path} HTTP/1.0\nHost: localhost:{page.port}").startswith(b"HTTP/1.1 404")
+    assert raw(page, f"GET {page.path}{path} HTTP/1.0\nHost: localhost:{page.port}").startswith(b"HTTP/1.1 404")
 
 
 def test_all_that_the_page_names_is_served_and_nothing_comes_from_elsewhere(page: PageWorld) -> None:
@@ -158,3 +160,23 @@ def test_the_page_ends_with_its_block(page: PageWorld) -> None:
         assert requests.get(url, timeout=60).status_code == 200
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=60)
+
+
+@pytest.mark.parametrize("path", ["", "about", "snippets?source=url&value=x", "page.js"])
+def test_who_was_not_told_the_whole_address_finds_nothing(page: PageWorld, path: str) -> None:
+    """Any user of this machine can ask on loopback; the page shows keys and asks with the operator's."""
+    for prefix in ("/", f"{page.path[:-1]}/", f"{page.path}x/", "/x/", "//"):
+        assert raw(page, f"GET {prefix}{path} HTTP/1.0\nHost: localhost:{page.port}").startswith(b"HTTP/1.1 404")
+    assert raw(page, f"GET {page.path}/{path} HTTP/1.0\nHost: localhost:{page.port}").startswith(b"HTTP/1.1 200")
+
+
+def test_nor_does_the_function_answer_them(page: PageWorld) -> None:
+    answer = requests.post(f"{page.origin}/classify", png(), headers={"Origin": page.origin}, timeout=60)
+    assert answer.status_code == 404
+    assert page.asked == []
+
+
+def test_each_page_has_an_address_of_its_own(page: PageWorld) -> None:
+    with served(page.target) as other:
+        assert len(page.path) == len("/") + 22  # 128 bits
+        assert not other.endswith(f"{page.path}/")

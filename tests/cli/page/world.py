@@ -46,6 +46,15 @@ class PageWorld:
         return urlsplit(self.url).port or 0
 
     @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def path(self) -> str:
+        """Below which everything of the page lies."""
+        return urlsplit(self.url).path.rstrip("/")
+
+    @property
     def asked(self) -> list[dict[str, Any]]:
         """The events that reached the function."""
         return [json.loads(call.payload) for call in self.world.calls]
@@ -64,7 +73,7 @@ class PageWorld:
         """As the page's own script does, with other headers where given."""
         if isinstance(body, dict):
             body, kind = json.dumps(body).encode(), "application/json"
-        more = {"Content-Type": kind, "Origin": self.url.rstrip("/")} | headers
+        more = {"Content-Type": kind, "Origin": self.origin} | headers
         return requests.post(f"{self.url}classify", data=body, headers=more, timeout=60)
 
     def get(self, path: str, **headers: str) -> requests.Response:

@@ -1,5 +1,6 @@
 """Functions run under AWS's own runtime client, as Lambda would run them."""
 
+import http.client
 import json
 import os
 import threading
@@ -209,3 +210,59 @@ def test_the_code_folder_stays_as_it_was(functions: Functions, code: Path) -> No
     before = sorted(os.listdir(code))  # noqa: PTH208
     functions.invoke(_call(code))
     assert sorted(os.listdir(code)) == before  # noqa: PTH208
+
+
+# ---- the Runtime API, which listens on loopback, where everybody on this machine may ask
+def ask(address: str, method: str, path: str, body: bytes = b"", **headers: str) -> int:
+    """The status of the answer; 0 where the connection is closed without one."""
+    host, _, port = address.partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    try:
+        connection.request(
+            method, f"/2018-06-01/runtime/{path}", body, {k.replace("_", "-"): v for k, v in headers.items()}
+        )
+        return connection.getresponse().status
+    except (ConnectionError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Referer": "http://localhost/"},
+        {"Host": "evil.example"},
+        {"Host": "localhost"},
+    ],
+)
+def test_a_web_page_can_neither_take_an_event_nor_answer_one(
+    functions: Functions, code: Path, headers: dict[str, str]
+) -> None:
+    before = _value(functions.invoke(_call(code)))
+    address = before["environment"]["AWS_LAMBDA_RUNTIME_API"]
+    assert ask(address, "GET", "invocation/next", b"", **headers) == 403
+    assert ask(address, "POST", "init/error", b'{"errorType": "evil"}', **headers) == 403
+    assert _value(functions.invoke(_call(code)))["pid"] == before["pid"]
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells whose a connection is")
+def test_another_user_of_the_machine_is_not_let_in(
+    functions: Functions, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _value(functions.invoke(_call(code)))
+    address = before["environment"]["AWS_LAMBDA_RUNTIME_API"]
+    assert ask(address, "POST", "nothing") == 404
+    with monkeypatch.context() as patched:
+        patched.setattr("os.getuid", lambda: 4_000_000)  # so that the connection of this process is another user's
+        assert ask(address, "GET", "invocation/next") == 0
+        assert ask(address, "POST", "init/error", b'{"errorType": "evil"}') == 0
+    assert _value(functions.invoke(_call(code)))["pid"] == before["pid"]
+
+
+def test_a_function_s_home_is_not_a_folder_in_which_others_write(functions: Functions, code: Path) -> None:
+    """boto3 reads settings there, and Python packages that are not a virtual environment's."""
+    assert _value(functions.invoke(_call(code)))["environment"]["HOME"] == str(code.parent)

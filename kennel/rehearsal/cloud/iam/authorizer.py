@@ -9,21 +9,16 @@ from typing import Any
 
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
-from moto.sts.models import sts_backends
 
 from kennel.rehearsal.cloud.api import ApiError, Call
-from kennel.rehearsal.cloud.clients import ACCOUNT, ADMIN
+from kennel.rehearsal.cloud.clients import ACCOUNT
 from kennel.rehearsal.cloud.iam.required_permissions import Context, RequiredPermission, as_text, required_permissions
 
 _NOT_REHEARSED = ("NotAction", "NotResource", "NotPrincipal")
-_NO_TOKEN = "The security token included in the request is invalid."
 
 
 class Authorizer:
-    """Permits or refuses calls, and remembers each refusal in `denied`.
-
-    The admin's key may do everything; unknown keys and unsigned calls nothing.
-    """
+    """Permits or refuses calls, and remembers each refusal in `denied`. The administrator may do everything."""
 
     def __init__(self) -> None:
         self.denied: list[str] = []
@@ -32,13 +27,12 @@ class Authorizer:
         """Return when the caller may do this; raise ApiError as the service does otherwise."""
         if (call.service, call.operation) == ("sts", "AssumeRole"):
             _check_role(call.parameters["RoleArn"])
-        if call.access_key == ADMIN["AWS_ACCESS_KEY_ID"]:
+        if call.role is None:
             return
-        role = _role_of(call)
-        documents = _documents(role)
+        documents = _documents(call.role)
         for one in required_permissions(call):
             if not allowed([*documents, *_bucket_denials(one.resource)], one.action, one.resource, one.context):
-                self._refuse(call, role, one)
+                self._refuse(call, call.role, one)
 
     def _refuse(self, call: Call, role: str, missing: RequiredPermission) -> None:
         where = f" on resource: {missing.resource}" if missing.resource else ""
@@ -52,9 +46,9 @@ class Authorizer:
 
 def caller(call: Call) -> str:
     """Return the ARN of who makes the call, as IAM writes it."""
-    if call.access_key == ADMIN["AWS_ACCESS_KEY_ID"]:
+    if call.role is None:
         return f"arn:aws:iam::{ACCOUNT}:user/rehearsal"
-    return f"{_role_of(call).replace(':iam:', ':sts:').replace(':role/', ':assumed-role/')}/rehearsal"
+    return f"{call.role.replace(':iam:', ':sts:').replace(':role/', ':assumed-role/')}/rehearsal"
 
 
 def _check_role(arn: str) -> None:
@@ -62,18 +56,6 @@ def _check_role(arn: str) -> None:
     if arn not in {role.arn for role in iam_backends[ACCOUNT]["aws"].roles.values()}:
         text = f"User: arn:aws:iam::{ACCOUNT}:user/rehearsal is not authorized to perform: sts:AssumeRole on resource: "
         raise ApiError("AccessDenied", text + arn, 403)
-
-
-def _role_of(call: Call) -> str:
-    """Return the role behind the call's key; the session token must be the one that came with it."""
-    for session in sts_backends[ACCOUNT]["aws"].assumed_roles:
-        if session.access_key_id == call.access_key:
-            token = call.headers.get("X-Amz-Security-Token", "") or call.parameters.get("X-Amz-Security-Token")
-            if token != session.session_token:
-                break
-            return str(session.role_arn)
-    code = "InvalidAccessKeyId" if call.service == "s3" else "InvalidClientTokenId"
-    raise ApiError(code, _NO_TOKEN if call.access_key else "Request is missing Authentication Token", 403)
 
 
 def _documents(role_arn: str) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ def _sns(call: Call) -> Iterator[RequiredPermission]:
 
 # ---- the others: one resource each
 def _other(call: Call) -> Iterator[RequiredPermission]:
-    if call.service == "sts":  # GetCallerIdentity is always allowed; AssumeRole is the admin's here
+    if call.operation == "GetCallerIdentity":  # always allowed
         return
     context: dict[str, str | list[str]] = {}
     if call.service == "cloudwatch" and "Namespace" in call.parameters:
@@ -140,6 +140,7 @@ _RESOURCES: dict[str, Callable[[Parameters], str | None]] = {
     "lambda": _function,
     "logs": _log,
     "sagemaker-runtime": lambda given: _arn("sagemaker", "endpoint/", given["EndpointName"].lower()),
+    "sts": lambda given: given.get("RoleArn"),
     "sqs": lambda given: _arn("sqs", "", given["QueueUrl"].rpartition("/")[2]) if "QueueUrl" in given else None,
 }
 
