@@ -2,19 +2,21 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from kennel.errors import KennelError
 from kennel.rehearsal.update import CODE_EDITS, SETTING_EDITS, Edit, SourceTree
 
 ROOT = Path(__file__).resolve().parents[2]
 _KENNEL = "from kennel.cli import app; app(prog_name='kennel')"
-_QUICK = ("--epochs", "1", "--threshold", "0.05")
+_QUICK = ("--epochs", "1", "--threshold", "0.01")
 
 
 @pytest.fixture
@@ -51,11 +53,24 @@ def test_keep_and_update_exclude_each_other() -> None:
     assert "--keep has nothing to keep up" in done.stderr
 
 
+def _pictures(folder: Path) -> Path:
+    """Eighty small pictures of two classes: how well they are told apart does not matter here."""
+    for split, count in {"train": 24, "valid": 8, "test": 8}.items():
+        for label, colour in {"red": (200, 40, 40), "blue": (40, 40, 200)}.items():
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                noise = random.Random(f"{split}{label}{number}").randbytes(3 * 32 * 32)
+                picture = Image.blend(Image.new("RGB", (32, 32), colour), Image.frombytes("RGB", (32, 32), noise), 0.4)
+                picture.save(folder / split / label / f"{number}.png")
+    return folder
+
+
 def _rehearse(out: Path, program: str = _KENNEL) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     # With settings of a user that would lead elsewhere: neither the rehearsal nor the command line may follow them.
     astray = {"AWS_PROFILE": "elsewhere", "AWS_CONFIG_FILE": "/nowhere", "HTTPS_PROXY": "http://127.0.0.1:9"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
-    command = [sys.executable, "-c", program, "rehearse", "--update", *_QUICK, "--out", str(out)]
+    options = ("--update", "--data", str(_pictures(out / "data")), *_QUICK, "--out", str(out))
+    command = [sys.executable, "-c", program, "rehearse", *options]
     done = subprocess.run(
         command, cwd=ROOT, env=environment | astray, capture_output=True, text=True, timeout=1800, check=False
     )

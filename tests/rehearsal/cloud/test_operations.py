@@ -160,6 +160,14 @@ def test_a_bucket_that_is_not_empty_fails_the_deletion_until_it_is(world: World)
     assert delete(world, "Full") == "DELETE_COMPLETE"
 
 
+def test_a_bucket_for_access_logs_is_empty_when_its_stack_goes_since_s3_delivers_them_hours_later(world: World) -> None:
+    logged = bucket("logged")
+    logged["Properties"]["LoggingConfiguration"] = {"DestinationBucketName": {"Ref": "Logs"}}
+    execute(world, "Logged", {"Resources": {"Logs": bucket("access-logs"), "Bucket": logged}})
+    world.cloud.client("s3").list_objects_v2(Bucket="logged")
+    assert delete(world, "Logged") == "DELETE_COMPLETE"
+
+
 @pytest.mark.parametrize("policy", ["Retain", "RetainExceptOnCreate"])
 def test_what_is_retained_outlives_its_stack_and_stands_in_the_way_of_the_next(world: World, policy: str) -> None:
     name = f"kept-{policy.lower()}"
