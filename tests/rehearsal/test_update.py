@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from kennel.errors import KennelError
+from kennel.rehearsal import cdk_cli
+from kennel.rehearsal.cdk_cli import CdkCli
 from kennel.rehearsal.update import CODE_EDITS, SETTING_EDITS, Edit, SourceTree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +46,52 @@ def test_the_copied_training_program_has_the_originals_hash_until_it_is_edited(t
     assert tree.training_sha256() == of_the_repository()
     tree.apply(*CODE_EDITS)
     assert tree.training_sha256() != of_the_repository()
+
+
+def _command_line(monkeypatch: pytest.MonkeyPatch, work: Path, script: str) -> CdkCli:
+    """The command line with a script of Python in the place of Node's."""
+    (work / "cdk.py").write_text(script)
+    monkeypatch.setattr(cdk_cli, "_CLI", work / "cdk.py")
+    monkeypatch.setattr(cdk_cli, "_NODE", Path(sys.executable))
+    return CdkCli(work, {"AWS_ENDPOINT_URL": "http://localhost:1"})
+
+
+def test_the_command_line_gets_nothing_of_the_users_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_PROFILE", "HTTPS_PROXY", "https_proxy", "NODE_OPTIONS", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE"):
+        monkeypatch.setenv(name, "the user's")
+    told = tmp_path / "environment.json"
+    script = f"import json, os; json.dump(dict(os.environ), open({str(told)!r}, 'w'))"
+    _command_line(monkeypatch, tmp_path, script).deploy(tmp_path, "Dev", lambda line: None)
+    seen = json.loads(told.read_text())
+    assert "the user's" not in seen.values()
+    assert seen["AWS_ENDPOINT_URL"] == "http://localhost:1"
+    assert seen["CDK_DISABLE_CLI_TELEMETRY"] == "true"
+    assert all(seen[name].startswith(str(tmp_path)) for name in ("HOME", "CDK_HOME", "AWS_CONFIG_FILE"))
+
+
+def test_a_deployment_tells_what_was_skipped_and_a_failure_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = """
+print("Dev-Images | 5:45:39 PM | CREATE_COMPLETE | ...")
+print(" ✅  Dev/Data (Kennel-Dev-Data) (no changes)")
+print(" ✅  Dev/Images (Kennel-Dev-Images)")
+"""
+    said: list[str] = []
+    cli = _command_line(monkeypatch, tmp_path, script)
+    assert cli.deploy(tmp_path, "Dev", said.append) == {"Kennel-Dev-Data": False, "Kennel-Dev-Images": True}
+    assert said == ["Kennel-Dev-Data: skipped, no changes", "Kennel-Dev-Images: deployed"]
+    cli = _command_line(monkeypatch, tmp_path, "import sys; print('❌ Dev-Data is stuck'); sys.exit(1)")
+    with pytest.raises(KennelError, match="`cdk destroy` ended with exit code 1:\n❌ Dev-Data is stuck"):
+        cli.destroy(tmp_path, "Dev", said.append)
+
+
+def test_a_missing_command_line_is_said_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cdk_cli, "_CLI", tmp_path / "node_modules/aws-cdk/bin/cdk")
+    with pytest.raises(KennelError, match="`make env` installs it"):
+        CdkCli(tmp_path, {})
 
 
 def test_keep_and_update_exclude_each_other() -> None:
