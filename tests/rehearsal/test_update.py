@@ -68,7 +68,7 @@ def test_the_command_line_gets_nothing_of_the_users_environment(
     assert "the user's" not in seen.values()
     assert seen["AWS_ENDPOINT_URL"] == "http://localhost:1"
     assert seen["CDK_DISABLE_CLI_TELEMETRY"] == "true"
-    assert all(seen[name].startswith(str(tmp_path)) for name in ("HOME", "CDK_HOME", "AWS_CONFIG_FILE"))
+    assert all(seen[name].startswith(str(tmp_path)) for name in ("HOME", "CDK_HOME", "TMPDIR"))
 
 
 def test_a_deployment_tells_what_was_skipped_and_a_failure_how_it_ended(
