@@ -13,7 +13,7 @@ WITH_NODE = NODE_BIN="$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_
 CDK = $(WITH_NODE) .venv/cdk/node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test test-fast test-long check lint format count synth diff deploy destroy env clean
+.PHONY: help rehearse test test-fast test-long check lint format linters count synth diff deploy destroy env clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -27,7 +27,7 @@ test: .venv/.dev ## all tests but the long ones
 test-fast: .venv/.dev ## the tests that need no torch
 	$(PYTEST) -n 2 --dist loadfile -m "not long and not torch" $(ARGS)
 
-test-long: .venv/.dev ## the long tests: container images, whole rehearsals
+test-long: .venv/.dev .venv/.linters ## the long tests: container images, whole rehearsals
 	$(PYTEST) -m long $(ARGS)
 
 check: lint ## lint and types
@@ -40,6 +40,9 @@ lint: .venv/.dev ## ruff, rules and format
 format: .venv/.dev ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+linters: .venv/.dev .venv/.linters ## cfn-lint, checkov and parliament on the templates of both stages
+	$(PYTEST) tests/stacks/test_linters.py $(ARGS)
 
 count: .venv/.dev ## files and lines by folder, what is long, what has one importer
 	@$(BIN)/python benchmarks/count.py $(ARGS)
@@ -76,4 +79,9 @@ clean: ## remove what make and the rehearsal wrote
 	@echo "Installing PyTorch and the rest into .venv (about 8 GB, once) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.venv/.linters: requirements-linters.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv/linters
+	.venv/linters/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-linters.txt
 	@touch $@

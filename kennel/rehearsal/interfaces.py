@@ -101,6 +101,14 @@ class CoverageRow:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class UnusedPermission:
+    """An action that a role's policy allows and no call has needed; `role` is `<stack>/<logical id>`."""
+
+    role: str
+    action: str
+
+
 @dataclass
 class DataPlane:
     """The data planes. Each callable blocks until the thing is done and raises with a reason when it cannot be."""

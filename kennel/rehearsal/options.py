@@ -37,6 +37,7 @@ class Options:
     base_image: str | None = None  # of the images; None: the official Python image
     keep: bool = False
     update: bool = False
+    new_account: bool = False  # the embedded AWS has the quotas of a new account
     stage: str = "Dev"
     out: Path = Path("rehearsal")
     port: int = 0  # of the embedded AWS; 0 = any free one
@@ -76,6 +77,9 @@ def rehearse(
     update: Annotated[
         bool,
         typer.Option("--update", help="Also edit the code and a setting, deploy those, destroy, deploy anew."),
+    ] = False,
+    new_account: Annotated[
+        bool, typer.Option("--new-account", help="With a new account's quotas: what goes beyond them is refused.")
     ] = False,
     photos: Annotated[
         list[Path] | None, typer.Option(exists=True, help="More pictures (files or folders) to classify.")

@@ -20,6 +20,7 @@ from kennel.page.server import serve_until_stopped
 from kennel.page.snippets import Target, shell_commands
 from kennel.rehearsal.cloud.clients import without_settings
 from kennel.rehearsal.cloud.deployment import Deployed
+from kennel.rehearsal.cloud.quotas import Quotas
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.containers import image_engine, pick_engine
 from kennel.rehearsal.interfaces import DataPlane
@@ -74,6 +75,7 @@ def _everything(options: Options, work: Path, report: RehearsalReport, display: 
         with display.step("Synthesize the app"):
             assembly.result()
         stack.callback(lambda: report.denied.extend(cloud.denied))
+        stack.callback(lambda: report.unused.extend(cloud.unused))
         session = Session(options, work, report, display, cloud)
         if tree:
             Update(session, tree, lambda out: synthesize(out, source)).run(data, work / "cdk.out")
@@ -114,7 +116,8 @@ def embedded(options: Options, work: Path, display: Display) -> Iterator[Cloud]:
         data_plane = DataPlane(
             runner.run, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke, engine.build
         )
-        cloud = stack.enter_context(Cloud(data_plane, work / "cloud", port=options.port))
+        quotas = Quotas(new_account=options.new_account)
+        cloud = stack.enter_context(Cloud(data_plane, work / "cloud", port=options.port, quotas=quotas))
         yield cloud
 
 

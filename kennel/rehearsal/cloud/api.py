@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response
 Environ = dict[str, Any]
 
 # Credential scopes that do not name botocore's service.
-_SERVICES = {"monitoring": "cloudwatch"}
+_SERVICES = {"monitoring": "cloudwatch", "servicequotas": "service-quotas"}
 _RUNTIME = re.compile(r"/endpoints/[^/]+/(invocations|async-invocations|invocations-response-stream)$")
 
 

@@ -17,7 +17,7 @@ from moto.sqs.models import sqs_backends
 
 from kennel.rehearsal.cloud.api import ApiError
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client, send_to_queue
-from kennel.rehearsal.cloud.iam.authorizer import allowed
+from kennel.rehearsal.cloud.iam.policy import allowed
 
 Event = dict[str, Any]
 _log = logging.getLogger(__name__)

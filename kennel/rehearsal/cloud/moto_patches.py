@@ -160,7 +160,7 @@ def _check_parameters() -> None:
 
 
 def _skip_bucket_policies() -> None:
-    """moto's evaluation ignores Condition, so a TLS-only Deny would refuse all; iam/authorizer.py evaluates it instead.
+    """moto's evaluation ignores Condition, so a TLS-only Deny would refuse all; iam/policy.py evaluates it instead.
 
     And moto refuses access logs before the log bucket's policy is there, which S3 does not, nor does CDK's order. It
     also writes them at once, into a bucket that its stack is about to delete; S3 delivers within hours: here never.

@@ -13,17 +13,18 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud import clients, moto_patches
 from kennel.rehearsal.cloud.alarms import Alarms
-from kennel.rehearsal.cloud.api import Handler
+from kennel.rehearsal.cloud.api import Call, Handler
 from kennel.rehearsal.cloud.event_sources import EventSources
 from kennel.rehearsal.cloud.events import EventBus
 from kennel.rehearsal.cloud.gateway import Gateway
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.image_builds import Builds
 from kennel.rehearsal.cloud.lambda_functions import Functions
+from kennel.rehearsal.cloud.quotas import Quotas
 from kennel.rehearsal.cloud.sagemaker.endpoints import Configs, Endpoints, Models, Packages, Publish
 from kennel.rehearsal.cloud.sagemaker.pipelines import Executions, Jobs, Pipelines
 from kennel.rehearsal.cloud.sagemaker.resources import ResourceStore
-from kennel.rehearsal.interfaces import DataPlane
+from kennel.rehearsal.interfaces import DataPlane, UnusedPermission
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +39,10 @@ class Cloud:
     client = staticmethod(clients.client)
     environment = staticmethod(clients.environment)
 
-    def __init__(self, data_plane: DataPlane, work: Path, *, port: int = 0) -> None:
+    def __init__(self, data_plane: DataPlane, work: Path, *, port: int = 0, quotas: Quotas | None = None) -> None:
         self.data_plane, self.work, self.port = data_plane, work, port
         self.pipeline_overrides: dict[str, str] = {}
-        self.authorizer = Authorizer()
+        self.authorizer, self.quotas = Authorizer(), quotas or Quotas(new_account=False)
         self.functions = Functions(data_plane, work / "functions")
         self.bus = EventBus(self.functions.invoke_from, self.pipeline_overrides)
         self.alarms = Alarms(self.bus.publish)
@@ -61,6 +62,11 @@ class Cloud:
         """What was refused to a role so far, each as 'role may not action on resource'."""
         return self.authorizer.denied
 
+    @property
+    def unused(self) -> list[UnusedPermission]:
+        """What the roles of the deployed stacks may do and no call has needed so far."""
+        return self.authorizer.unused()
+
     def start(self) -> None:
         """Serve on `port`, empty: moto's state of this process is reset."""
         moto_patches.apply()
@@ -71,9 +77,10 @@ class Cloud:
             ("lambda", "Invoke"): self.functions.invoke,
             **self.alarms.handlers(),
             ("codebuild", "StartBuild"): Builds(self.data_plane, self.work / "images").start,
+            **self.quotas.handlers(),
             **sagemaker_handlers(self.data_plane, self.bus.publish_as_sagemaker),
         }
-        gateway = Gateway(DomainDispatcherApplication(create_backend_app), self.authorizer.permit, handlers)
+        gateway = Gateway(DomainDispatcherApplication(create_backend_app), self._permit, handlers)
         try:
             self._server = make_server("127.0.0.1", self.port, gateway, True, request_handler=_QuietHandler)
         except (OSError, SystemExit) as error:
@@ -83,6 +90,10 @@ class Cloud:
         self._thread.start()
         clients.use_server(self.url)
         self.event_sources.start()
+
+    def _permit(self, call: Call) -> None:
+        self.authorizer.permit(call)
+        self.quotas.permit(call)
 
     def stop(self) -> None:
         """End the server; safe to call twice."""

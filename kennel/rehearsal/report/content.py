@@ -12,7 +12,7 @@ from typing import Any
 from kennel.compare.records import interval
 from kennel.console import Step
 from kennel.files import replace_text
-from kennel.rehearsal.interfaces import CoverageRow
+from kennel.rehearsal.interfaces import CoverageRow, UnusedPermission
 
 MODEL_PAGE = "model.html"
 _NOT_IN_JSON = ("image", "model_page")  # the pages have them
@@ -63,6 +63,7 @@ class RehearsalReport:
     predictions: list[Prediction] = field(default_factory=list)
     coverage: Sequence[CoverageRow] = ()
     denied: list[str] = field(default_factory=list)
+    unused: list[UnusedPermission] = field(default_factory=list)
     overrides: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
 

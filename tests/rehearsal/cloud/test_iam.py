@@ -7,7 +7,7 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 import pytest
 
-from tests.rehearsal.cloud.world import REGION_ARN, World, refusal
+from tests.rehearsal.cloud.world import ANYBODY, REGION_ARN, World, refusal
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +158,27 @@ def test_a_role_s_key_without_its_token_opens_nothing(world: World, tmp_path: Pa
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
     )
     assert refusal(client.get_object, Bucket="data", Key="photos/a")[0] == "InvalidAccessKeyId"
+
+
+def test_an_action_of_a_stack_s_role_counts_as_unused_until_a_call_needs_it(world: World) -> None:
+    statements = [
+        allow(["s3:GetObject", "s3:PutObject"], "arn:aws:s3:::data/photos/*"),
+        allow("s3:GetObject", "arn:aws:s3:::data/runs/*"),
+        via_s3("kms:Decrypt", "*"),
+    ]
+    inline = {"PolicyName": "only", "PolicyDocument": {"Version": "2012-10-17", "Statement": statements}}
+    role = {"AssumeRolePolicyDocument": {"Version": "2012-10-17", **ANYBODY}, "Policies": [inline]}
+    resources = {"JobRole0123ABCD": {"Type": "AWS::IAM::Role", "Properties": role}}
+    outputs = {"Arn": {"Value": {"Fn::GetAtt": ["JobRole0123ABCD", "Arn"]}}}
+    stack = world.create("Kennel-Dev-Pipeline", {"Resources": resources, "Outputs": outputs})
+
+    def unused() -> list[str]:
+        assert {one.role for one in world.cloud.unused} == {"Pipeline/JobRole"}
+        return [one.action for one in world.cloud.unused]
+
+    assert unused() == ["kms:Decrypt", "s3:GetObject", "s3:PutObject"]
+    s3 = world.cloud.client("s3", stack["Outputs"][0]["OutputValue"])
+    s3.get_object(Bucket="data", Key="photos/a")
+    assert unused() == ["s3:GetObject", "s3:PutObject"]  # the other statement's, for runs/*
+    refusal(s3.put_object, Bucket="data", Key="elsewhere", Body=b"")
+    assert unused() == ["s3:GetObject", "s3:PutObject"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
+from kennel.rehearsal.cloud.quotas import Quotas
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.interfaces import (
     DataPlane,
@@ -31,7 +32,7 @@ ANYBODY = {
 class World:
     """The calls of the data plane, and how it answers them."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, quotas: Quotas | None = None) -> None:
         self.pipelines: list[PipelineExecution] = []
         self.calls: list[FunctionCall] = []
         self.deployments: list[Deployment] = []
@@ -45,7 +46,7 @@ class World:
         self.container: Callable[[EndpointCall], EndpointAnswer] = lambda call: EndpointAnswer(200, b"{}", {})
         self.refuse_models: str | None = None
         data_plane = DataPlane(self._run, self._invoke, self._deploy, self.deleted.append, self._ask, self._build)
-        self.cloud = Cloud(data_plane, work)
+        self.cloud = Cloud(data_plane, work, quotas=quotas)
         self.cloud.bus.delays = itertools.repeat((0.0,))  # each event once, at once and in order
 
     def _run(self, execution: PipelineExecution) -> None:

@@ -1,27 +1,29 @@
-"""Checks every call with a role's credentials against that role's synthesized policies."""
+"""Checks every call with a role's credentials against that role's synthesized policies, and notes what was used."""
 
 import json
-import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from typing import Any
 
-from moto.iam.models import iam_backends
+from moto.cloudformation.models import cloudformation_backends
+from moto.iam.models import Role, iam_backends
 from moto.s3.models import s3_backends
 
 from kennel.rehearsal.cloud.api import ApiError, Call
-from kennel.rehearsal.cloud.clients import ACCOUNT
-from kennel.rehearsal.cloud.iam.required_permissions import Context, RequiredPermission, as_text, required_permissions
-
-_NOT_REHEARSED = ("NotAction", "NotResource", "NotPrincipal")
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
+from kennel.rehearsal.cloud.iam.policy import Document, allowed, applying, as_list, names_action
+from kennel.rehearsal.cloud.iam.required_permissions import RequiredPermission, required_permissions
+from kennel.rehearsal.interfaces import UnusedPermission
 
 
 class Authorizer:
-    """Permits or refuses calls, and remembers each refusal in `denied`. The administrator may do everything."""
+    """Permits or refuses calls; remembers each refusal in `denied`, and which permission let the others through.
+
+    The administrator may do everything.
+    """
 
     def __init__(self) -> None:
         self.denied: list[str] = []
+        self._used: set[tuple[str, str, str]] = set()  # role's name, statement as JSON, action as it stands there
 
     def permit(self, call: Call) -> None:
         """Return when the caller may do this; raise ApiError as the service does otherwise."""
@@ -33,6 +35,25 @@ class Authorizer:
         for one in required_permissions(call):
             if not allowed([*documents, *_bucket_denials(one.resource)], one.action, one.resource, one.context):
                 self._refuse(call, call.role, one)
+            self._note(call.role, documents, one)
+
+    def unused(self) -> list[UnusedPermission]:
+        """Return each action of a role of a deployed stack that no call has needed so far, by role."""
+        found = {
+            UnusedPermission(label, action)
+            for label, name in _roles_of_stacks()
+            for document in _documents(name)
+            for statement in as_list(document["Statement"])
+            for action in as_list(statement["Action"])
+            if (name, _text(statement), action) not in self._used
+        }
+        return sorted(found, key=lambda one: (one.role, one.action))
+
+    def _note(self, role: str, documents: list[Document], one: RequiredPermission) -> None:
+        name = role.rpartition("/")[2]
+        for statement in applying(documents, one.action, one.resource, one.context):
+            granting = [each for each in as_list(statement["Action"]) if names_action(each, one.action)]
+            self._used |= {(name, _text(statement), each) for each in granting}
 
     def _refuse(self, call: Call, role: str, missing: RequiredPermission) -> None:
         where = f" on resource: {missing.resource}" if missing.resource else ""
@@ -58,13 +79,23 @@ def _check_role(arn: str) -> None:
         raise ApiError("AccessDenied", text + arn, 403)
 
 
-def _documents(role_arn: str) -> list[dict[str, Any]]:
-    """Return the role's inline policies, as they stand now; moto knows none of the managed policies of AWS."""
-    policies = iam_backends[ACCOUNT]["aws"].get_role(role_arn.rpartition("/")[2]).policies.values()
+def _documents(role: str) -> list[Document]:
+    """Return the inline policies of a role, by name or ARN, as they stand now; moto knows no managed ones of AWS."""
+    policies = iam_backends[ACCOUNT]["aws"].get_role(role.rpartition("/")[2]).policies.values()
     return [json.loads(text) if isinstance(text, str) else text for text in policies]
 
 
-def _bucket_denials(resource: str | None) -> list[dict[str, Any]]:
+def _roles_of_stacks() -> list[tuple[str, str]]:
+    """Return each role of a stack as `<stack without its stage>/<logical id without CDK's hash>` and its name."""
+    return [
+        (f"{stack.name.rpartition('-')[2]}/{re.sub(r'[0-9A-F]{8}$', '', logical_id)}", resource.name)
+        for stack in cloudformation_backends[ACCOUNT][REGION].stacks.values()
+        for logical_id, resource in stack.resource_map._parsed_resources.items()
+        if isinstance(resource, Role)
+    ]
+
+
+def _bucket_denials(resource: str | None) -> list[Document]:
     """Return the Deny statements for everybody in the bucket's own policy; loopback stands for TLS in conditions."""
     if not (resource or "").startswith("arn:aws:s3:::"):
         return []
@@ -74,71 +105,5 @@ def _bucket_denials(resource: str | None) -> list[dict[str, Any]]:
     return [{"Statement": [one for one in statements if one["Effect"] == "Deny" and one["Principal"] in everybody]}]
 
 
-def allowed(documents: Iterable[Mapping[str, Any]], action: str, resource: str | None, context: Context) -> bool:
-    """Return whether the documents together allow `action` on `resource` (None: any resource will do).
-
-    An explicit Deny wins. `context` holds the request's condition keys. Raises NotImplementedError for what no
-    synthesized policy uses, instead of evaluating it wrongly.
-    """
-    permitted = False
-    for document in documents:
-        for statement in _as_list(document["Statement"]):
-            if _applies(statement, action, resource) and _conditions_met(statement.get("Condition", {}), context):
-                if statement["Effect"] == "Deny":
-                    return False
-                permitted = True
-    return permitted
-
-
-def _applies(statement: Mapping[str, Any], action: str, resource: str | None) -> bool:
-    for element in _NOT_REHEARSED:
-        if element in statement:
-            raise NotImplementedError(f"{element} in a policy is not rehearsed: add it to iam/authorizer.py")
-    if not any(_matches(pattern, action, ignore_case=True) for pattern in _as_list(statement["Action"])):
-        return False
-    return resource is None or any(_matches(pattern, resource) for pattern in _as_list(statement.get("Resource", [])))
-
-
-def _matches(pattern: str, value: str, ignore_case: bool = False) -> bool:
-    return _glob(pattern, ignore_case).fullmatch(value) is not None
-
-
-@cache
-def _glob(pattern: str, ignore_case: bool) -> re.Pattern[str]:
-    text = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.compile(text, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _conditions_met(conditions: Mapping[str, Mapping[str, Any]], context: Context) -> bool:
-    lower = {key.lower(): value for key, value in context.items()}
-    return all(
-        _condition(name, _as_list(expected), lower.get(key.lower()))
-        for name, keys in conditions.items()
-        for key, expected in keys.items()
-    )
-
-
-def _condition(name: str, expected: list[Any], actual: str | list[str] | None) -> bool:
-    """Return whether the request's value is one of those expected; for ForAllValues, each of its values."""
-    if name == "Null":
-        return (actual is None) == (as_text(expected[0]) == "true")
-    for_all, _, test_name = name.rpartition(":")
-    if for_all not in ("", "ForAllValues") or test_name not in _TESTS:
-        raise NotImplementedError(f"The condition operator {name!r} is not rehearsed: add it to iam/authorizer.py")
-    values = [] if actual is None else [str(value) for value in _as_list(actual)]
-    hits = (any(_TESTS[test_name](as_text(one), value) for one in expected) for value in values)
-    return all(hits) if for_all else next(hits, False)
-
-
-_TESTS: dict[str, Callable[[str, str], bool]] = {
-    "StringEquals": operator.eq,
-    "StringLike": _matches,
-    "ArnEquals": _matches,
-    "ArnLike": _matches,
-    "Bool": lambda expected, value: expected.lower() == value.lower(),
-    "NumericLessThanEquals": lambda expected, value: float(value) <= float(expected),
-}
+def _text(statement: Any) -> str:
+    return json.dumps(statement, sort_keys=True)

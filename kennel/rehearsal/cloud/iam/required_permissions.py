@@ -9,7 +9,8 @@ from urllib.parse import unquote
 import jmespath  # type: ignore[import-untyped]
 from botocore import xform_name  # type: ignore[import-untyped]
 from moto.cloudformation.models import cloudformation_backends
-from moto.s3.models import s3_backends
+from moto.s3.models import FakeKey, s3_backends
+from moto.sagemaker.models import sagemaker_backends
 from moto.sns.models import sns_backends
 
 from kennel.rehearsal.cloud.api import Call
@@ -60,6 +61,10 @@ def _s3(call: Call) -> Iterator[RequiredPermission]:
     if "prefix" in call.parameters:
         context["s3:prefix"] = call.parameters["prefix"]
     yield RequiredPermission(f"s3:{action}", arn if bucket else "*", context)
+    if key and call.operation in _READ and not _exists(bucket, key):
+        # Whoever may not list the bucket is not told that an object is absent: 403 in place of 404.
+        yield RequiredPermission("s3:ListBucket", f"arn:aws:s3:::{bucket}", context)
+        return
     if source := call.headers.get("X-Amz-Copy-Source", ""):
         from_bucket, _, from_key = unquote(source).lstrip("/").partition("/")
         yield RequiredPermission("s3:GetObject", f"arn:aws:s3:::{from_bucket}/{from_key.partition('?')[0]}", context)
@@ -68,6 +73,11 @@ def _s3(call: Call) -> Iterator[RequiredPermission]:
         yield from _use_of_key(bucket, "kms:Decrypt")
     if call.operation in _WRITE - {"CompleteMultipartUpload"}:
         yield from _use_of_key(bucket, "kms:GenerateDataKey")
+
+
+def _exists(bucket: str, key: str) -> bool:
+    found = s3_backends[ACCOUNT]["aws"].buckets.get(bucket)
+    return found is not None and isinstance(found.keys.get(key), FakeKey)
 
 
 def _use_of_key(bucket: str, action: str) -> Iterator[RequiredPermission]:
@@ -90,6 +100,9 @@ def _sns(call: Call) -> Iterator[RequiredPermission]:
 
 
 # ---- the others: one resource each
+_PREFIXES = {"sagemaker-runtime": "sagemaker", "service-quotas": "servicequotas"}
+
+
 def _other(call: Call) -> Iterator[RequiredPermission]:
     if call.operation == "GetCallerIdentity":  # always allowed
         return
@@ -98,7 +111,8 @@ def _other(call: Call) -> Iterator[RequiredPermission]:
         context["cloudwatch:namespace"] = call.parameters["Namespace"]
     action = "InvokeFunction" if call.operation == "Invoke" else call.operation
     resource = _RESOURCES[call.service](call.parameters) if call.service in _RESOURCES else None
-    yield RequiredPermission(f"{call.service.removesuffix('-runtime')}:{action}", resource, context)
+    prefix = _PREFIXES.get(call.service, call.service)
+    yield RequiredPermission(f"{prefix}:{action}", resource, context)
 
 
 def _arn(service: str, path: str, name: str) -> str:
@@ -135,6 +149,7 @@ def _alarm(given: Parameters) -> str | None:
 _RESOURCES: dict[str, Callable[[Parameters], str | None]] = {
     "cloudformation": _stack,
     "cloudwatch": _alarm,
+    "ecr": lambda given: _arn("ecr", "repository/", given["repositoryName"]) if "repositoryName" in given else None,
     "iam": lambda given: f"arn:aws:iam::{ACCOUNT}:role/{given['RoleName']}" if "RoleName" in given else None,
     "kms": lambda given: _arn("kms", "key/", given["KeyId"]) if "KeyId" in given else None,
     "lambda": _function,
@@ -153,7 +168,28 @@ def _sagemaker(call: Call) -> Iterator[RequiredPermission]:
         yield RequiredPermission("sagemaker:AddTags", _sagemaker_resource(call), context)
     if call.operation.startswith(("Create", "Update")):
         for role in _roles(call.parameters):
-            yield RequiredPermission("iam:PassRole", role, {"iam:PassedToService": "sagemaker.amazonaws.com"})
+            yield _pass_to_sagemaker(role)
+    if call.operation == "StartNotebookInstance":
+        yield from _start_of_notebook(call.parameters["NotebookInstanceName"])
+
+
+def _pass_to_sagemaker(role: str) -> RequiredPermission:
+    return RequiredPermission("iam:PassRole", role, {"iam:PassedToService": "sagemaker.amazonaws.com"})
+
+
+def _start_of_notebook(name: str) -> Iterator[RequiredPermission]:
+    """Yield what SageMaker does in the caller's name (Developer Guide, api-permissions-reference)."""
+    notebook = sagemaker_backends[ACCOUNT][REGION].notebook_instances.get(name)
+    if notebook is None:
+        return
+    yield _pass_to_sagemaker(str(notebook.role_arn))
+    if notebook.subnet_id:
+        nouns = ("NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")
+        for action in ("CreateNetworkInterface", *(f"Describe{noun}" for noun in nouns)):
+            yield RequiredPermission(f"ec2:{action}", "*")
+    if notebook.kms_key_id:
+        for action in ("DescribeKey", "CreateGrant"):
+            yield RequiredPermission(f"kms:{action}", str(notebook.kms_key_id))
 
 
 def _sagemaker_resource(call: Call) -> str | None:
@@ -163,10 +199,11 @@ def _sagemaker_resource(call: Call) -> str | None:
             return str(given[name])
     if call.operation == "CreateModelPackage":  # the version's number is not known yet
         return _arn("sagemaker", "model-package/", f"{given['ModelPackageGroupName'].lower()}/*")
-    noun = re.sub(r"^(Create|Describe|Update|Delete|Stop|Start|List)", "", call.operation)
+    noun = re.sub(r"^(CreatePresigned|Create|Describe|Update|Delete|Stop|Start|List)", "", call.operation)
     for member, name in given.items():  # EndpointConfigName: the resource is endpoint-config/<name>
-        if member.endswith("Name") and noun.startswith(member.removesuffix("Name")):
-            return _arn("sagemaker", f"{xform_name(member.removesuffix('Name'), '-')}/", str(name).lower())
+        own = member.removesuffix("Name")
+        if member != own and (noun.startswith(own) or noun.endswith(f"For{own}")):
+            return _arn("sagemaker", f"{xform_name(own, '-')}/", str(name).lower())
     return "*" if call.operation.startswith("List") else None
 
 

@@ -1,0 +1,325 @@
+"""What only an AWS account can tell: docs/first-account.md, asked of the account of your credentials, as a table.
+
+It reads only. With `--failing-model` it also releases a copy of the live model that cannot start, after it has said
+what that costs and you have agreed: whether CloudFormation notices SageMaker's own rollback is nowhere documented.
+Exit status 1: an answer is not what Kennel rests on.
+"""
+
+import io
+import json
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# As `python -m` has it: so that `benchmarks` and `kennel` are found.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # noqa: E402
+
+from benchmarks.lib.report import parser, print_table, write_json  # noqa: E402
+from kennel.aws import Client, client, output, stack_name  # noqa: E402
+from kennel.errors import KennelError  # noqa: E402
+from kennel.pipeline_steps import steps_of  # noqa: E402
+from kennel.prices import dollars, read_prices  # noqa: E402
+
+_IDLE = timedelta(hours=3)
+_RELEASE_S = 75 * 60  # the longest release: docs/contracts
+_POLL_S = 15.0
+_MINUTES = 30  # in which two fleets run while a release fails
+
+
+class Answer(NamedTuple):
+    """`verdict`: good, bad (Kennel rests on something else), known (a fact to write down) or open (not to be seen)."""
+
+    verdict: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """The deployed stage; `client` makes a boto3 client of a service."""
+
+    stage: str
+    client: Client
+
+    @cached_property
+    def endpoint(self) -> dict[str, Any]:
+        """DescribeEndpoint's answer; ClientError where no model was released."""
+        name = output(self.stage, "Hosting", "EndpointName")
+        found: dict[str, Any] = self.client("sagemaker").describe_endpoint(EndpointName=name)
+        return found
+
+    @cached_property
+    def variant(self) -> dict[str, Any]:
+        """The first variant of the endpoint's configuration."""
+        config = self.endpoint["EndpointConfigName"]
+        found = self.client("sagemaker").describe_endpoint_config(EndpointConfigName=config)
+        return dict(found["ProductionVariants"][0])
+
+    @cached_property
+    def container(self) -> dict[str, Any]:
+        model = self.client("sagemaker").describe_model(ModelName=self.variant["ModelName"])
+        return {**model["PrimaryContainer"], "Role": model["ExecutionRoleArn"]}
+
+    def resources(self, stack: str) -> Iterator[dict[str, Any]]:
+        pages = self.client("cloudformation").get_paginator("list_stack_resources")
+        yield from pages.paginate(StackName=stack_name(self.stage, stack)).search("StackResourceSummaries[]")
+
+    def events(self, stack: str) -> Iterator[dict[str, Any]]:
+        """Newest first."""
+        pages = self.client("cloudformation").get_paginator("describe_stack_events")
+        yield from pages.paginate(StackName=stack_name(self.stage, stack)).search("StackEvents[]")
+
+
+# ---- what is asked, each a question and a function that answers it
+def concurrency(account: Account) -> Answer:
+    limit = account.client("lambda").get_account_settings()["AccountLimit"]
+    all_, free = limit["ConcurrentExecutions"], limit["UnreservedConcurrentExecutions"]
+    return Answer("known", f"{all_:,}, of which {free:,} unreserved")
+
+
+def quotas(account: Account) -> Answer:
+    """The quotas of the types that the stage's pipeline uses by default."""
+    name = output(account.stage, "Pipeline", "PipelineName")
+    text = account.client("sagemaker").describe_pipeline(PipelineName=name)["PipelineDefinition"]
+    defaults = {one["Name"]: one.get("DefaultValue") for one in json.loads(text)["Parameters"]}
+    kind = str(defaults.get("InstanceType"))
+    pages = account.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
+    values = {one["QuotaName"]: one["Value"] for page in pages for one in page["Quotas"]}
+    uses = ("training job", "spot training job", "processing job", "endpoint")
+    found = {use: int(values.get(f"{kind} for {use} usage", 0)) for use in uses}
+    said = ", ".join(f"{use} {value}" for use, value in found.items())
+    return Answer("good" if found["processing job"] else "bad", f"{kind}: {said}")
+
+
+def stacks(account: Account) -> Answer:
+    pages = account.client("cloudformation").get_paginator("describe_stacks").paginate()
+    prefix = stack_name(account.stage, "")
+    states = {
+        one["StackName"].removeprefix(prefix): one["StackStatus"]
+        for one in pages.search("Stacks[]")
+        if one["StackName"].startswith(prefix)
+    }
+    if not states:
+        return Answer("open", "nothing is deployed")
+    bad = {name: state for name, state in states.items() if state not in ("CREATE_COMPLETE", "UPDATE_COMPLETE")}
+    return Answer("bad", json.dumps(bad)) if bad else Answer("good", f"all {len(states)} complete")
+
+
+def jobs(account: Account) -> Answer:
+    name = output(account.stage, "Pipeline", "PipelineName")
+    sagemaker = account.client("sagemaker")
+    runs = sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
+    if not runs:
+        return Answer("open", "nothing has run")
+    steps = [step for step in steps_of(sagemaker, runs[0]["PipelineExecutionArn"]) if step.job]
+    failed = [f"{step.name}: {step.reason}" for step in steps if step.status == "failed"]
+    if failed:
+        return Answer("bad", failed[0])
+    done = [step.name for step in steps if step.status == "done"]
+    return Answer("good" if done else "open", f"ran: {', '.join(done) or 'none to its end'}")
+
+
+def served(account: Account) -> Answer:
+    """SageMaker's configuration against CloudFormation's, by the one resource of that type."""
+    kinds = {one["ResourceType"]: one["PhysicalResourceId"] for one in account.resources("Hosting")}
+    stack = kinds.get("AWS::SageMaker::EndpointConfig", "none").rpartition("/")[2]
+    endpoint = account.endpoint["EndpointConfigName"]
+    if endpoint.lower() == stack.lower():
+        return Answer("good", f"both {endpoint}")
+    return Answer("bad", f"the endpoint has {endpoint}, the stack {stack}: {account.endpoint.get('FailureReason', '')}")
+
+
+def rollback_alarms(account: Account) -> Answer:
+    found = _alarms(account)
+    if not found:
+        return Answer("open", "none: the stage has no canary, or no model was released")
+    return Answer("known", ", ".join(f"{one['AlarmName']} {one['StateValue']}" for one in found))
+
+
+def _alarms(account: Account) -> list[dict[str, Any]]:
+    prefix = f"{stack_name(account.stage, 'Hosting')}-Rollback"
+    return list(account.client("cloudwatch").describe_alarms(AlarmNamePrefix=prefix)["MetricAlarms"])
+
+
+def may_describe_alarms(account: Account) -> Answer:
+    """Whether the endpoint's role may, as AWS demands of it; by its own policies."""
+    iam, role = account.client("iam"), account.container["Role"].rpartition("/")[2]
+    names = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    documents = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
+    granted = "cloudwatch:DescribeAlarms" in json.dumps(documents)
+    if granted:
+        return Answer("good", f"{role} may")
+    return Answer("bad" if _alarms(account) else "known", f"{role} may not")
+
+
+def scaling_alarms(account: Account) -> Answer:
+    name = f"TargetTracking-endpoint/{account.endpoint['EndpointName']}"
+    found = account.client("cloudwatch").describe_alarms(AlarmNamePrefix=name)["MetricAlarms"]
+    said = [
+        f"{one.get('Statistic', 'metric math')} {one['ComparisonOperator']} {one['Threshold']:g}, "
+        f"{one['EvaluationPeriods']} x {one.get('Period', 0)} s"
+        for one in found
+    ]
+    return Answer("known", "; ".join(said)) if said else Answer("open", "no scaling alarm is there")
+
+
+def idle_metrics(account: Account) -> Answer:
+    """Whether an endpoint that nobody asks publishes zeros or nothing."""
+    now = datetime.now(UTC)
+    names = {"EndpointName": account.endpoint["EndpointName"], "VariantName": account.variant["VariantName"]}
+    found = account.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/SageMaker",
+        MetricName="Invocations",
+        Dimensions=[{"Name": name, "Value": value} for name, value in names.items()],
+        StartTime=now - _IDLE,
+        EndTime=now,
+        Period=60,
+        Statistics=["Sum"],
+    )["Datapoints"]
+    zeros = sum(one["Sum"] == 0 for one in found)
+    return Answer("known", f"in the last {_IDLE.seconds // 3600} h {len(found)} points, of which {zeros} are zero")
+
+
+def captured(account: Account) -> Answer:
+    """The members of a captured request."""
+    s3, bucket = account.client("s3"), output(account.stage, "Data", "DataBucketName")
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix="capture/").get("Contents", [])
+    if not listed:
+        return Answer("open", "nothing is captured")
+    newest = max(listed, key=lambda one: one["LastModified"])["Key"]
+    line = json.loads(s3.get_object(Bucket=bucket, Key=newest)["Body"].read().splitlines()[0])
+    return Answer("known", f"eventMetadata: {', '.join(sorted(line.get('eventMetadata', {})))}")
+
+
+def start_time(account: Account) -> Answer:
+    """How long the last creation or update of the endpoint took, from the stack's events."""
+    own = [one for one in account.events("Hosting") if one["ResourceType"] == "AWS::SageMaker::Endpoint"]
+    for end, begin in pairwise(own):
+        if end["ResourceStatus"].endswith("_COMPLETE") and begin["ResourceStatus"].endswith("_IN_PROGRESS"):
+            minutes = (end["Timestamp"] - begin["Timestamp"]).total_seconds() / 60
+            return Answer("known", f"{end['ResourceStatus']} after {minutes:.1f} min")
+    return Answer("open", "no event of the endpoint is left")
+
+
+QUESTIONS: dict[str, Callable[[Account], Answer]] = {
+    "Lambda's concurrent executions": concurrency,
+    "Quotas of the pipeline's instance type": quotas,
+    "Every stack is complete": stacks,
+    "Jobs run with the stage's key": jobs,
+    "The endpoint's configuration is the stack's": served,
+    "The rollback alarms": rollback_alarms,
+    "The endpoint's role may DescribeAlarms": may_describe_alarms,
+    "What target tracking watches": scaling_alarms,
+    "What an idle endpoint publishes": idle_metrics,
+    "What a captured request holds": captured,
+    "How long the endpoint's last change took": start_time,
+}
+
+
+def ask(account: Account, questions: dict[str, Callable[[Account], Answer]] = QUESTIONS) -> dict[str, Answer]:
+    """Answer every question; what cannot be read is open, with AWS's words."""
+    found = {}
+    for question, answer in questions.items():
+        try:
+            found[question] = answer(account)
+        except (ClientError, KennelError) as error:
+            found[question] = Answer("open", str(error))
+    return found
+
+
+# ---- the one thing that costs
+def release_a_failing_model(account: Account, wait: Callable[[float], object] = time.sleep) -> dict[str, Answer]:
+    """Release a copy of the live model with an empty artifact, and say what each service made of that.
+
+    No container of it gets healthy; the endpoint goes on with its old fleet. The copy is rejected in the end.
+    """
+    sagemaker, before = account.client("sagemaker"), account.endpoint["EndpointConfigName"]
+    live = sagemaker.describe_model_package(ModelPackageName=account.container["ModelPackageName"])
+    package = _register_broken(account, live)
+    cloudformation, stack = account.client("cloudformation"), stack_name(account.stage, "Hosting")
+    sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved")
+    states: list[str] = []
+    for _ in range(int(_RELEASE_S / _POLL_S)):
+        state = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+        states += [state] if [state] != states[-1:] else []
+        if len(states) > 1 and not state.endswith("IN_PROGRESS"):
+            break
+        wait(_POLL_S)
+    with suppress(ClientError):  # the observer may have done it
+        sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Rejected")
+    after = sagemaker.describe_endpoint(EndpointName=account.endpoint["EndpointName"])
+    kept = after["EndpointConfigName"] == before and after["EndpointStatus"] == "InService"
+    noticed = any("ROLLBACK" in state for state in states[1:])
+    return {
+        "The old fleet goes on": Answer(
+            "good" if kept else "bad",
+            f"{after['EndpointStatus']} with {after['EndpointConfigName']}: {after.get('FailureReason', 'no reason')}",
+        ),
+        "CloudFormation notices that SageMaker rolled back": Answer("good" if noticed else "bad", " > ".join(states)),
+        "CloudFormation's own rollback succeeds": Answer(
+            "good" if states[-1] == "UPDATE_ROLLBACK_COMPLETE" else "bad", states[-1]
+        ),
+    }
+
+
+def _register_broken(account: Account, live: dict[str, Any]) -> str:
+    """Register a copy of `live` whose archive is empty; it waits for approval.
+
+    The archive is there: CreateModel refuses one that is not, and then no endpoint is updated at all.
+    """
+    specification = live["InferenceSpecification"]
+    container = {**specification["Containers"][0]}
+    bucket, _, key = container["ModelDataUrl"].removeprefix("s3://").partition("/")
+    key = f"{key.rpartition('/')[0]}/empty/model.tar.gz"
+    empty = io.BytesIO()
+    tarfile.open(fileobj=empty, mode="w:gz").close()
+    account.client("s3").put_object(Bucket=bucket, Key=key, Body=empty.getvalue())
+    container["ModelDataUrl"] = f"s3://{bucket}/{key}"
+    container.pop("ModelDataETag", None)
+    made = account.client("sagemaker").create_model_package(
+        ModelPackageGroupName=live["ModelPackageGroupName"],
+        ModelPackageDescription="cannot start: a test of the rollback",
+        InferenceSpecification={**specification, "Containers": [container]},
+        ModelApprovalStatus="PendingManualApproval",
+    )
+    return str(made["ModelPackageArn"])
+
+
+def price(account: Account) -> str:
+    """What the failing release costs at most, and whose prices these are."""
+    prices, kind = read_prices(), account.variant["InstanceType"]
+    count = int(account.variant["InitialInstanceCount"])
+    region = str(account.client("sagemaker").meta.region_name)
+    cost = dollars(prices.cost(kind, count, _MINUTES * 60))
+    return f"A second fleet of {count} x {kind} for up to {_MINUTES} minutes: {cost}. {prices.note(region)}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    made = parser(__doc__)
+    made.add_argument("--stage", default="Dev", help="the deployed stage (default Dev)")
+    made.add_argument("--failing-model", action="store_true", help="also release a model that cannot start; it asks")
+    given = made.parse_args(arguments)
+    account = Account(given.stage, client)
+    found = ask(account)
+    if given.failing_model:
+        print(price(account))
+        if input("Release it? [y/N] ").strip().lower() != "y":
+            raise SystemExit("Nothing was released.")
+        found |= release_a_failing_model(account)
+    rows = [(question, answer.verdict, answer.text) for question, answer in found.items()]
+    print_table(f"{given.stage} in this account", ("question", "verdict", "answer"), rows)
+    write_json({question: answer._asdict() for question, answer in found.items()}, given.json)
+    return 1 if any(answer.verdict == "bad" for answer in found.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
