@@ -99,7 +99,8 @@ class _Routes:
         results = await self._work(request, works, timings)
         if not is_list and isinstance(results[0], Refused):
             raise results[0]
-        self._metrics.note(timings)
+        if not telemetry.is_probe(request.scope):
+            self._metrics.note(timings)
         if csv:
             return _csv_response(results)
         about = {"classes": self._classifier.classes, "threshold": self._classifier.threshold, "model": self._model}

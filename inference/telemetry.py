@@ -188,6 +188,14 @@ def sample(values: list[float]) -> list[float]:
     return [round(value, 3) for value in ordered]
 
 
+_MARK = (b"x-amzn-sagemaker-custom-attributes", b"kennel-probe")
+
+
+def is_probe(scope: Scope) -> bool:
+    """Return whether a release sent this request, and no caller: it is in the log and in no metric."""
+    return _MARK in scope["headers"]
+
+
 class AccessLog:
     """ASGI middleware: one log line for each request, and its count. Successful health checks are left out."""
 
@@ -211,7 +219,7 @@ class AccessLog:
         try:
             await self._app(scope, counted, watched)
         finally:
-            if scope["path"] == "/invocations":
+            if scope["path"] == "/invocations" and not is_probe(scope):
                 self._metrics.count(status)
             if scope["path"] != "/ping" or status != 200:
                 milliseconds = round(1000 * (time.perf_counter() - start), 1)

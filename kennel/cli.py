@@ -26,6 +26,7 @@ COMMANDS = {  # name: the module that holds the function of that name
     "approve": "kennel.releases",
     "reject": "kennel.releases",
     "rollback": "kennel.releases",
+    "drill": "kennel.rehearsal.drill.command",
     "preflight": "kennel.preflight",
     "status": "kennel.status",
 }

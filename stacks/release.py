@@ -1,4 +1,4 @@
-"""The release of an approved model package: an event, a queue, one function, one stack update."""
+"""The release of an approved model package: an event, a queue, one stack update, and probes while it lasts."""
 
 import math
 from typing import Any
@@ -13,10 +13,11 @@ from constructs import Construct
 from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.function import PackageFunction
-from stacks.hosting.rollout import longest_update_seconds
+from stacks.hosting.rollout import METRICS, longest_update_seconds
 from stacks.hosting.stack import HostingStack
-from stacks.permissions import acknowledge, allow, model_packages
+from stacks.permissions import acknowledge, allow, any_object, model_packages, via_s3
 
+_RUNS = "runs/"  # where the pipeline's jobs leave their results
 _TIMEOUT_SECONDS = 20  # of the function
 # Until an approval that found the stack busy comes again: six times the function's timeout, as Lambda advises.
 _RETRY_SECONDS = 6 * _TIMEOUT_SECONDS
@@ -64,7 +65,36 @@ class ReleaseStack(cdk.Stack):
         )
         promote.function.add_event_source(sources.SqsEventSource(approvals, batch_size=10))
         self._rule(data.model_package_group_name, approvals)
+        if canary:
+            self._probe(settings, data, hosting)
         cdk.CfnOutput(self, "PromoteFunctionName", value=promote.function.function_name)
+
+    def _probe(self, settings: StageSettings, data: DataStack, hosting: HostingStack) -> None:
+        """Ask the endpoint each minute of a release, so that the canary's alarms see something when nobody calls."""
+        environment = {"HOSTING_STACK": hosting.stack_name, "ENDPOINT_NAME": hosting.endpoint_name}
+        probe = PackageFunction(
+            self,
+            "Probe",
+            package="probe",
+            settings=settings,
+            environment=environment,
+            memory_mib=512,  # a third of a core: sixty photos are signed and sent in a few seconds
+            timeout_seconds=55,
+            reserved_concurrency=None,
+        )
+        role = probe.role
+        hosting.grant_read(role)
+        hosting.grant_invoke(role)
+        _, versions = model_packages(role, data.model_package_group_name)
+        allow(role, ["sagemaker:DescribeModelPackage"], [versions])
+        allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects(f"{_RUNS}*")])
+        allow(role, ["kms:Decrypt"], [data.key.key_arn], via_s3())
+        allow(role, ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": METRICS}})
+        acknowledge(role, "Probes lie beside the evaluation of a run, whose name is made.", any_object(data, _RUNS))
+        every = events.Schedule.rate(cdk.Duration.minutes(1))
+        # The next minute's call makes up for one that failed.
+        target = targets.LambdaFunction(probe.function, retry_attempts=0)
+        events.Rule(self, "EachMinute", schedule=every, targets=[target])
 
     def _rule(self, group: str, approvals: sqs.Queue) -> events.Rule:
         target = targets.SqsQueue(

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CDK = ("aws_cdk", "constructs", "cdk_nag", "cdklabs", "jsii")
-OURS = ("app", "stacks", "classify", "promote", "unregister", "training", "inference", "kennel")
+OURS = ("app", "stacks", "classify", "promote", "probe", "unregister", "training", "inference", "kennel")
 TORCH = ("torch", "torchvision")
 HYPERPARAMETERS = "training.hyperparameters"  # also what `kennel` reads
 DECLARATIVE = (HYPERPARAMETERS, "training.metrics")  # what `stacks` reads; standard library only
@@ -35,6 +35,7 @@ ROOMS = (  # the first that holds a file counts
     Room("stacks", ("stacks", *DECLARATIVE, *CDK)),
     Room("lambda/classify", ("classify",)),
     Room("lambda/promote", ("promote",)),
+    Room("lambda/probe", ("probe",)),
     Room("lambda/unregister", ("unregister",)),
     Room("training", ("training", *TORCH)),
     Room("inference/on_torch.py", ("inference", *TORCH)),  # imported only where the stage's runtime is torch

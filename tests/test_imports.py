@@ -84,7 +84,8 @@ def plant(root: Path, path: str, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "folder", ["lambda/classify", "lambda/promote", "lambda/unregister", "training", "inference", "kennel"]
+    "folder",
+    ["lambda/classify", "lambda/promote", "lambda/probe", "lambda/unregister", "training", "inference", "kennel"],
 )
 def test_importing_does_nothing(folder: str) -> None:
     assert imported(ROOT, folder)["acts"] == []

@@ -59,14 +59,19 @@ class TooManyRequests(RuntimeError):
 
 @dataclass(frozen=True)
 class Deployment:
-    """What an endpoint is to serve: the first container of its model, after the model package is resolved."""
+    """What a fleet of an endpoint is to serve: the first container of its model, after its package is resolved.
+
+    `config`: the endpoint configuration, which names the fleet; `answer_seconds`: SageMaker's limit for an answer.
+    """
 
     endpoint: str
+    config: str
     image: str
     model_data_url: str
     role_arn: str
     environment: Mapping[str, str]
     instance_count: int
+    answer_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,18 @@ class EndpointCall:
 
 @dataclass(frozen=True)
 class EndpointAnswer:
-    """The container's own answer; the control plane makes ModelError (424) of a status over 299."""
+    """The container's own answer; the control plane makes ModelError (424) of a status over 299.
+
+    `config` names the fleet that was asked, `seconds` is how long it took. `broken`: there was no answer, for the
+    connection broke or the time was over, and the status is what the service makes of that.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str]
+    config: str = ""
+    seconds: float = 0.0
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +127,8 @@ class DataPlane:
 
     run_pipeline: Callable[[PipelineExecution], None]
     invoke_function: Callable[[FunctionCall], FunctionAnswer]
-    deploy_endpoint: Callable[[Deployment], None]
+    deploy_endpoint: Callable[[Deployment], None]  # starts a fleet beside the others; it gets no requests yet
+    route_endpoint: Callable[[str, Mapping[str, float]], None]  # shares by configuration; other fleets are ended
     delete_endpoint: Callable[[str], None]
     invoke_endpoint: Callable[[EndpointCall], EndpointAnswer]
     build_image: Callable[[str, Path], None] = lambda tag, context: None  # `context` is the Dockerfile's folder

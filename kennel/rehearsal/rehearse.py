@@ -113,9 +113,8 @@ def embedded(options: Options, work: Path, display: Display) -> Iterator[Cloud]:
         stack.callback(runner.close)
         stack.callback(endpoints.close)
         stack.callback(functions.close)
-        data_plane = DataPlane(
-            runner.run, functions.invoke, endpoints.deploy, endpoints.delete, endpoints.invoke, engine.build
-        )
+        hosting = (endpoints.deploy, endpoints.route, endpoints.delete, endpoints.invoke)
+        data_plane = DataPlane(runner.run, functions.invoke, *hosting, engine.build)
         quotas = Quotas(new_account=options.new_account)
         cloud = stack.enter_context(Cloud(data_plane, work / "cloud", port=options.port, quotas=quotas))
         yield cloud

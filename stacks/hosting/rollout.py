@@ -12,9 +12,12 @@ from stacks.monitoring import EndpointMetrics, alarm, where_frequent
 
 # How the alarms' ids, and so their generated names, begin after the stack's name: policies name them by it.
 ROLLBACK = "Rollback"
+METRICS = "Kennel/Release"  # the namespace of what the probes find
 _SETTLING_SECONDS = 300  # the old fleet stays this long after the shift, for a rollback without a cold start
 _STARTING_SECONDS = 3600  # what starting a second fleet may take at most
 _LEAST_ERRORS = 3  # fewer in a minute do not tell a bad model from bad luck
+_LEAST_ANSWERS = 10  # to probes in a minute
+_WRONG_PERCENT = 10  # of the answers to probes, which are photos that the evaluated model was sure of
 
 
 def longest_update_seconds(canary: CanarySettings | None) -> int:
@@ -41,8 +44,10 @@ def deployment_config(
     )
 
 
-def rollback_alarms(scope: Construct, canary: CanarySettings, new_fleet: EndpointMetrics) -> list[cloudwatch.Alarm]:
-    """Return the alarms on the metrics of the new fleet alone.
+def rollback_alarms(
+    scope: Construct, canary: CanarySettings, new_fleet: EndpointMetrics, package_arn: str
+) -> list[cloudwatch.Alarm]:
+    """Return the alarms on the metrics of the new fleet alone, and on what the new model answers to the probes.
 
     A failing old fleet must not stop the release that mends it, so `new_fleet` has the configuration's dimension.
     """
@@ -63,6 +68,14 @@ def rollback_alarms(scope: Construct, canary: CanarySettings, new_fleet: Endpoin
             minutes=2,
             means="The new model is too slow: SageMaker and CloudFormation put the old one back.",
         ),
+        alarm(
+            scope,
+            f"{ROLLBACK}Answers",
+            _wrong_percent(package_arn),
+            at=_WRONG_PERCENT,
+            minutes=1,
+            means="The new model answers otherwise than when it was evaluated: the old one is put back.",
+        ),
     ]
 
 
@@ -82,5 +95,25 @@ def _error_percent(metrics: EndpointMetrics) -> cloudwatch.MathExpression:
             "failed": metrics.count("InvocationModelErrors"),
             "refused": metrics.count("Invocation4XXErrors"),
         },
+        period=cdk.Duration.minutes(1),
+    )
+
+
+def _wrong_percent(package_arn: str) -> cloudwatch.MathExpression:
+    """Return the share of the probes that the new model answers wrongly, in percent; 0 where they are too few."""
+
+    def wrong(statistic: str) -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace=METRICS,
+            metric_name="WrongAnswers",
+            dimensions_map={"ModelPackage": package_arn},
+            statistic=statistic,
+            period=cdk.Duration.minutes(1),
+        )
+
+    return cloudwatch.MathExpression(
+        expression=f"IF(FILL(answers, 0) >= {_LEAST_ANSWERS}, wrong, 0 * wrong)",
+        label="probes answered wrongly (%)",
+        using_metrics={"answers": wrong("SampleCount"), "wrong": wrong("Average")},
         period=cdk.Duration.minutes(1),
     )

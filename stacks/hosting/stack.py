@@ -66,7 +66,7 @@ class HostingStack(cdk.Stack):
             data=data,
             network=network,
         )
-        self.rollback_alarms = self._rollback_alarms(settings, model, role)
+        self.rollback_alarms = self._rollback_alarms(settings, model, role, package.value_as_string)
         endpoint = self._endpoint(settings, model)
         endpoint.node.add_dependency(self._log_group(settings))
         EndpointScaling(self, "Scaling", settings=settings.hosting, endpoint=endpoint)
@@ -89,19 +89,25 @@ class HostingStack(cdk.Stack):
         """Allow `role` to read the endpoint's state."""
         allow(role, ["sagemaker:DescribeEndpoint"], [self.endpoint_arn])
 
+    def grant_read(self, role: iam.Role) -> None:
+        """Allow `role` to read this stack's state."""
+        self._allow_stack(role, "cloudformation:DescribeStacks")
+
     def grant_release(self, role: iam.Role) -> None:
         """Allow `role` to update this stack, to read its state and that of its rollback alarms.
 
         No iam:PassRole: CloudFormation goes on using the role that the stack was deployed with, and asks the
         caller for nothing but the stack itself (API reference, UpdateStack, RoleARN).
         """
-        name = f"{self.stack_name}/*"
-        stack = self.format_arn(service="cloudformation", resource="stack", resource_name=name)
-        allow(role, ["cloudformation:UpdateStack", "cloudformation:DescribeStacks"], [stack])
-        reason = "The id at the end of a stack's ARN changes when the stack is made anew; the name before it is unique."
-        acknowledge(role, reason, in_account("cloudformation", f"stack/{name}"))
+        self._allow_stack(role, "cloudformation:UpdateStack", "cloudformation:DescribeStacks")
         if self.rollback_alarms:
             self._grant_describe_alarms(role)
+
+    def _allow_stack(self, role: iam.Role, *actions: str) -> None:
+        name = f"{self.stack_name}/*"
+        allow(role, [*actions], [self.format_arn(service="cloudformation", resource="stack", resource_name=name)])
+        reason = "The id at the end of a stack's ARN changes when the stack is made anew; the name before it is unique."
+        acknowledge(role, reason, in_account("cloudformation", f"stack/{name}"))
 
     def _grant_describe_alarms(self, role: iam.Role) -> None:
         # Not by the alarms' own ARNs: before the first release there are none, and the policy is there.
@@ -109,13 +115,15 @@ class HostingStack(cdk.Stack):
         allow(role, ["cloudwatch:DescribeAlarms"], [self.format_arn(service="cloudwatch", resource=names)])
         acknowledge(role, "CloudFormation ends the alarms' names as it likes.", in_account("cloudwatch", names))
 
-    def _rollback_alarms(self, settings: StageSettings, model: ServedModel, role: iam.Role) -> list[cloudwatch.Alarm]:
+    def _rollback_alarms(
+        self, settings: StageSettings, model: ServedModel, role: iam.Role, package_arn: str
+    ) -> list[cloudwatch.Alarm]:
         if settings.hosting.canary is None:
             return []
         # SageMaker looks at the alarms as the endpoint's role (Developer Guide, Auto-Rollback Configuration).
         self._grant_describe_alarms(role)
         new_fleet = replace(self.metrics, config_name=model.config_name)
-        return rollback_alarms(self, settings.hosting.canary, new_fleet)
+        return rollback_alarms(self, settings.hosting.canary, new_fleet, package_arn)
 
     def _endpoint(self, settings: StageSettings, model: ServedModel) -> sagemaker.CfnEndpoint:
         canary, scales = settings.hosting.canary, settings.hosting.max_instances > settings.hosting.min_instances

@@ -59,7 +59,7 @@ class LaunchWorld:
     stage = "T"
 
     def __init__(self, work: Path) -> None:
-        self.cloud = Cloud(DataPlane(self._run, *[_nothing] * 4), work / "cloud")  # type: ignore[arg-type]
+        self.cloud = Cloud(DataPlane(self._run, *[_nothing] * 5), work / "cloud")  # type: ignore[arg-type]
         self._work = work
 
     def fill(self) -> None:

@@ -70,6 +70,7 @@ def test_one_module_of_each_function_calls_a_service_of_aws() -> None:
         "classify/aws.py",  # S3
         "classify/sagemaker_runtime.py",
         "observe/aws.py",
+        "probe/aws.py",
         "promote/aws.py",
         "unregister/aws.py",
     }
@@ -90,7 +91,8 @@ def run(code: str, *arguments: str, **variables: str) -> str:
 
 def test_importing_the_handlers_does_nothing() -> None:
     """No client, no thread, no region, no environment: those wait for the first event."""
-    look = "import classify.handler, promote.handler, unregister.handler, threading; print(threading.active_count())"
+    handlers = "classify.handler, probe.handler, promote.handler, unregister.handler"
+    look = f"import {handlers}, threading; print(threading.active_count())"
     bare = {"PYTHONPATH": str(FOLDER), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-W", "error", "-c", look], env=bare, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")

@@ -30,6 +30,17 @@ def test_a_server_counts_and_times_its_requests_and_writes_them_at_its_end(launc
     assert 1.7e12 < last["_aws"]["Timestamp"] < 1e13
 
 
+def test_a_releases_own_photos_are_in_no_metric(launch: Callable[..., Server]) -> None:
+    server = launch()
+    server.classify(picture())
+    for body in (picture(), b"none"):
+        server.classify(body, X_Amzn_SageMaker_Custom_Attributes="kennel-probe")
+    log = server.stop()[1]
+    assert [log[-1][name] for name in ("Requests", "ClientErrors")] == [1, 0]
+    assert len(log[-1]["ModelMs"]) == 1
+    assert sum(line["event"] == "request" for line in log) == 3
+
+
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     lines: list[dict[str, object]] = []

@@ -23,8 +23,11 @@ PICTURE = pictures(2)[0]
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(pick_engine(), Deployment("kennel-dev", "inference", "", "", {}, 1), tmp_path / "fleet")
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
+    """Its parameter: how long an answer may take, in seconds."""
+    longest = getattr(request, "param", 60.0)
+    deployment = Deployment("kennel-dev", "config", "inference", "", "", {}, 1, answer_seconds=longest)
+    made = Fleet(pick_engine(), deployment, tmp_path / "fleet")
     write_artifact(made.roots[0] / "model")
     yield made
     made.close()
@@ -93,10 +96,8 @@ def test_a_corrupt_artifact_never_serves_and_the_reason_names_the_file(fleet: Fl
         fleet.start()
 
 
-def test_a_server_that_hangs_is_answered_for_and_the_next_request_is_served(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kennel.rehearsal.serving.endpoints._ANSWER_S", 1.0)
+@pytest.mark.parametrize("fleet", [1.0], indirect=True)
+def test_a_server_that_hangs_is_answered_for_and_the_next_request_is_served(fleet: Fleet) -> None:
     fleet.start()
     process = only_server()
     process.send_signal(signal.SIGSTOP)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from training.calibration import coverage_and_precision, expected_calibration_error
-from training.evaluate import artifact, scores
+from training.evaluate import artifact, probes, scores
 from training.evaluate.page import render
 from training.paths import Paths
 from training.split import Split, load_split
@@ -21,7 +21,7 @@ _OF_MODEL = ("architecture", "hyperparameters", "data", "seed", "trained_on", "h
 
 
 def evaluate(paths: Paths) -> None:
-    """Measure `model.tar.gz` on the test split; write evaluation.json and report.html.
+    """Measure `model.tar.gz` on the test split; write evaluation.json, report.html and the probes.
 
     Raise TrainingError with one sentence if the model or the split cannot be used.
     """
@@ -36,7 +36,8 @@ def evaluate(paths: Paths) -> None:
     page = render(report, answers["float32"], split, model.record)
     # A class's name may hold bytes that are not UTF-8.
     (output / "report.html").write_text(page, encoding="utf-8", errors="replace")
-    # Written last: where evaluation.json is, the report is too.
+    probes.write(answers["float32"], split, output / "probes")
+    # Written last: where evaluation.json is, all else is too.
     (output / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(
         "accuracy by precision:",

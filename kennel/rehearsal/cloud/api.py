@@ -66,7 +66,7 @@ def _operation(service: str, environ: Environ, body: bytes) -> tuple[str, dict[s
     return operation.name, parameters
 
 
-Handler = Callable[[Call], Response]
+Handler = Callable[[Call], Response | None]  # None: moto answers
 
 
 class ApiError(Exception):

@@ -63,6 +63,20 @@ class EventBus:
         for target in rule.targets:
             threading.Thread(target=self._deliver, args=(rule, target, event), daemon=True).start()
 
+    def run_schedules(self, minute: int) -> None:
+        """Call the targets of each rule whose rate in minutes says so, one after the other."""
+        for rule in [*events_backends[ACCOUNT][REGION]._get_event_bus("default").rules.values()]:
+            rate = re.fullmatch(r"rate\((\d+) minutes?\)", rule.scheduled_expression or "")
+            if rate and rule.state == "ENABLED" and minute % int(rate[1]) == 0:
+                event = {
+                    "source": "aws.events",
+                    "detail-type": "Scheduled Event",
+                    "resources": [rule.arn],
+                    "detail": {},
+                }
+                for target in rule.targets:
+                    self._deliver(rule, target, event)
+
     def object_created(self, _account: str, bucket: Any, event_name: str, key: Any) -> None:
         """Publish a new object's event; moto's S3 calls this for a bucket with EventBridge on."""
         kind = event_name.removeprefix("s3:ObjectCreated:")

@@ -12,8 +12,10 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud import clients, moto_patches
-from kennel.rehearsal.cloud.alarms import Alarms
 from kennel.rehearsal.cloud.api import Call, Handler
+from kennel.rehearsal.cloud.cloudformation.rollback_triggers import remember_triggers
+from kennel.rehearsal.cloud.cloudwatch.alarms import Alarms
+from kennel.rehearsal.cloud.cloudwatch.metrics import Metrics
 from kennel.rehearsal.cloud.event_sources import EventSources
 from kennel.rehearsal.cloud.events import EventBus
 from kennel.rehearsal.cloud.gateway import Gateway
@@ -21,9 +23,11 @@ from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.image_builds import Builds
 from kennel.rehearsal.cloud.lambda_functions import Functions
 from kennel.rehearsal.cloud.quotas import Quotas
-from kennel.rehearsal.cloud.sagemaker.endpoints import Configs, Endpoints, Models, Packages, Publish
+from kennel.rehearsal.cloud.sagemaker.endpoints import Endpoints
+from kennel.rehearsal.cloud.sagemaker.packages import Configs, Models, Packages
 from kennel.rehearsal.cloud.sagemaker.pipelines import Executions, Jobs, Pipelines
 from kennel.rehearsal.cloud.sagemaker.resources import ResourceStore
+from kennel.rehearsal.cloud.simulated_time import SimulatedTime
 from kennel.rehearsal.interfaces import DataPlane, UnusedPermission
 
 _log = logging.getLogger(__name__)
@@ -45,7 +49,11 @@ class Cloud:
         self.authorizer, self.quotas = Authorizer(), quotas or Quotas(new_account=False)
         self.functions = Functions(data_plane, work / "functions")
         self.bus = EventBus(self.functions.invoke_from, self.pipeline_overrides)
-        self.alarms = Alarms(self.bus.publish)
+        self.time = SimulatedTime()
+        self.metrics = Metrics(lambda: self.time.minute)
+        self.alarms = Alarms(self.metrics, self.bus.publish)
+        self.time.during.append(lambda: self.bus.run_schedules(self.time.minute))
+        self.time.at_end.append(lambda: self.alarms.evaluate(self.time.minute))
         self.event_sources = EventSources(self.functions.invoke_with_batch)
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
@@ -75,10 +83,11 @@ class Cloud:
         (self.work / "functions").mkdir(parents=True, exist_ok=True)
         handlers = {
             ("lambda", "Invoke"): self.functions.invoke,
+            ("cloudformation", "UpdateStack"): remember_triggers(self.time, self.alarms.rang),
             **self.alarms.handlers(),
             ("codebuild", "StartBuild"): Builds(self.data_plane, self.work / "images").start,
             **self.quotas.handlers(),
-            **sagemaker_handlers(self.data_plane, self.bus.publish_as_sagemaker),
+            **sagemaker_handlers(self),
         }
         gateway = Gateway(DomainDispatcherApplication(create_backend_app), self._permit, handlers)
         try:
@@ -112,13 +121,14 @@ class Cloud:
         self.stop()
 
 
-def sagemaker_handlers(data_plane: DataPlane, publish: Publish) -> dict[tuple[str, str], Handler]:
+def sagemaker_handlers(cloud: "Cloud") -> dict[tuple[str, str], Handler]:
     """Return what answers SageMaker's operations that the app uses, by service and operation."""
+    data_plane, publish = cloud.data_plane, cloud.bus.publish_as_sagemaker
     groups = ResourceStore("ModelPackageGroup", "model-package-group", {"ModelPackageGroupStatus": "Completed"})
     packages = Packages(groups, publish)
     models = Models(packages)
     configs = Configs(models)
-    endpoints = Endpoints(models, configs, data_plane)
+    endpoints = Endpoints(models, configs, data_plane, publish, cloud.time, cloud.metrics.put)
     pipelines = Pipelines()
     executions = Executions(pipelines, data_plane, publish)
     training = Jobs("TrainingJob", "training-job", executions)

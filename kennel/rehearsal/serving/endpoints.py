@@ -1,13 +1,15 @@
-"""SageMaker endpoints: fetch the model, start its inference servers, replace them without a gap, invoke them."""
+"""SageMaker endpoints: fetch the model, start its inference servers, share requests among fleets, invoke them."""
 
 import itertools
+import math
 import shutil
 import socket
 import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ from kennel.rehearsal.containers.local import free_port
 from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
 from kennel.verify.archive import unpack
 
-_ANSWER_S = 60.0  # SageMaker's limit for an answer
 _START_S = 480.0  # its longest health check at start
 _DRAIN_S = 30.0  # between SIGTERM and SIGKILL
 _POLL_S = 0.05
@@ -41,15 +42,16 @@ class Endpoints:
 
     def __init__(self, *, client: Callable[[str, str | None], Any], engine: ContainerEngine, work: Path) -> None:
         self._client, self._engine, self._work = client, engine, work
-        self._fleets: dict[str, Fleet] = {}
+        self._fleets: dict[str, dict[str, Fleet]] = {}  # by endpoint and configuration
+        self._routes: dict[str, _Route] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._closed = False
 
     def deploy(self, deployment: Deployment) -> None:
-        """Start new servers, and drain the old ones when the new ones answer.
+        """Start the servers of a fleet, which gets no requests before `route` says so.
 
-        Raise EndpointError with the reason when the new servers cannot be started; the old ones stay then.
+        Raise EndpointError with the reason when they cannot be started.
         """
         folder = self._work / deployment.endpoint / str(next(self._numbers))
         fleet = Fleet(self._engine, deployment, folder)
@@ -61,46 +63,74 @@ class Endpoints:
             with self._lock:
                 if self._closed:
                     raise EndpointError("The endpoints have been shut down.")
-                old, self._fleets[deployment.endpoint] = self._fleets.get(deployment.endpoint), fleet
+                self._fleets.setdefault(deployment.endpoint, {})[deployment.config] = fleet
         except BaseException:
             fleet.close()
             raise
-        if old:
-            old.drain()
+
+    def route(self, name: str, shares: Mapping[str, float]) -> None:
+        """Share requests among the fleets of an endpoint, by configuration; fleets not named are drained and ended."""
+        with self._lock:
+            fleets = self._fleets[name]
+            self._routes[name] = _Route(shares)
+            ended = [fleets.pop(config) for config in [*fleets] if config not in shares]
+        for fleet in ended:
+            fleet.drain()
 
     def invoke(self, call: EndpointCall) -> EndpointAnswer:
         """Return the server's own answer; raise EndpointError for an endpoint that does not exist."""
         with self._lock:
-            if call.endpoint not in self._fleets:
+            if call.endpoint not in self._routes:
                 raise EndpointError(f"Endpoint {call.endpoint} not found.")
-            fleet = self._fleets[call.endpoint]
+            config, share = self._routes[call.endpoint].choose()
+            fleet = self._fleets[call.endpoint][config]
             fleet.begin_request()
-        return fleet.invoke(call)
+        began = time.monotonic()
+        answer = fleet.invoke(call, share)
+        return replace(answer, config=config, seconds=time.monotonic() - began)
 
     def delete(self, name: str) -> None:
         """Let requests in progress finish, then stop the servers; do nothing for an endpoint that does not exist."""
         with self._lock:
-            fleet = self._fleets.pop(name, None)
-        if fleet:
+            self._routes.pop(name, None)
+            fleets = self._fleets.pop(name, {})
+        for fleet in fleets.values():
             fleet.drain()
 
     def close(self) -> None:
         """Kill all servers now."""
         with self._lock:
             self._closed = True
-            fleets, self._fleets = list(self._fleets.values()), {}
+            fleets = [fleet for by_config in self._fleets.values() for fleet in by_config.values()]
+            self._fleets, self._routes = {}, {}
         for fleet in fleets:
             fleet.close()
+
+
+class _Route:
+    """Shares of requests by configuration; each fleet gets its share as evenly as whole requests allow."""
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        self._shares = shares
+        self._due = dict.fromkeys(shares, 0.0)
+
+    def choose(self) -> tuple[str, float]:
+        """Return the configuration that gets the next request, and its share of all."""
+        for config, share in self._shares.items():
+            self._due[config] += share
+        config = max(self._due, key=lambda one: self._due[one])
+        self._due[config] -= 1
+        return config, self._shares[config]
 
 
 class Fleet:
     """The servers of one deployment, one for each instance. `roots` are their /opt/ml folders."""
 
     def __init__(self, engine: ContainerEngine, deployment: Deployment, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._longest = folder, deployment.answer_seconds
         self.roots = [folder / str(number) for number in range(max(1, deployment.instance_count))]
         self._servers = [_Server(engine, deployment, root) for root in self.roots]
-        self._next_server = itertools.cycle(self._servers)
+        self._turns = itertools.count()
         self._requests = 0
         self._changed = threading.Condition()
 
@@ -115,10 +145,14 @@ class Fleet:
         with self._changed:
             self._requests += 1
 
-    def invoke(self, call: EndpointCall) -> EndpointAnswer:
-        """Return the answer of the next server in turn, which ends the request."""
+    def invoke(self, call: EndpointCall, share: float = 1.0) -> EndpointAnswer:
+        """Return the answer of the next server in turn, which ends the request.
+
+        A fleet with a part of the traffic has as large a part of its servers in it.
+        """
+        active = math.ceil(share * len(self._servers))
         with self._changed:
-            server = next(self._next_server)
+            server = self._servers[next(self._turns) % active]
         try:
             return server.invoke(call)
         finally:
@@ -129,7 +163,7 @@ class Fleet:
     def drain(self) -> None:
         """Stop the servers when the requests in progress have been answered."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._requests, _ANSWER_S)
+            self._changed.wait_for(lambda: not self._requests, self._longest)
         for server in self._servers:
             server.stop()
         self.close()
@@ -153,7 +187,11 @@ class _Server:
     def start(self) -> None:
         self.port = free_port()
         self._pool = urllib3.HTTPConnectionPool(
-            "127.0.0.1", self.port, maxsize=_CONNECTIONS, retries=False, timeout=_ANSWER_S
+            "127.0.0.1",
+            self.port,
+            maxsize=_CONNECTIONS,
+            retries=False,
+            timeout=self._deployment.answer_seconds,
         )
         environment = {
             **self._deployment.environment,
@@ -193,12 +231,12 @@ class _Server:
             self._restart_if_ended()
             answer = self._pool.request("POST", "/invocations", body=call.body, headers=dict(call.headers))
         except urllib3.exceptions.TimeoutError:
-            return EndpointAnswer(504, _TIMED_OUT, {"Content-Type": "text/plain"})
+            return EndpointAnswer(504, _TIMED_OUT, {"Content-Type": "text/plain"}, broken=True)
         except (urllib3.exceptions.HTTPError, EndpointError) as error:
             if self._process:
                 self._process.wait(_POLL_S * 10)  # so that the next request sees the end of a crashed server
             reason = f"The container primary did not answer: {error}".encode()
-            return EndpointAnswer(503, reason, {"Content-Type": "text/plain"})
+            return EndpointAnswer(503, reason, {"Content-Type": "text/plain"}, broken=True)
         return EndpointAnswer(answer.status, answer.data, dict(answer.headers))
 
     def stop(self) -> None:

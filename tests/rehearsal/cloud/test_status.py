@@ -114,7 +114,7 @@ def test_an_alarm_of_a_stack_tells_each_change_of_its_state_and_remembers_it(wor
         asked = {"AlarmName": name, "HistoryItemType": "StateUpdate", "StartDate": began, **more}
         return [one["HistorySummary"] for one in cloudwatch.describe_alarm_history(**asked)["AlarmHistoryItems"]]
 
-    changes = ["Alarm updated from OK to ALARM", "Alarm updated from ALARM to OK"]
+    changes = ["Alarm updated from INSUFFICIENT_DATA to ALARM", "Alarm updated from ALARM to OK"]
     assert history(ScanBy="TimestampAscending") == changes
     assert history() == changes[::-1]
     assert history(StartDate=datetime.now(UTC) + timedelta(hours=1)) == []

@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class World:
         self.calls: list[FunctionCall] = []
         self.deployments: list[Deployment] = []
         self.deleted: list[str] = []
+        self.routes: list[Mapping[str, float]] = []
         self.endpoint_calls: list[EndpointCall] = []
         self.images: dict[str, Path] = {}  # tag: build context
         self.run: Callable[[PipelineExecution], None] = lambda execution: None
@@ -45,7 +46,8 @@ class World:
         )
         self.container: Callable[[EndpointCall], EndpointAnswer] = lambda call: EndpointAnswer(200, b"{}", {})
         self.refuse_models: str | None = None
-        data_plane = DataPlane(self._run, self._invoke, self._deploy, self.deleted.append, self._ask, self._build)
+        hosting = (self._deploy, self._route, self.deleted.append, self._ask)
+        data_plane = DataPlane(self._run, self._invoke, *hosting, self._build)
         self.cloud = Cloud(data_plane, work, quotas=quotas)
         self.cloud.bus.delays = itertools.repeat((0.0,))  # each event once, at once and in order
 
@@ -64,6 +66,9 @@ class World:
 
     def _build(self, tag: str, context: Path) -> None:
         self.images[tag] = context
+
+    def _route(self, endpoint: str, shares: Mapping[str, float]) -> None:
+        self.routes.append(shares)
 
     def _ask(self, call: EndpointCall) -> EndpointAnswer:
         self.endpoint_calls.append(call)

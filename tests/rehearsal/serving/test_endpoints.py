@@ -119,7 +119,13 @@ def _archive(content: str, member: str = "name") -> bytes:
 
 def _deployment(model: str, count: int = 1) -> Deployment:
     url = f"s3://models/{model}.tar.gz"
-    return Deployment("kennel-dev", "inference", url, ROLE, {"MODEL_PACKAGE_ARN": f"arn of {model}"}, count)
+    return Deployment("kennel-dev", model, "inference", url, ROLE, {"MODEL_PACKAGE_ARN": f"arn of {model}"}, count)
+
+
+def _serve(endpoints: Endpoints, deployment: Deployment) -> None:
+    """Let the deployment's fleet alone get all requests."""
+    endpoints.deploy(deployment)
+    endpoints.route(deployment.endpoint, {deployment.config: 1.0})
 
 
 def _ask(endpoints: Endpoints, body: bytes = b"picture") -> dict[str, Any]:
@@ -131,7 +137,7 @@ def _ask(endpoints: Endpoints, body: bytes = b"picture") -> dict[str, Any]:
 
 
 def test_a_model_is_fetched_as_the_endpoints_role_and_answers(endpoints: Endpoints, asked: list[Any]) -> None:
-    endpoints.deploy(_deployment("one"))
+    _serve(endpoints, _deployment("one"))
     said = _ask(endpoints)
     assert (said["name"], said["kind"], said["target"], said["bytes"]) == ("one", "image/jpeg", "AllTraffic", 7)
     assert said["given"] == "arn of one"
@@ -143,14 +149,14 @@ def test_a_server_that_starts_while_the_endpoints_are_ended_does_not_stay(
 ) -> None:
     _end_during_start(endpoints, engine, monkeypatch)
     with pytest.raises(EndpointError):
-        endpoints.deploy(_deployment("one"))
+        _serve(endpoints, _deployment("one"))
     assert [process.poll() is not None for process in engine.started] == [True]
 
 
 def test_a_server_that_is_revived_while_the_endpoints_are_ended_does_not_stay(
     endpoints: Endpoints, engine: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endpoints.deploy(_deployment("one"))
+    _serve(endpoints, _deployment("one"))
     assert endpoints.invoke(EndpointCall("kennel-dev", b"die", {})).status == 503
     _end_during_start(endpoints, engine, monkeypatch)
     assert endpoints.invoke(EndpointCall("kennel-dev", b"picture", {})).status == 503
@@ -177,26 +183,26 @@ def _end_during_start(endpoints: Endpoints, engine: StandIn, monkeypatch: pytest
 
 
 def test_the_servers_own_error_comes_back_as_it_is(endpoints: Endpoints) -> None:
-    endpoints.deploy(_deployment("one"))
+    _serve(endpoints, _deployment("one"))
     answer = endpoints.invoke(EndpointCall("kennel-dev", b"bad", {}))
     assert (answer.status, answer.body) == (415, b"no")
 
 
 def test_two_instances_take_turns(endpoints: Endpoints) -> None:
-    endpoints.deploy(_deployment("one", count=2))
+    _serve(endpoints, _deployment("one", count=2))
     pids = [_ask(endpoints)["pid"] for _ in range(4)]
     assert pids[:2] == pids[2:]
 
 
 def test_a_server_that_dies_is_quoted_and_the_old_one_stays(endpoints: Endpoints) -> None:
-    endpoints.deploy(_deployment("one"))
+    _serve(endpoints, _deployment("one"))
     with pytest.raises(EndpointError, match=r"(?s)ping health check.*this model is broken"):
         endpoints.deploy(_deployment("broken"))
     assert _ask(endpoints)["name"] == "one"
 
 
 def test_no_request_fails_while_one_model_takes_the_place_of_another(endpoints: Endpoints, engine: StandIn) -> None:
-    endpoints.deploy(_deployment("one"))
+    _serve(endpoints, _deployment("one"))
     stop, names = threading.Event(), list[str]()
 
     def ask() -> None:
@@ -205,7 +211,7 @@ def test_no_request_fails_while_one_model_takes_the_place_of_another(endpoints: 
 
     with ThreadPoolExecutor(3) as pool:
         callers = [pool.submit(ask) for _ in range(3)]
-        endpoints.deploy(_deployment("two"))
+        _serve(endpoints, _deployment("two"))
         while "two" not in names:
             time.sleep(0.02)
         stop.set()
@@ -229,30 +235,44 @@ def test_a_port_that_somebody_took_first_is_survived(endpoints: Endpoints, monke
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = iter([taken.getsockname()[1]])
         monkeypatch.setattr(endpoints_module, "free_port", lambda: next(ports, None) or free_port())
-        endpoints.deploy(_deployment("one"))
+        _serve(endpoints, _deployment("one"))
         assert _ask(endpoints)["name"] == "one"
 
 
 def test_a_server_that_crashed_is_started_again(endpoints: Endpoints) -> None:
-    endpoints.deploy(_deployment("one"))
+    _serve(endpoints, _deployment("one"))
     answer = endpoints.invoke(EndpointCall("kennel-dev", b"die", {}))
     assert answer.status == 503
     assert _ask(endpoints)["name"] == "one"
 
 
-def test_an_answer_that_takes_too_long_becomes_an_error(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints_module, "_ANSWER_S", 0.5)
-    endpoints.deploy(_deployment("one"))
+def test_an_answer_that_takes_too_long_becomes_an_error(endpoints: Endpoints) -> None:
+    _serve(endpoints, replace(_deployment("one"), answer_seconds=0.5))
     answer = endpoints.invoke(EndpointCall("kennel-dev", b"hang", {}))
-    assert answer.status == 504
+    assert (answer.status, answer.broken, answer.config) == (504, True, "one")
     assert answer.body.startswith(b"Your invocation timed out")
 
 
 def test_delete_and_close_leave_no_server(endpoints: Endpoints, engine: StandIn) -> None:
-    endpoints.deploy(_deployment("one"))
+    _serve(endpoints, _deployment("one"))
     endpoints.delete("kennel-dev")
     endpoints.delete("kennel-dev")
     assert engine.started[0].poll() == 0
-    endpoints.deploy(_deployment("two"))
+    _serve(endpoints, _deployment("two"))
     endpoints.close()
     assert engine.started[1].poll() == 128 + signal.SIGKILL
+
+
+def test_fleets_side_by_side_get_their_shares_and_one_without_a_share_ends(
+    endpoints: Endpoints, engine: StandIn
+) -> None:
+    _serve(endpoints, _deployment("one", count=2))
+    endpoints.deploy(_deployment("two", count=2))
+    assert {_ask(endpoints)["name"] for _ in range(4)} == {"one"}
+    endpoints.route("kennel-dev", {"one": 0.75, "two": 0.25})
+    said = [_ask(endpoints) for _ in range(12)]
+    assert [one["name"] for one in said].count("two") == 3
+    assert len({one["pid"] for one in said if one["name"] == "two"}) == 1  # a canary of one instance
+    endpoints.route("kennel-dev", {"one": 1.0})
+    assert {_ask(endpoints)["name"] for _ in range(4)} == {"one"}
+    assert [process.poll() for process in engine.started] == [None, None, 0, 0]

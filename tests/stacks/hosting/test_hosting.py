@@ -163,9 +163,10 @@ def value(alarm: dict[str, Any], **samples: float | None) -> float | None:
 
 def test_rollback_alarms_watch_the_new_fleet_alone(synth: Synthesized) -> None:
     ((config, _),) = synth.resources("Prod", "Hosting", "AWS::SageMaker::EndpointConfig").items()
-    assert set(rollback_alarms(synth)) == {"RollbackErrors", "RollbackLatency"}
-    for alarm in rollback_alarms(synth).values():
-        assert alarm["TreatMissingData"] == "notBreaching"
+    alarms = rollback_alarms(synth)
+    assert set(alarms) == {"RollbackErrors", "RollbackLatency", "RollbackAnswers"}
+    assert {alarm["TreatMissingData"] for alarm in alarms.values()} == {"notBreaching"}
+    for alarm in (alarms["RollbackErrors"], alarms["RollbackLatency"]):
         for one in series(alarm).values():
             assert {each["Name"]: each["Value"] for each in one["Metric"]["Dimensions"]} == {
                 "EndpointName": "kennel-prod",  # literally, so that nothing is circular
@@ -173,6 +174,18 @@ def test_rollback_alarms_watch_the_new_fleet_alone(synth: Synthesized) -> None:
                 "EndpointConfigName": {"Fn::GetAtt": [config, "EndpointConfigName"]},
             }
             assert one["Period"] == 60
+
+
+def test_the_alarm_on_answers_takes_those_of_the_released_package_to_the_probes(synth: Synthesized) -> None:
+    alarm = rollback_alarms(synth)["RollbackAnswers"]
+    assert {id_: one["Stat"] for id_, one in series(alarm).items()} == {"answers": "SampleCount", "wrong": "Average"}
+    for one in series(alarm).values():
+        assert (one["Metric"]["Namespace"], one["Metric"]["MetricName"]) == ("Kennel/Release", "WrongAnswers")
+        assert one["Metric"]["Dimensions"] == [{"Name": "ModelPackage", "Value": {"Ref": "ModelPackageArn"}}]
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (10, 1)  # percent, minutes
+    assert value(alarm, answers=30, wrong=50.0) == 50.0
+    assert value(alarm, answers=9, wrong=100.0) == 0
+    assert value(alarm, answers=None, wrong=None) is None
 
 
 def test_the_error_alarm_takes_what_the_model_failed_and_not_what_callers_or_overload_did(synth: Synthesized) -> None:

@@ -73,7 +73,7 @@ def test_the_job_measures_the_exported_model(
     model = inputs(EIGHT, int8=-10.0, abstain={"threshold": 0.7, "coverage": 1.0, "precision": 0.99}, **INT8, **record)
     assert main(["evaluate"]) == 0
     output = opt_ml.processing_output("evaluation")
-    assert {file.name for file in output.iterdir()} == {"evaluation.json", "report.html"}
+    assert {file.name for file in output.iterdir()} == {"evaluation.json", "report.html", "probes"}
     report = json.loads((output / "evaluation.json").read_text("utf-8"))
     validate("evaluation", report)
     metrics = {name: metric["value"] for name, metric in report["metrics"].items()}
@@ -223,3 +223,18 @@ def test_int8_that_is_offered_and_missing_is_refused(
     write_passport(model, json.loads((model / "model.json").read_text()), image="")
     pack(model, opt_ml.processing_input("model") / "model.tar.gz")
     assert "OpenVINO cannot load model-int8.xml" in refused("evaluate")
+
+
+def test_probes_are_photos_of_all_classes_with_the_labels_that_the_model_gave(
+    inputs: Callable[..., Path], opt_ml: Paths
+) -> None:
+    inputs(EIGHT)
+    assert main(["evaluate"]) == 0
+    folder = opt_ml.processing_output("evaluation") / "probes"
+    content = json.loads((folder / "probes.json").read_text("utf-8"))
+    validate("probes", content)
+    labels = [one["label"] for one in content["probes"]]
+    assert {*labels[:2]} == {*CLASSES}  # of each class in turn
+    # The one that lies in the wrong class has the label that the model gave it.
+    assert sorted(labels) == [CLASSES[GREEN]] * 4 + [CLASSES[RED]] * 4
+    assert {(folder / one["file"]).read_bytes() for one in content["probes"]} == {data for _, data in EIGHT}

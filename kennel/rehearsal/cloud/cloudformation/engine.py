@@ -67,28 +67,39 @@ class Change:
 
     def __init__(self, stack: Any, old: dict[str, Any], new: parsing.ResourceMap) -> None:
         self.stack, self.old, self.new = stack, old, new
-        self._undo: list[tuple[str, Callable[[], object]]] = []  # what undoes each step, newest last
+        self._changed: list[tuple[str, Callable[[], None]]] = []  # what changes each resource back
+        self._created: list[tuple[str, Any]] = []
         self._replaced: list[tuple[str, Any]] = []
 
     def run(self) -> None:
-        """Bring the stack to `new`; raise ResourceFailed for the first resource that fails."""
-        resources, conditions = self.new._resource_json_map, self.new.lazy_condition_map
-        active = {name: one for name, one in resources.items() if conditions.get(one.get("Condition"), True)}
+        """Create and change what `new` says, and delete nothing; raise ResourceFailed for the first that fails."""
+        resources, active = self.new._resource_json_map, self._active()
         for name in creation_order(resources):
             if name in active:
                 self.new._parsed_resources[name] = self._create_or_change(name, active[name])
+
+    def clean_up(self) -> None:
+        """Delete what was replaced and what the template no longer has, newest first."""
+        active = self._active()
         gone = [name for name in self.old if name not in active]
         for name, resource in reversed([*self._replaced, *((name, self.old[name]) for name in gone)]):
             self._remove(name, resource)
 
     def roll_back(self) -> None:
-        """Undo the steps, newest first; raise what one of them raises."""
-        for name, undo in reversed(self._undo):
+        """Change back what was changed, in its order, then delete what was created; raise what a change raises."""
+        for name, undo in self._changed:
             try:
                 undo()
             except Exception as error:
                 _log.warning("%s could not be rolled back: %s", name, error)
                 raise
+        for name, resource in reversed(self._created):
+            self._remove(name, resource)
+
+    def _active(self) -> dict[str, Json]:
+        """Return the resources of the new template whose condition is true."""
+        resources, conditions = self.new._resource_json_map, self.new.lazy_condition_map
+        return {name: one for name, one in resources.items() if conditions.get(one.get("Condition"), True)}
 
     def _create_or_change(self, name: str, definition: Json) -> Any:
         """Return the resource as `definition` describes it: the existing one, changed in place, or a new one."""
@@ -112,7 +123,7 @@ class Change:
             name, definition, self.new, self.new._account_id, self.new._region_name
         )
         resource.template_properties, resource.definition = properties, definition
-        self._undo.append((name, lambda: self._remove(name, resource)))
+        self._created.append((name, resource))
         self._event(name, definition["Type"], resource.physical_resource_id, "CREATE_COMPLETE")
         if name in self.old:
             self._replaced.append((name, self.old[name]))
@@ -129,7 +140,7 @@ class Change:
             change(previous)
             before.template_properties = previous
 
-        self._undo.append((name, back))
+        self._changed.append((name, back))
         before.template_properties, before.definition = properties, definition
         self._event(name, definition["Type"], before.physical_resource_id, "UPDATE_COMPLETE")
         return before
@@ -206,14 +217,18 @@ def _run(
     stack: Any, old: dict[str, Any], new: parsing.ResourceMap, verb: str, rollback: str, before: Any = None
 ) -> None:
     stack.status, stack.stack_status_reason = f"{verb}_IN_PROGRESS", None
-    change = Change(stack, old, new)
+    change, triggers = Change(stack, old, new), getattr(stack, "rollback_triggers", None)
     try:
+        monitor = triggers.watch() if triggers else lambda: None
         change.run()
+        monitor()
+        change.clean_up()
         stack.output_map = stack._create_output_map()
         stack.finished_outputs = stack.computed_outputs()
         _end(stack, f"{verb}_COMPLETE")
     except Exception as error:
-        stack.stack_status_reason = f"The following resource(s) failed: [{error}]"
+        failed = f"The following resource(s) failed: [{error}]"
+        stack.stack_status_reason = failed if isinstance(error, ResourceFailed) else str(error)
         stack._add_stack_event(f"{rollback}_IN_PROGRESS", resource_status_reason=stack.stack_status_reason)
         _roll_back(stack, change, rollback, before)
 

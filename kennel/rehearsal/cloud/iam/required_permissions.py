@@ -31,7 +31,8 @@ class RequiredPermission:
 
 def required_permissions(call: Call) -> list[RequiredPermission]:
     """Return everything that must be allowed for `call`."""
-    return list({"s3": _s3, "sagemaker": _sagemaker, "sns": _sns}.get(call.service, _other)(call))
+    known = {"cloudwatch": _cloudwatch, "s3": _s3, "sagemaker": _sagemaker, "sns": _sns}
+    return list(known.get(call.service, _other)(call))
 
 
 # ---- S3
@@ -106,13 +107,20 @@ _PREFIXES = {"sagemaker-runtime": "sagemaker", "service-quotas": "servicequotas"
 def _other(call: Call) -> Iterator[RequiredPermission]:
     if call.operation == "GetCallerIdentity":  # always allowed
         return
-    context: dict[str, str | list[str]] = {}
-    if call.service == "cloudwatch" and "Namespace" in call.parameters:
-        context["cloudwatch:namespace"] = call.parameters["Namespace"]
     action = "InvokeFunction" if call.operation == "Invoke" else call.operation
     resource = _RESOURCES[call.service](call.parameters) if call.service in _RESOURCES else None
     prefix = _PREFIXES.get(call.service, call.service)
-    yield RequiredPermission(f"{prefix}:{action}", resource, context)
+    yield RequiredPermission(f"{prefix}:{action}", resource)
+
+
+def _cloudwatch(call: Call) -> Iterator[RequiredPermission]:
+    """Yield the action on each alarm that the call names."""
+    given = call.parameters
+    context = {"cloudwatch:namespace": given["Namespace"]} if "Namespace" in given else {}
+    names = given.get("AlarmNames") or [given.get("AlarmName")]
+    for name in names:
+        alarm = _arn("cloudwatch", "alarm:", name) if name else None
+        yield RequiredPermission(f"cloudwatch:{call.operation}", alarm, context)
 
 
 def _arn(service: str, path: str, name: str) -> str:

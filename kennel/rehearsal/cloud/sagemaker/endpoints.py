@@ -1,171 +1,86 @@
-"""Model packages with the events of their approval, models, endpoint configurations and endpoints.
+"""Endpoints: the data plane serves what a model and its configuration say; here are states, events and metrics."""
 
-The data plane serves what a model and its configuration say.
-"""
-
+import json
 import logging
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, json_answer
-from kennel.rehearsal.cloud.clients import ACCOUNT
-from kennel.rehearsal.cloud.iam.authorizer import caller
-from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, arn, check, page
-from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointCall
+from kennel.rehearsal.cloud.clients import ACCOUNT, client
+from kennel.rehearsal.cloud.sagemaker.packages import Configs, Models, Publish, first_container
+from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, check
+from kennel.rehearsal.cloud.sagemaker.rollout import Policy, Rollout
+from kennel.rehearsal.cloud.simulated_time import SimulatedTime
+from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointAnswer, EndpointCall
 
 _log = logging.getLogger(__name__)
-Publish = Callable[[str, str, dict[str, Any], list[str]], object]
 _IN_EVENTS = (
-    "ModelPackageGroupName",
-    "ModelPackageName",
-    "ModelPackageArn",
-    "ModelPackageVersion",
-    "ModelPackageStatus",
-    "ModelApprovalStatus",
-    "InferenceSpecification",
-    "CustomerMetadataProperties",
-    "ModelLifeCycle",
-    "UpdatedModelPackageFields",
+    "EndpointName",
+    "EndpointArn",
+    "EndpointConfigName",
+    "ProductionVariants",
+    "FailureReason",
+    "CreationTime",
+    "LastModifiedTime",
 )
 
 
-class Packages(ResourceStore):
-    """All versions of all model groups."""
+class Put(Protocol):
+    """Publishes one sample of a metric, as Metrics.put does."""
 
-    def __init__(self, groups: ResourceStore, publish: Publish) -> None:
-        super().__init__("ModelPackage", "model-package")
-        self.groups, self._publish = groups, publish
-
-    def get(self, name: str) -> Record:
-        """Return a package by its ARN; raise ApiError where there is none."""
-        if name not in self.records:
-            raise ApiError("ValidationException", f"ModelPackage {name} does not exist.")
-        return self.records[name]
-
-    def create(self, call: Call) -> Response:
-        check("CreateModelPackage", call.parameters)
-        group = self.groups.get(call.parameters.get("ModelPackageGroupName", ""))["ModelPackageGroupName"]
-        version = 1 + sum(record["ModelPackageGroupName"] == group for record in self.records.values())
-        name = arn("model-package", f"{group}/{version}")
-        now = datetime.now(UTC)
-        self.records[name] = {
-            "ModelApprovalStatus": "PendingManualApproval",
-            **call.parameters,
-            "ModelPackageName": name,
-            "ModelPackageGroupName": group,
-            "ModelPackageVersion": version,
-            "ModelPackageArn": name,
-            "ModelPackageStatus": "Completed",
-            "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
-            "CreationTime": now,
-            "CreatedBy": _user(call),
-            "LastModifiedTime": now,
-        }
-        self._publish_state({**self.records[name], "ModelPackageStatus": "InProgress"})
-        self._publish_state(self.records[name])
-        return json_answer({"ModelPackageArn": name})
-
-    def update(self, call: Call) -> Response:
-        check("UpdateModelPackage", call.parameters)
-        record = self.get(call.parameters["ModelPackageArn"])
-        given = {name: value for name, value in call.parameters.items() if name != "ClientToken"}
-        changed = sorted(name for name, value in given.items() if record.get(name) != value)
-        record.update(given, LastModifiedTime=datetime.now(UTC), LastModifiedBy=_user(call))
-        if changed:
-            self._publish_state({**record, "UpdatedModelPackageFields": changed})
-        return json_answer({"ModelPackageArn": record["ModelPackageArn"]})
-
-    def delete_group(self, call: Call) -> Response:
-        """Answer DeleteModelPackageGroup; raise ApiError while the group has versions."""
-        group = self.groups.get(call.parameters["ModelPackageGroupName"])["ModelPackageGroupName"]
-        if any(record["ModelPackageGroupName"] == group for record in self.records.values()):
-            text = f"Model Package Group {group} cannot be deleted because it still has model packages."
-            raise ApiError("ConflictException", text)
-        return self.groups.delete(call)
-
-    def listing(self, call: Call) -> Response:
-        given = call.parameters
-        filters = {key: given[key] for key in ("ModelPackageGroupName", "ModelApprovalStatus") if key in given}
-        if "ModelPackageGroupName" in filters:
-            filters["ModelPackageGroupName"] = self.groups.get(filters["ModelPackageGroupName"])[
-                "ModelPackageGroupName"
-            ]
-        return page(call, [one for one in self.records.values() if filters.items() <= one.items()])
-
-    def _publish_state(self, record: Record) -> None:
-        detail = {name: record[name] for name in _IN_EVENTS if name in record}
-        detail |= {name: record[name].strftime("%Y-%m-%dT%H:%M:%SZ") for name in ("CreationTime", "LastModifiedTime")}
-        self._publish("aws.sagemaker", "SageMaker Model Package State Change", detail, [str(record["ModelPackageArn"])])
-
-
-def _user(call: Call) -> dict[str, Any]:
-    return {"IamIdentity": {"Arn": caller(call)}}
-
-
-class Models(ResourceStore):
-    """All models; one from a package that nobody approved is refused, as SageMaker does."""
-
-    def __init__(self, packages: Packages) -> None:
-        super().__init__("Model", "model")
-        self.packages = packages
-
-    def add(self, parameters: Record) -> Record:
-        if package := _first_container(parameters).get("ModelPackageName"):
-            found = self.packages.get(package)
-            if found["ModelApprovalStatus"] != "Approved":
-                raise ApiError("ValidationException", f"Model package {package} is {found['ModelApprovalStatus']}.")
-        return super().add(parameters)
-
-
-class Configs(ResourceStore):
-    """All endpoint configurations; one with a model that does not exist is refused."""
-
-    def __init__(self, models: Models) -> None:
-        super().__init__("EndpointConfig", "endpoint-config")
-        self.models = models
-
-    def add(self, parameters: Record) -> Record:
-        for variant in parameters.get("ProductionVariants", []):
-            self.models.get(variant["ModelName"])
-        return super().add(parameters)
+    def __call__(
+        self, namespace: str, name: str, dimensions: Mapping[str, str], value: float, unit: str = "None"
+    ) -> None: ...
 
 
 class Endpoints(ResourceStore):
-    """All endpoints, each deployed and updated in a thread of its own."""
+    """All endpoints, each deployed and updated in a thread of its own, with the metrics and events of SageMaker."""
 
-    def __init__(self, models: Models, configs: Configs, data_plane: DataPlane) -> None:
+    def __init__(
+        self, models: Models, configs: Configs, data_plane: DataPlane, publish: Publish, time: SimulatedTime, put: Put
+    ) -> None:
         super().__init__("Endpoint", "endpoint", described_as={"DeploymentConfig": "LastDeploymentConfig"})
         self.models, self.configs, self.data_plane = models, configs, data_plane
+        self._publish, self._time, self._put = publish, time, put
+        self._updated: set[str] = set()  # configurations that came by an update: their metrics name them
 
     def create(self, call: Call) -> Response:
         """Answer CreateEndpoint and begin to deploy."""
-        self.configs.get(call.parameters["EndpointConfigName"])
+        self._check_alarms(call.parameters)
         record = self.add(call.parameters)
-        record["EndpointStatus"] = "Creating"
-        self._begin(record, previous=None)
+        self._set_status(record, "Creating")
+        threading.Thread(target=self._create, args=(record,), daemon=True).start()
         return json_answer({"EndpointArn": record["EndpointArn"]})
 
     def update(self, call: Call) -> Response:
         """Answer UpdateEndpoint: the new configuration replaces the old one once it serves, else the old one stays."""
-        check("UpdateEndpoint", call.parameters)
-        record = self.get(call.parameters["EndpointName"])
-        if record["EndpointStatus"] in ("Creating", "Updating"):
+        given = call.parameters
+        check("UpdateEndpoint", given)
+        record = self.get(given["EndpointName"])
+        if record["EndpointStatus"] != "InService":
             raise ApiError("ValidationException", f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
-        self.configs.get(call.parameters["EndpointConfigName"])
-        previous = {**record, "EndpointStatus": "InService"}
-        record.update(call.parameters, EndpointStatus="Updating", LastModifiedTime=datetime.now(UTC))
+        self._check_alarms(given)
         record.pop("FailureReason", None)
-        self._begin(record, previous)
+        previous = dict(record)
+        for member in ("DeploymentConfig", "RetainAllVariantProperties"):
+            record.pop(member, None)
+        record.update({key: value for key, value in given.items() if key != "EndpointConfigName"})
+        self._updated.add(given["EndpointConfigName"])
+        self._set_status(record, "Updating")
+        threading.Thread(target=self._update, args=(record, previous, given), daemon=True).start()
         return json_answer({"EndpointArn": record["EndpointArn"]})
 
     def delete(self, call: Call) -> Response:
         """Answer DeleteEndpoint once its servers have ended."""
         record = self.get(call.parameters["EndpointName"])
+        self._set_status(record, "Deleting")
         self.data_plane.delete_endpoint(record["EndpointName"])
         return super().delete(call)
 
@@ -180,38 +95,125 @@ class Endpoints(ResourceStore):
             if key in ("Content-Type", "Accept") or key.startswith("X-Amzn-Sagemaker-")
         }
         answer = self.data_plane.invoke_endpoint(EndpointCall(name, call.body, given))
+        variant = self.records[name]["ProductionVariants"][0]["VariantName"]
+        self._measure(name, variant, answer)
         if answer.status > 299:
             raise _model_error(name, answer.status, answer.body)
-        variant = self.records[name]["ProductionVariants"][0]["VariantName"]
         kind = Headers([*answer.headers.items()]).get("Content-Type", "application/octet-stream")
         return Response(answer.body, 200, {"Content-Type": kind, "x-Amzn-Invoked-Production-Variant": variant})
 
-    def _begin(self, record: Record, previous: Record | None) -> None:
-        threading.Thread(target=self._deploy, args=(record, previous), daemon=True).start()
+    def _measure(self, name: str, variant: str, answer: EndpointAnswer) -> None:
+        """Publish the metrics of one answer: of each count 1 or 0, and the model's time in microseconds.
 
-    def _deploy(self, record: Record, previous: Record | None) -> None:
+        https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html
+        """
+        dimensions = {"EndpointName": name, "VariantName": variant}
+        sets = [dimensions]
+        if answer.config in self._updated:
+            sets.append({**dimensions, "EndpointConfigName": answer.config})
+        hundreds = 0 if answer.broken else answer.status // 100  # a broken answer is in the last of the counts alone
+        counts = {
+            "Invocations": 1,
+            "Invocation4XXErrors": hundreds == 4,
+            "Invocation5XXErrors": hundreds == 5,
+            "InvocationModelErrors": answer.broken or hundreds != 2,
+        }
+        for one in sets:
+            for metric, value in counts.items():
+                self._put("AWS/SageMaker", metric, one, float(value))
+            self._put("AWS/SageMaker", "ModelLatency", one, answer.seconds * 1e6, "Microseconds")
+
+    def _create(self, record: Record) -> None:
         try:
-            deployment, variant = self._resolve(record)
+            deployment, variant = self._resolve(record, record["EndpointConfigName"])
             self.data_plane.deploy_endpoint(deployment)
+            self.data_plane.route_endpoint(deployment.endpoint, {deployment.config: 1.0})
         except Exception as error:
             _log.info("endpoint %s: %s", record["EndpointName"], error, exc_info=True)
-            if previous is not None:
-                record.update(previous)
-            else:
-                record["EndpointStatus"] = "Failed"
             record["FailureReason"] = str(error)
+            self._set_status(record, "Failed")
         else:
-            record.update(ProductionVariants=[variant], EndpointStatus="InService")
-        record["LastModifiedTime"] = datetime.now(UTC)
+            record["ProductionVariants"] = [variant]
+            self._set_status(record, "InService")
 
-    def _resolve(self, record: Record) -> tuple[Deployment, Record]:
-        config = self.configs.get(record["EndpointConfigName"])
-        variant = config["ProductionVariants"][0]
+    def _update(self, record: Record, previous: Record, given: Record) -> None:
+        """Run an update to its end. After an alarm's rollback there is no reason: alarms and configuration tell."""
+        old, new = record["EndpointConfigName"], given["EndpointConfigName"]
+        outcome = previous
+        try:
+            deployment, variant = self._resolve(record, new)
+            if new == old or self._rollout(record, old, deployment).run():  # the same: there is nothing to shift
+                outcome = {"EndpointConfigName": new, "ProductionVariants": [variant]}
+        except Exception as error:
+            _log.info("endpoint %s: %s", record["EndpointName"], error, exc_info=True)
+            outcome = {**previous, "FailureReason": str(error)}
+            self.data_plane.route_endpoint(record["EndpointName"], {old: 1.0})
+        record.pop("PendingDeploymentSummary", None)
+        record.update(outcome)
+        self._set_status(record, "InService")
+
+    def _rollout(self, record: Record, old: str, deployment: Deployment) -> Rollout:
+        began = datetime.now(UTC)
+
+        def tell(status: str, message: str) -> None:
+            state = {"Status": status, "StatusMessage": message, "StartTime": datetime.now(UTC)}
+            count = deployment.instance_count
+            variant = {
+                "VariantName": record["ProductionVariants"][0]["VariantName"],
+                "CurrentInstanceCount": 0 if status == "Creating" else count,
+                "DesiredInstanceCount": count,
+                "VariantStatus": [state],
+            }
+            record["PendingDeploymentSummary"] = {
+                "EndpointConfigName": deployment.config,
+                "StartTime": began,
+                "ProductionVariants": [variant],
+            }
+            self._publish_state(record, "SageMaker Endpoint Deployment State Change")
+
+        policy = Policy.of(record.get("DeploymentConfig", {}), deployment.instance_count)
+        return Rollout(old, deployment, policy, data_plane=self.data_plane, time=self._time, tell=tell)
+
+    def _check_alarms(self, given: Record) -> None:
+        """Raise ApiError where the model's role may not see the alarms that are to roll back, or one is missing.
+
+        SageMaker looks at them as that role (Developer Guide, Auto-Rollback Configuration and Monitoring).
+        """
+        model = self.models.get(self.configs.get(given["EndpointConfigName"])["ProductionVariants"][0]["ModelName"])
+        alarms = given.get("DeploymentConfig", {}).get("AutoRollbackConfiguration", {}).get("Alarms", [])
+        names = [one["AlarmName"] for one in alarms]
+        if not names:
+            return
+        try:
+            found = client("cloudwatch", model["ExecutionRoleArn"]).describe_alarms(AlarmNames=names)["MetricAlarms"]
+        except ClientError as error:
+            raise ApiError("ValidationException", f"The auto-rollback alarms cannot be read: {error}") from error
+        if missing := sorted({*names} - {one["AlarmName"] for one in found}):
+            raise ApiError("ValidationException", f"Could not find the auto-rollback alarms {', '.join(missing)}.")
+
+    def _set_status(self, record: Record, status: str) -> None:
+        record.update(EndpointStatus=status, LastModifiedTime=datetime.now(UTC))
+        self._publish_state(record, "SageMaker Endpoint State Change")
+
+    def _publish_state(self, record: Record, kind: str) -> None:
+        """Send an event: the members of DescribeEndpoint, with statuses in upper case and times in milliseconds."""
+        detail = {name: record[name] for name in _IN_EVENTS if name in record}
+        detail["EndpointStatus"] = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", record["EndpointStatus"]).upper()
+        if kind == "SageMaker Endpoint Deployment State Change":
+            detail["PendingDeploymentSummary"] = record["PendingDeploymentSummary"]
+        plain = json.loads(json.dumps(detail, default=lambda time: int(time.timestamp() * 1000)))
+        self._publish("aws.sagemaker", kind, plain, [record["EndpointArn"]])
+
+    def _resolve(self, record: Record, config_name: str) -> tuple[Deployment, Record]:
+        variant = self.configs.get(config_name)["ProductionVariants"][0]
         model = self.models.get(variant["ModelName"])
         container = self._container(model)
         count = int(variant.get("InitialInstanceCount", 1))
+        if record.get("RetainAllVariantProperties") and record.get("ProductionVariants"):
+            count = record["ProductionVariants"][0]["DesiredInstanceCount"]  # whatever the new configuration says
         deployment = Deployment(
             endpoint=record["EndpointName"],
+            config=config_name,
             image=container["Image"],
             model_data_url=container["ModelDataUrl"],
             role_arn=model["ExecutionRoleArn"],
@@ -223,20 +225,12 @@ class Endpoints(ResourceStore):
 
     def _container(self, model: Record) -> dict[str, Any]:
         """Return the package's container, overlaid by what the model says itself."""
-        own = _first_container(model)
+        own = first_container(model)
         if "ModelPackageName" not in own:
             return own
         package = self.models.packages.get(own["ModelPackageName"])["InferenceSpecification"]["Containers"][0]
         merged = {**package.get("Environment", {}), **own.get("Environment", {})}
         return {**package, **own, "Environment": merged}
-
-
-def _first_container(model: Record) -> dict[str, Any]:
-    containers = [*([model["PrimaryContainer"]] if "PrimaryContainer" in model else []), *model.get("Containers", [])]
-    if not containers:
-        raise ApiError("ValidationException", "A model needs a PrimaryContainer or Containers.")
-    first: dict[str, Any] = containers[0]
-    return first
 
 
 def _model_error(name: str, status: int, body: bytes) -> ApiError:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from moto.cloudformation import parsing
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.common_models import CloudFormationModel
 
 from kennel.rehearsal.cloud.api import ApiError
@@ -28,6 +29,19 @@ from kennel.rehearsal.cloud.image_builds import ImageBuild
 def _retain(created: Created) -> None:
     if days := created.properties.get("RetentionInDays"):
         client("logs").put_retention_policy(logGroupName=created.physical_id, retentionInDays=int(days))
+
+
+def _put_alarm(created: Created) -> None:
+    """Put a new alarm into the state of one without data; moto begins with OK."""
+    cloudwatch_backends[ACCOUNT][REGION].alarms[created.physical_id].state_value = "INSUFFICIENT_DATA"
+
+
+def _update_alarm(created: Created, _before: Properties) -> None:
+    """Change an alarm, which keeps its state until it is evaluated."""
+    alarms = cloudwatch_backends[ACCOUNT][REGION].alarms
+    state = alarms[created.physical_id].state_value
+    call("cloudwatch", "PutMetricAlarm", created.properties)
+    alarms[created.physical_id].state_value = state
 
 
 def _rule(member: str) -> Any:
@@ -65,11 +79,13 @@ _OTHER_TYPES = [
         service="cloudwatch",
         create="PutMetricAlarm",
         name="AlarmName",
+        ref=lambda alarm: str(alarm.properties["AlarmName"]),
         attributes={"Arn": lambda alarm: f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{alarm.physical_id}"},
-        update=lambda alarm, _before: call("cloudwatch", "PutMetricAlarm", alarm.properties),
+        after=_put_alarm,
+        update=_update_alarm,
         delete=lambda alarm: client("cloudwatch").delete_alarms(AlarmNames=[alarm.physical_id]),
         reads=[Read("describe_alarms", lambda physical_id, _properties: {"AlarmNames": [physical_id]})],
-        note="not evaluated",
+        note="evaluated while an endpoint is updated; its actions are not taken",
     ),
     # moto's own classes create these.
     EnactedType(

@@ -1,0 +1,78 @@
+"""`kennel drill`: bad models, released through a stage's settings, and what became of each."""
+
+import dataclasses
+import json
+import signal
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kennel.aws import stack_name
+from kennel.console import AsJson, Stage
+from kennel.errors import KennelError, require_repository
+
+if TYPE_CHECKING:
+    from kennel.rehearsal.drill.drill import Outcome
+
+_TITLE = f"{'model':26} {'traffic':7} {'old fleet':9} {'nets':20} {'rolled back':11} {'min':>3} {'by':16} "
+_COUNTS = f"{'failed':>6} {'of':>5} {'busy':>5}"
+
+
+def drill(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="Only models, traffic or nets of this name; repeatable.")
+    ] = None,
+    stage: Stage = "Prod",
+    as_json: AsJson = False,
+) -> None:
+    """Release bad models through a stage's settings here: is each rolled back, when, and by which alarm?
+
+    Time is simulated, the servers and their answers are real. Exit code 1: a bad model stayed, or a good one did not.
+
+    [bold]Examples[/]
+
+      kennel drill
+
+      kennel drill --only slow --only night
+    """
+    require_repository("The drill")
+    stack_name(stage, "")  # a wrong name is an error before the embedded AWS is imported, which takes a second
+    from kennel.loadtest.subject import describe_machine
+    from kennel.rehearsal.drill.drill import Drill, Outcome, all_cases
+    from kennel.rehearsal.drill.stage import embedded
+    from kennel.rehearsal.rehearse import synthesize
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    cases = [case for case in all_cases() if case.has_names(only or [])]
+    if not cases:
+        raise KennelError(f"No case of the drill is called {' and '.join(only or [])}.")
+    about = f"{date.today().isoformat()}, {describe_machine()}"
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="kennel-") as folder:
+        work = Path(folder)
+        assembly = synthesize(work / "cdk.out")
+        with embedded(work) as (cloud, fleets), Drill(cloud, fleets, assembly, stage, work) as made:
+            if not as_json:
+                typer.echo(f"{about}\n\n{_TITLE}{_COUNTS}")
+            for case in cases:
+                outcomes.append(made.run(case))
+                if not as_json:
+                    typer.echo(line(outcomes[-1]))
+    wrong = [one for one in outcomes if not one.is_right]
+    if as_json:
+        found = [{**dataclasses.asdict(one), "is_right": one.is_right} for one in outcomes]
+        typer.echo(json.dumps({"machine": about, "stage": stage, "outcomes": found}, indent=2))
+    else:
+        typer.echo(f"\n{len(outcomes)} releases, {len(wrong)} of them not as they should be.")
+    raise typer.Exit(1 if wrong else 0)
+
+
+def line(one: "Outcome") -> str:
+    """Return the row of one outcome."""
+    rolled_back = "yes" if one.rolled_back else "no"
+    verdict = rolled_back if one.is_right else f"{rolled_back.upper()} (!)"
+    about = f"{one.model:26} {one.traffic:7} {one.old:9} {one.net:20} {verdict:11} {one.minutes:3} {one.by or '-':16} "
+    return f"{about}{one.failed:6,} {one.requests:5,} {one.busy:5,}"

@@ -1,0 +1,241 @@
+"""Bad models released through a stage's synthesized settings: whether, when and why each is rolled back.
+
+The embedded AWS runs the stack update and the endpoint's deployment in simulated time; the servers are real.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from kennel.errors import KennelError
+from kennel.rehearsal.cloud.cloudformation.types.sagemaker import HANDLER
+from kennel.rehearsal.cloud.deployment import deploy, stacks_of
+from kennel.rehearsal.cloud.server import Cloud
+from kennel.rehearsal.drill.callers import TRAFFIC, Callers, Traffic
+from kennel.rehearsal.drill.models import MODELS, Model, pictures
+from kennel.rehearsal.drill.stage import Fleets, Packages
+from kennel.rehearsal.session import wait_for
+
+_LONGEST_S = 3600  # of a release, in real time
+
+
+@dataclass(frozen=True)
+class Net:
+    """What may roll back: SageMaker's alarms, CloudFormation's triggers; and whether the latter notices the former."""
+
+    name: str
+    guardrails: bool = True
+    triggers: bool = True
+    notices: bool = True
+
+
+BOTH = Net("both")
+NETS = (
+    BOTH,
+    Net("SageMaker", triggers=False),
+    Net("CloudFormation", guardrails=False),
+    Net("both, unnoticed", notices=False),
+    Net("SageMaker, unnoticed", triggers=False, notices=False),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One release: a model at some traffic, behind some nets, in place of a `healthy` or a `broken` fleet."""
+
+    model: Model
+    traffic: Traffic
+    old: str = "healthy"
+    net: Net = BOTH
+
+    def has_names(self, names: Sequence[str]) -> bool:
+        """Return whether each of `names` is the model's, the traffic's, the old fleet's or the nets'."""
+        return {*names} <= {self.model.name, self.traffic.name, self.old, self.net.name}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`minutes` is simulated: from the new fleet's first share of the traffic until it has none; `by` rolled it back.
+
+    `stack` is CloudFormation's last word. Of the callers' `requests` in these minutes some `failed` (a wrong label,
+    too), or were told that the servers are `busy`.
+    """
+
+    model: str
+    traffic: str
+    old: str
+    net: str
+    bad: bool
+    rolled_back: bool
+    minutes: int
+    by: str
+    stack: str
+    requests: int
+    failed: int
+    busy: int
+
+    @property
+    def is_right(self) -> bool:
+        return self.bad == self.rolled_back
+
+
+def all_cases() -> Iterator[Case]:
+    """Yield every model at every traffic in place of both fleets; and, in a normal hour, behind each net by itself."""
+    for old in ("healthy", "broken"):
+        for traffic in TRAFFIC:
+            yield from (Case(model, traffic, old) for model in MODELS)
+    for net in NETS[1:]:
+        yield from (Case(model, TRAFFIC[1], net=net) for model in MODELS)
+
+
+class Drill:
+    """A stage that is deployed in an embedded AWS, for one case after the other."""
+
+    def __init__(self, cloud: Cloud, fleets: Fleets, assembly: Path, stage: str, work: Path) -> None:
+        self._cloud, self._fleets = cloud, fleets
+        deployed = deploy(cloud, assembly, stage)
+        self._stack = deployed.name("Hosting")
+        self._template = next(one for one in stacks_of(assembly, stage) if one.name == self._stack).read()
+        if "DeploymentConfig" not in _endpoint_of(self._template):
+            raise KennelError(f"{stage} has no canary, so nothing rolls a release back there.")
+        self._endpoint = deployed.of("Hosting")["EndpointName"]
+        self._packages = Packages(cloud, deployed, work)
+        _disable_rules(cloud)
+        self._old = ""
+        invoke = cloud.client("sagemaker-runtime").invoke_endpoint
+        self._callers = Callers(invoke, self._endpoint, pictures(), cloud.time)
+
+    def run(self, case: Case) -> Outcome:
+        """Release the case's model; raise KennelError when the embedded AWS itself fails."""
+        self._replace_old(case.old)
+        self._callers.traffic = case.traffic
+        self._fleets.shifts.clear()
+        HANDLER.notices_rollback = case.net.notices
+        before = self._describe()["EndpointConfigName"]
+        # A version of its own: the same model again would be no update.
+        status, reason = self._update(self._packages.register(case.model.name), case.net)
+        went_back = self._describe()["EndpointConfigName"] == before
+        # What CloudFormation takes for the served model, right or wrong, is what it would go back to.
+        self._old = self._old if status.startswith("UPDATE_ROLLBACK") else "" if went_back else case.model.name
+        first, last = self._minutes_of_the_new_fleet(before)
+        counts = self._callers.between(first, last)
+        return Outcome(
+            model=case.model.name,
+            traffic=case.traffic.name,
+            old=case.old,
+            net=case.net.name,
+            bad=case.model.is_bad,
+            rolled_back=went_back,
+            minutes=last - first,
+            by=self._reason(first, reason) if went_back else "",
+            stack=status,
+            requests=counts["requests"],
+            failed=counts["failed"],
+            busy=counts["busy"],
+        )
+
+    def _minutes_of_the_new_fleet(self, before: str) -> tuple[int, int]:
+        """Return when it got its first request and when its last; `before` names the configuration of the old one."""
+        shifts = self._fleets.shifts
+        first = next((minute for minute, shares in shifts if len(shares) > 1), self._cloud.time.minute)
+        ended = [minute for minute, shares in shifts if [*shares] == [before]]
+        return first, max([first, *(ended[-1:] or [self._cloud.time.minute])])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._callers.close()
+        HANDLER.notices_rollback = True
+
+    def _replace_old(self, old: str) -> None:
+        """Let a good or a broken model serve before the case begins, at once: without a canary and without alarms."""
+        wanted = MODELS[-1].name if old == "healthy" else MODELS[0].name
+        if self._old == wanted:
+            return
+        HANDLER.notices_rollback = True
+        self._callers.traffic = TRAFFIC[0]
+        package = self._packages.register(wanted)
+        for net in (None, BOTH):  # then the settings again, to which CloudFormation goes back
+            status, reason = self._update(package, net)
+            if status != "UPDATE_COMPLETE":
+                raise KennelError(f"The fleet before the drill could not be started: {reason}")
+        self._old = wanted
+
+    def _describe(self) -> dict[str, Any]:
+        return dict(self._cloud.client("sagemaker").describe_endpoint(EndpointName=self._endpoint))
+
+    def _update(self, package: str, net: Net | None) -> tuple[str, str]:
+        """Update the stack as the promote function does; return its last status and the reason."""
+        cloudformation = self._cloud.client("cloudformation")
+        known = cloudformation.describe_stacks(StackName=self._stack)["Stacks"][0].get("Parameters", [])
+        parameters = {one["ParameterKey"]: one["ParameterValue"] for one in known}
+        parameters["ModelPackageArn"] = package
+        cloudformation.update_stack(
+            StackName=self._stack,
+            TemplateBody=json.dumps(_with_net(self._template, net)),
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
+            RollbackConfiguration=self._triggers(net),
+        )
+
+        def ended() -> Any:
+            about = cloudformation.describe_stacks(StackName=self._stack)["Stacks"][0]
+            return None if about["StackStatus"].endswith("IN_PROGRESS") else about
+
+        about = wait_for("The end of the stack update", ended, [], seconds=_LONGEST_S)
+        return about["StackStatus"], about.get("StackStatusReason") or self._describe().get("FailureReason", "")
+
+    def _triggers(self, net: Net | None) -> dict[str, Any]:
+        """Return the RollbackConfiguration: the alarms that are SageMaker's too, for as long as the canary bakes."""
+        if net is None or not net.triggers:
+            return {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0}
+        config = _endpoint_of(self._template)["DeploymentConfig"]
+        bake = config["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["WaitIntervalInSeconds"]
+        wanted = [one["AlarmName"]["Ref"] for one in config["AutoRollbackConfiguration"]["Alarms"]]
+        alarms = self._cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+        arns = [alarm["AlarmArn"] for alarm in alarms if any(f"-{id_}-" in alarm["AlarmName"] for id_ in wanted)]
+        triggers = [{"Arn": arn, "Type": "AWS::CloudWatch::Alarm"} for arn in arns]
+        return {"RollbackTriggers": triggers, "MonitoringTimeInMinutes": bake // 60}
+
+    def _reason(self, first: int, reason: str) -> str:
+        """Return the stack's alarm that rang first since minute `first`, by its construct id, or why nothing started.
+
+        Raise KennelError for any other reason: then the embedded AWS has refused the update.
+        """
+        for minute, name in self._cloud.alarms.rang:
+            if minute >= first and (found := re.search(r"-(Rollback[A-Za-z]+?)[0-9A-F]{8}-", name)):
+                return found[1]
+        if not any(said in reason for said in ("health check", "extract")):
+            raise KennelError(f"The release was neither served nor rolled back by an alarm: {reason}")
+        return "at the start"
+
+
+def _disable_rules(cloud: Cloud) -> None:
+    """Let no event of the drill set anything off: it updates the stack itself. Schedules go on."""
+    events = cloud.client("events")
+    for rule in events.list_rules()["Rules"]:
+        if "EventPattern" in rule:
+            events.disable_rule(Name=rule["Name"])
+
+
+def _endpoint_of(template: Mapping[str, Any]) -> dict[str, Any]:
+    [found] = [one["Properties"] for one in template["Resources"].values() if one["Type"] == "AWS::SageMaker::Endpoint"]
+    return dict(found)
+
+
+def _with_net(template: dict[str, Any], net: Net | None) -> dict[str, Any]:
+    """Return the template with SageMaker's alarms only where `net` has them; without a net traffic moves at once."""
+    if net is not None and net.guardrails:
+        return template
+    copy: dict[str, Any] = json.loads(json.dumps(template))
+    for one in copy["Resources"].values():
+        if one["Type"] == "AWS::SageMaker::Endpoint":
+            config = one["Properties"]["DeploymentConfig"]
+            del config["AutoRollbackConfiguration"]
+            if net is None:
+                del one["Properties"]["DeploymentConfig"]
+    return copy

@@ -1,0 +1,88 @@
+"""Reads the release and its probes, asks the endpoint, publishes the metric; the only module with boto3."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+MARK = "kennel-probe"  # by which the server leaves a request out of its metrics
+_CONNECTIONS = 20
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A photo, and the label that the evaluated model gave it."""
+
+    photo: bytes
+    label: str
+
+
+@cache
+def _client(service: str) -> Any:
+    # A photo that is not answered in ten seconds is given up here; SageMaker goes on waiting, and counts it.
+    config = Config(
+        connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, max_pool_connections=_CONNECTIONS
+    )
+    return boto3.client(service, config=config)
+
+
+def package_in_release(stack: str) -> str:
+    """Return the ARN of the model package that the stack is being updated to; empty when no update is under way."""
+    found = _client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    if found["StackStatus"] != "UPDATE_IN_PROGRESS":
+        return ""
+    return next((one["ParameterValue"] for one in found["Parameters"] if one["ParameterKey"] == "ModelPackageArn"), "")
+
+
+@cache
+def probes_of(package: str) -> tuple[Probe, ...]:
+    """Return the package's probes, which lie beside its evaluation.json; none for a model that was evaluated without.
+
+    The function may not list the bucket, so an absent object is denied.
+    """
+    about = _client("sagemaker").describe_model_package(ModelPackageName=package)
+    statistics = about.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {}).get("S3Uri", "")
+    bucket, _, key = statistics.removeprefix("s3://").partition("/")
+    folder = f"{key.rpartition('/')[0]}/probes"
+    try:
+        listed = json.loads(_read(bucket, f"{folder}/probes.json"))["probes"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("AccessDenied", "NoSuchKey"):
+            return ()
+        raise
+    return tuple(Probe(_read(bucket, f"{folder}/{one['file']}"), one["label"]) for one in listed)
+
+
+def _read(bucket: str, key: str) -> bytes:
+    body: bytes = _client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    return body
+
+
+def ask(endpoint: str, photo: bytes) -> dict[str, Any] | None:
+    """Return the server's answer, None where there was none."""
+    request = {"ContentType": "application/x-image", "Accept": "application/json", "CustomAttributes": MARK}
+    try:
+        response = _client("sagemaker-runtime").invoke_endpoint(EndpointName=endpoint, Body=photo, **request)
+        answer: dict[str, Any] = json.loads(response["Body"].read())
+    except (BotoCoreError, ClientError, ValueError):
+        return None
+    return answer
+
+
+def publish(package: str, *, right: int, wrong: int) -> None:
+    """Publish WrongAnswers, in percent of the new model's answers: their number is the metric's number of samples."""
+    counted = [(value, count) for value, count in ((0.0, right), (100.0, wrong)) if count]
+    if not counted:
+        return
+    datum = {
+        "MetricName": "WrongAnswers",
+        "Dimensions": [{"Name": "ModelPackage", "Value": package}],
+        "Values": [value for value, _ in counted],
+        "Counts": [count for _, count in counted],
+        "Unit": "Percent",
+    }
+    _client("cloudwatch").put_metric_data(Namespace="Kennel/Release", MetricData=[datum])
