@@ -19,7 +19,7 @@ from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.s3.models import FakeBucket, S3Backend
 from moto.sqs.models import DEDUPLICATION_TIME_IN_SECONDS, Message, Queue, SQSBackend
 
-from kennel.rehearsal.cloud.cloudformation import engine, operations
+from kennel.rehearsal.cloud.cloudformation import engine, exports, operations
 from kennel.rehearsal.cloud.cloudformation.types.table import register
 
 # Every service of AWS answers with these.
@@ -39,6 +39,7 @@ def apply() -> None:
     _change(models.Stack, "parse_template", staticmethod(json.loads))
     _run_stacks_by_the_engine()
     _keep_request_tokens()
+    exports.install()
     operations.install()
     _check_parameters()
     _skip_bucket_policies()

@@ -134,6 +134,29 @@ def test_another_stacks_output_is_read_anew_only_when_the_consumer_is_updated(wo
     assert names() == ["/consumer/two"]
 
 
+def test_an_export_in_use_can_neither_change_nor_go(world: World) -> None:
+    """Why a strong reference between stacks is right only for what never changes."""
+
+    def exporter(value: str) -> Template:
+        exported = {"Value": value, "Export": {"Name": "Exporter:Tag"}}
+        return {**log_group("/exporter"), "Outputs": {"Tag": exported, "Other": {"Value": value}}}
+
+    importer = log_group("unused")
+    importer["Resources"]["Group"]["Properties"]["LogGroupName"] = {"Fn::ImportValue": "Exporter:Tag"}
+    execute(world, "Exporter", exporter("/one"))
+    execute(world, "Importer", importer)
+    stack = execute(world, "Exporter", exporter("/two"), "UPDATE")
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert "Export Exporter:Tag cannot be updated as it is in use by Importer" in stack["StackStatusReason"]
+    assert {one["OutputValue"] for one in stack["Outputs"]} == {"/one"}
+    stack = execute(world, "Exporter", log_group("/exporter", Other="three"), "UPDATE")
+    assert "Export Exporter:Tag cannot be deleted as it is in use by Importer" in stack["StackStatusReason"]
+    world.cloud.client("cloudformation").delete_stack(StackName="Exporter")
+    assert world.stack("Exporter")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert "Cannot delete export Exporter:Tag as it is in use by Importer" in world.events("Exporter")[-1][2]
+    assert [delete(world, name) for name in ("Importer", "Exporter")] == ["DELETE_COMPLETE"] * 2
+
+
 def test_a_stack_is_deleted_in_the_reverse_order_and_known_by_its_id_afterwards(world: World) -> None:
     later = {**log_group("/later")["Resources"]["Group"], "DependsOn": "Group"}
     template = log_group("/first")

@@ -12,6 +12,7 @@ from moto.cloudformation.exceptions import CloudFormationError, ValidationError
 from moto.cloudformation.models import ChangeSet, CloudFormationBackend, Stack
 
 from kennel.rehearsal.cloud.cloudformation import engine
+from kennel.rehearsal.cloud.cloudformation.exports import export_in_use
 
 # CloudFormation answers at once and works on; the CDK CLI then asks every five seconds. An answer that waits for what
 # takes less than that spares each short operation the five seconds.
@@ -90,9 +91,12 @@ def _first_creation(backend: Any, stack: Any, change_set: Any) -> threading.Thre
 
 
 def delete_stack(backend: Any, name_or_stack_id: str) -> None:
-    """Begin to delete a stack; one that does not exist is no error."""
+    """Begin to delete a stack; one that does not exist is no error, and one that others import from stays as it is."""
     for stack in list(backend.stacks.values()):
         if name_or_stack_id in (stack.name, stack.stack_id):
+            if reason := export_in_use(stack):
+                stack._add_stack_event(stack.status, resource_status_reason=reason)
+                return
             stack.status = "DELETE_IN_PROGRESS"
             _begin(lambda stack=stack: _delete(backend, stack)).join(_PATIENCE_S)
 
