@@ -100,7 +100,7 @@ class EventBus:
                 group = target.get("SqsParameters", {}).get("MessageGroupId")
                 _send(rule, target["Arn"], _text(target, event), group)
             elif ":sns:" in target["Arn"]:
-                return  # as AWS::SNS::Topic is accepted and no more: nothing is published
+                client("sns").publish(TopicArn=target["Arn"], Message=_text(target, event))
             else:
                 raise ApiError("Unsupported", f"targets like {target['Arn']} are not rehearsed")
         except Exception as error:
@@ -150,7 +150,9 @@ def _text(target: dict[str, Any], event: Event) -> str:
         return str(target["Input"])
     if transformer := target.get("InputTransformer"):
         values = {name: read_path(path, event) for name, path in transformer.get("InputPathsMap", {}).items()}
-        return re.sub("<([^<>]+)>", lambda found: json.dumps(values[found[1]]), transformer["InputTemplate"])
+        template = transformer["InputTemplate"]
+        shown = str if template.startswith('"') else json.dumps  # within a text a value stands without quotes
+        return re.sub("<([^<>]+)>", lambda found: shown(values[found[1]]), template)
     return json.dumps(read_path(target["InputPath"], event) if "InputPath" in target else event)
 
 

@@ -5,8 +5,10 @@ import json
 from typing import Any
 
 import pytest
+from moto.sns.models import sns_backends
 
 from kennel.rehearsal.cloud.api import ApiError
+from kennel.rehearsal.cloud.clients import ACCOUNT
 from kennel.rehearsal.cloud.events import read_path
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
 from tests.rehearsal.cloud.world import World, eventually, refusal
@@ -190,6 +192,18 @@ def test_a_run_s_end_is_an_event_that_names_pipeline_and_status(world: World) ->
     eventually(lambda: world.calls)
     world.run = lambda execution: None
     assert json.loads(world.calls[0].payload)["detail"]["pipelineExecutionArn"] == world.pipelines[0].arn
+
+
+def test_a_topic_gets_the_rule_s_text_with_the_event_s_values_in_it(world: World) -> None:
+    topic = world.cloud.client("sns").create_topic(Name="heard")["TopicArn"]
+    events = world.cloud.client("events")
+    events.put_rule(Name="tell", EventPattern=json.dumps({"source": ["kennel.test"]}))
+    text = {"InputPathsMap": {"run": "$.detail.run"}, "InputTemplate": '"The run <run> failed."'}
+    events.put_targets(Rule="tell", Targets=[{"Id": "1", "Arn": topic, "InputTransformer": text}])
+    entry = {"Source": "kennel.test", "DetailType": "Ended", "Detail": json.dumps({"run": "arn/1"})}
+    events.put_events(Entries=[entry])
+    sent = eventually(lambda: sns_backends[ACCOUNT]["us-east-1"].topics[topic].sent_notifications)
+    assert sent[0][1] == '"The run arn/1 failed."'
 
 
 def approvals(world: World, arn: str) -> str:
