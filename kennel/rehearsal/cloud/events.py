@@ -34,7 +34,7 @@ class EventBus:
     def __init__(self, invoke: Callable[[str, bytes, str], None], overrides: dict[str, str]) -> None:
         self._invoke, self._overrides = invoke, overrides
         self.undelivered: list[str] = []  # "rule -> target: reason" of each event that a target refused
-        self.delays = _delays(random.Random(1))
+        self.delays, self._drawing = _delays(random.Random(1)), threading.Lock()
 
     def publish(self, source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> None:
         """Send an event as an AWS service does."""
@@ -46,7 +46,9 @@ class EventBus:
 
         https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
         """
-        for seconds in next(self.delays):
+        with self._drawing:
+            delays = next(self.delays)
+        for seconds in delays:
             if not seconds:
                 self.publish(source, kind, detail, resources)
                 continue
