@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3  # type: ignore[import-untyped]
 import pytest
 from observe import aws
 
@@ -19,6 +20,7 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account
         names |= {"RECORDS_BUCKET": "records", "ALARM_TOPIC": account.topic}
         for name, value in {**names, **world.cloud.environment()}.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which keeps the keys of the run before
         aws._client.cache_clear()
         yield account
         aws._client.cache_clear()
