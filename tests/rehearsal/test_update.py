@@ -14,7 +14,10 @@ from PIL import Image
 from kennel.errors import KennelError
 from kennel.rehearsal import cdk_cli
 from kennel.rehearsal.cdk_cli import CdkCli
+from kennel.rehearsal.cloud.deployment import bootstrap
+from kennel.rehearsal.rehearse import synthesize
 from kennel.rehearsal.update import CODE_EDITS, SETTING_EDITS, Edit, SourceTree
+from tests.rehearsal.cloud.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 _KENNEL = "from kennel.cli import app; app(prog_name='kennel')"
@@ -99,6 +102,32 @@ def test_keep_and_update_exclude_each_other() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "--keep has nothing to keep up" in done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("stage", "run_the_programs"), [("Dev", {"Images", "Pipeline"}), ("Prod", {"Images", "Pipeline", "Workbench"})]
+)
+def test_the_command_line_deploys_what_an_edit_concerns_and_skips_the_rest(
+    tree: SourceTree, tmp_path: Path, stage: str, run_the_programs: set[str]
+) -> None:
+    world = World(tmp_path / "cloud")
+    with world.cloud:
+        bootstrap(world.cloud)
+        cli = CdkCli(tmp_path, world.cloud.environment())
+
+        def deployed(name: str) -> set[str]:
+            changed = cli.deploy(synthesize(tmp_path / name, tree.folder), stage, lambda line: None)
+            return {stack.rpartition("-")[2] for stack, is_changed in changed.items() if is_changed}
+
+        everything = deployed("first")
+        assert run_the_programs < everything
+        assert deployed("same") == set()
+        tree.apply(*CODE_EDITS)
+        assert deployed("code") == run_the_programs
+        tree.apply(*SETTING_EDITS)
+        assert deployed("setting") == {"Classify"}
+        assert world.cloud.denied == []
 
 
 def _pictures(folder: Path) -> Path:
