@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kennel.errors import KennelError
+from kennel.preflight import examine
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.quotas import Quotas
 from kennel.rehearsal.rehearse import synthesize
@@ -154,3 +155,13 @@ def test_an_account_that_is_not_new_refuses_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     with world.cloud:
         world.cloud.client("sagemaker").create_training_job(**training_job("large", 20))
+
+
+def test_preflight_says_before_a_deployment_what_a_new_account_refuses(assembly: Path, tmp_path: Path) -> None:
+    world = account(tmp_path)
+    with world.cloud:
+        checks = examine("Prod", assembly, world.cloud.client)
+    failing = {check.what for check in checks if check.verdict == "fails"}
+    assert {"bootstrap stack", "Lambda concurrency to reserve (100 stay unreserved)"} <= failing
+    uses = ("endpoint", "processing job", "training job")
+    assert {f"ml.m5.xlarge for {use} usage" for use in uses} <= failing
