@@ -142,14 +142,14 @@ def _pictures(folder: Path) -> Path:
     return folder
 
 
-def _rehearse(out: Path, program: str = _KENNEL) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    # With settings of a user that would lead elsewhere: neither the rehearsal nor the command line may follow them.
-    astray = {"AWS_PROFILE": "elsewhere", "AWS_CONFIG_FILE": "/nowhere", "HTTPS_PROXY": "http://127.0.0.1:9"}
+def _rehearse(
+    out: Path, program: str = _KENNEL, **settings: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
     options = ("--update", "--data", str(_pictures(out / "data")), *_QUICK, "--out", str(out))
     command = [sys.executable, "-c", program, "rehearse", *options]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment | astray, capture_output=True, text=True, timeout=1800, check=False
+        command, cwd=ROOT, env=environment | settings, capture_output=True, text=True, timeout=1800, check=False
     )
     return done, json.loads((out / "rehearsal.json").read_text())
 
@@ -157,7 +157,9 @@ def _rehearse(out: Path, program: str = _KENNEL) -> tuple[subprocess.CompletedPr
 @pytest.mark.long
 @pytest.mark.torch
 def test_edited_code_runs_a_setting_changes_and_a_destroyed_stage_can_be_deployed_again(tmp_path: Path) -> None:
-    done, found = _rehearse(tmp_path)
+    # Settings of a user that would lead elsewhere: neither the rehearsal nor the command line may follow them.
+    astray = {"AWS_PROFILE": "elsewhere", "AWS_CONFIG_FILE": "/nowhere", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    done, found = _rehearse(tmp_path, **astray)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     steps = {step["name"]: step["detail"] for step in found["steps"] if step["status"] == "done"}
     assert "those of the edited code" in steps["Compare what ran with the edited code"]
