@@ -113,6 +113,9 @@ def rehearse(
     if keep and update:
         raise KennelError("--update ends with a stage that has no model, so --keep has nothing to keep up.")
     stack_name(stage, "")  # a wrong name is an error before the embedded AWS is imported, which takes a second
+    from kennel.rehearsal.cloud.clients import forget_settings
+
+    forget_settings()
     from kennel.rehearsal.rehearse import rehearse as run
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop by SIGTERM cleans up as Ctrl-C does

@@ -1,5 +1,6 @@
 """What the operator's shell says of another AWS, of proxies and of certificates: nothing of it reaches a rehearsal."""
 
+import json
 import os
 import socket
 import subprocess
@@ -24,11 +25,13 @@ PROGRAM = f"""
 import json, subprocess, sys
 from pathlib import Path
 from kennel.page.snippets import shell_commands
+from kennel.rehearsal.cloud.clients import forget_settings
+forget_settings()
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.interfaces import DataPlane, FunctionCall
 from kennel.rehearsal.serving.functions import Functions
 
-work = Path(sys.argv[1])
+work, shell = Path(sys.argv[1]), json.loads(sys.argv[2])
 with Cloud(DataPlane(*[print] * 6), work) as cloud:
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket="data")
@@ -55,8 +58,8 @@ with Cloud(DataPlane(*[print] * 6), work) as cloud:
     functions.close()
 
     program = [sys.executable, "-c", {CLIENT!r}]
-    shell = shell_commands(cloud.environment()) + '\\n"$@" "from a shell"'
-    subprocess.run(["sh", "-euc", shell, "sh", *program], check=True)
+    commands = shell_commands(cloud.environment()) + '\\n"$@" "from a shell"'
+    subprocess.run(["sh", "-euc", commands, "sh", *program], env=shell, check=True)
     print(json.dumps([one["Key"] for one in s3.list_objects_v2(Bucket="data")["Contents"]]))
 """
 
@@ -105,7 +108,7 @@ def hostile(port: int, home: Path) -> dict[str, str]:
         **{"AWS_PROFILE": "nowhere", "AWS_DEFAULT_PROFILE": "nowhere"},
         **{"AWS_ACCESS_KEY_ID": "AKIAOPERATOR", "AWS_SECRET_ACCESS_KEY": "own", "AWS_SESSION_TOKEN": "own"},
         **{"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"},
-        **dict.fromkeys(("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "AWS_DATA_PATH"), "/nowhere"),
+        **dict.fromkeys(("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), "/nowhere"),
         **dict.fromkeys(("AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"), "true"),
         **dict.fromkeys(("AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS", "AWS_DEFAULTS_MODE"), "nonsense"),
         **dict.fromkeys(("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_STS_REGIONAL_ENDPOINTS"), "nonsense"),
@@ -131,7 +134,7 @@ def test_nothing_that_the_shell_names_is_asked_and_nothing_breaks(
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
     environment = {**plain, **hostile(port, tmp_path), **(files if named else {}), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(work)],
+        [sys.executable, "-c", PROGRAM, str(work), json.dumps(environment)],
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -143,6 +146,24 @@ def test_nothing_that_the_shell_names_is_asked_and_nothing_breaks(
         assert f"from {who}" in done.stdout
     assert received == []
     assert not owned.exists()
+
+
+@pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_MAX_ATTEMPTS", "AWS_USE_FIPS_ENDPOINT"])
+def test_the_command_starts_beside_any_one_of_them(name: str, tmp_path: Path) -> None:
+    """Several at once may hide each other."""
+    (tmp_path / "config").write_text("[profile")
+    value = str(tmp_path / "config") if name == "AWS_CONFIG_FILE" else hostile(9, tmp_path).get(name, "")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
+    code = "from kennel.cli import app; app(prog_name='kennel')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "rehearse", "--stage", "Nowhere", "--out", str(tmp_path / "out")],
+        env={**plain, name: value, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "has no stage 'Nowhere'" in done.stderr
 
 
 def test_the_app_is_synthesized_without_the_shell_s_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ from functools import cache
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
-import botocore.session  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
-from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES  # type: ignore[import-untyped]
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 _SESSION_S = 43_200
@@ -30,9 +28,10 @@ _OWN_SETTINGS = {
     "NO_PROXY": "localhost,127.0.0.1",
     "no_proxy": "localhost,127.0.0.1",
 }
+_AWS = r"(AWS|BOTO|BOTOCORE|CDK_DEFAULT|MOTO)_\w+"
 # What leads a client elsewhere, makes it trust others, or changes how it calls.
 _SETTINGS = re.compile(
-    r"(AWS|BOTO|BOTOCORE|CDK_DEFAULT|MOTO)_\w+|(\w+_PROXY)|(REQUESTS|CURL)_CA_BUNDLE|SSL_CERT_(FILE|DIR)"
+    rf"{_AWS}|\w+_PROXY|(REQUESTS|CURL)_CA_BUNDLE|SSL_CERT_(FILE|DIR)"
     r"|NODE_(EXTRA_CA_CERTS|OPTIONS|USE_ENV_PROXY|USE_SYSTEM_CA|TLS_REJECT_UNAUTHORIZED)",
     re.IGNORECASE,
 )
@@ -89,17 +88,8 @@ def _client(service: str, role_arn: str | None) -> Any:
 
 @cache
 def _session() -> Any:
-    """Return the one session of all clients, to which no variable and no file says anything.
-
-    Each session reads botocore's data files anew.
-    """
-    files = {"config_file": os.devnull, "credentials_file": os.devnull}
-    variables = {
-        name: (None, None, files.get(name, default), convert)
-        for name, (_, _, default, convert) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
-    }
-    session = botocore.session.Session(session_vars=variables)
-    return boto3.session.Session(region_name=REGION, botocore_session=session)
+    """Return the one session of all clients: each session reads botocore's data files anew."""
+    return boto3.session.Session(region_name=REGION)
 
 
 def environment(role_arn: str | None = None) -> dict[str, str]:
@@ -110,6 +100,16 @@ def environment(role_arn: str | None = None) -> dict[str, str]:
     server = {"AWS_ENDPOINT_URL": _Server.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
     with _lock:
         return {**server, **_OWN_SETTINGS, **(_Server.admin if role_arn is None else _credentials(role_arn))}
+
+
+def forget_settings() -> None:
+    """Take the operator's AWS settings out of this process; to be called before moto is imported, which reads them.
+
+    Proxies and authorities stay, for the tools that build images: no client of the embedded AWS asks one.
+    """
+    for name in [name for name in os.environ if re.fullmatch(_AWS, name)]:
+        del os.environ[name]
+    os.environ |= {name: value for name, value in _OWN_SETTINGS.items() if name.startswith("AWS_")}
 
 
 def without_settings(variables: Mapping[str, str]) -> dict[str, str]:

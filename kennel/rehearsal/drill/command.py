@@ -41,6 +41,9 @@ def drill(
     require_repository("The drill")
     stack_name(stage, "")  # a wrong name is an error before the embedded AWS is imported, which takes a second
     from kennel.loadtest.subject import describe_machine
+    from kennel.rehearsal.cloud.clients import forget_settings
+
+    forget_settings()
     from kennel.rehearsal.drill.drill import Drill, Outcome, all_cases
     from kennel.rehearsal.drill.stage import embedded
     from kennel.rehearsal.rehearse import synthesize
