@@ -20,6 +20,7 @@ from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.report import Prediction, RehearsalReport
 from kennel.rehearsal.samples import Picture, given_pictures, held_out_pictures
+from kennel.releases import read_entries
 from kennel.train.follow import Follower
 from kennel.upload.upload import upload_dataset
 
@@ -116,9 +117,15 @@ class Session:
                 approve(self.cloud, package)
             endpoint = self.output("Hosting", "EndpointName")
             wait_until_served(self.cloud, stack=self.deployed.name("Hosting"), endpoint=endpoint, package=package)
+            wait_for("The observe function's record of it", self._is_recorded, self.cloud.bus.undelivered)
             step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
             self.report.coverage = coverage_of(self.assembly, self.options.stage)
         self._say_what_is_not_enacted()
+
+    def _is_recorded(self) -> bool:
+        entries = read_entries(self.cloud.client("s3"), self.output("Data", "DataBucketName"))
+        version = int(self.package["ModelPackageArn"].rpartition("/")[2])
+        return any((entry.version, entry.state) == (version, "live") for entry in entries)
 
     def classify(self) -> None:
         with self.display.step("Invoke the Lambda") as step:
@@ -128,7 +135,9 @@ class Session:
             shown += given_pictures(self.options.photos)
             self.report.predictions.clear()  # of a model before
             for number, picture in enumerate(shown):
-                self.report.predictions.append(self._classified(picture))
+                # One of them lies in the bucket: a caller may name a photo there instead of sending it.
+                place = str(picture.path) if number else self._in_bucket(picture)
+                self.report.predictions.append(self._classified(picture, place))
                 self.display.advance((number + 1) / len(shown))
             known = [one for one in self.report.predictions if one.truth is not None]
             right = sum(one.label == one.truth for one in known)
@@ -136,10 +145,15 @@ class Session:
         for one in self.report.predictions:
             self.display.log(f"  {_line(one)}")
 
-    def _classified(self, picture: Picture) -> Prediction:
+    def _in_bucket(self, picture: Picture) -> str:
+        bucket, key = self.output("Data", "DataBucketName"), f"photos/{picture.path.name}"
+        self.cloud.client("s3").upload_file(str(picture.path), bucket, key)
+        return f"s3://{bucket}/{key}"
+
+    def _classified(self, picture: Picture, place: str) -> Prediction:
         body = b""
         try:
-            event = payload(str(picture.path))
+            event = payload(place)
             body = picture.path.read_bytes()
             answer = classify(self.cloud.client("lambda"), self.output("Classify", "FunctionAliasArn"), event)
         except KennelError as error:
