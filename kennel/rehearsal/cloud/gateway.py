@@ -44,6 +44,8 @@ class Gateway:
             role, body = signature.check(signed, environ)
             if signed.on_s3:
                 _leave_no_doubt(environ, signed)
+            if _CLOSED.match(environ["PATH_INFO"]):
+                raise ApiError("AccessDenied", "This path is closed.", 403)
             call = parse(environ, service, signed.region, role, body)
             self._permit(call)
             handler = self._handlers.get((call.service, call.operation))
@@ -64,8 +66,6 @@ def _refuse_browsers(environ: Environ) -> None:
         raise ApiError("AccessDenied", "The embedded AWS answers as localhost only.", 403)
     if "HTTP_ORIGIN" in environ:
         raise ApiError("AccessDenied", "The embedded AWS answers programs, not web pages.", 403)
-    if _CLOSED.match(environ["PATH_INFO"]):
-        raise ApiError("AccessDenied", "This path is closed.", 403)
 
 
 def _leave_no_doubt(environ: Environ, signed: signature.Signature) -> None:
