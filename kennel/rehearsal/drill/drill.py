@@ -32,10 +32,10 @@ class Net:
     notices: bool = True
 
 
-BOTH = Net("both")
+BOTH, SAGEMAKER = Net("both"), Net("SageMaker", triggers=False)
 NETS = (
     BOTH,
-    Net("SageMaker", triggers=False),
+    SAGEMAKER,
     Net("CloudFormation", guardrails=False),
     Net("both, unnoticed", notices=False),
     Net("SageMaker, unnoticed", triggers=False, notices=False),
@@ -159,7 +159,8 @@ class Drill:
         HANDLER.notices_rollback = True
         self._callers.traffic = TRAFFIC[0]
         package = self._packages.register(wanted)
-        for net in (None, BOTH):  # then the settings again, to which CloudFormation goes back
+        # Then the settings again, to which CloudFormation goes back; without triggers, which a broken fleet would ring.
+        for net in (None, SAGEMAKER):
             status, reason = self._update(package, net)
             if status != "UPDATE_COMPLETE":
                 raise KennelError(f"The fleet before the drill could not be started: {reason}")
