@@ -1,9 +1,9 @@
 """`kennel drill`: bad models, released through a stage's settings, and what became of each."""
 
 import dataclasses
-import json
 import signal
 import tempfile
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kennel.aws import stack_name
-from kennel.console import AsJson, Stage
-from kennel.errors import KennelError, require_repository
+from kennel.console import AsJson, Stage, print_json
+from kennel.errors import require_repository
 
 if TYPE_CHECKING:
-    from kennel.rehearsal.drill.drill import Outcome
+    from kennel.rehearsal.drill.drill import Case, Outcome
 
 _TITLE = f"{'model':26} {'traffic':7} {'old fleet':9} {'nets':20} {'rolled back':11} {'min':>3} {'by':16} "
 _COUNTS = f"{'failed':>6} {'of':>5} {'busy':>5}"
@@ -44,33 +44,42 @@ def drill(
     from kennel.rehearsal.cloud.clients import forget_settings
 
     forget_settings()
-    from kennel.rehearsal.drill.drill import Drill, Outcome, all_cases
+    from kennel.rehearsal.drill.drill import all_cases
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop by SIGTERM cleans up as Ctrl-C does
+    cases = [case for case in all_cases() if case.has_names(only or [])]
+    if not cases:
+        raise typer.BadParameter(f"No case of the drill is called {' and '.join(only or [])}.", param_hint="--only")
+    about, show = f"{date.today().isoformat()}, {describe_machine()}", _say_nothing if as_json else typer.echo
+    show(f"{about}\n\n{_TITLE}{_COUNTS}")
+    outcomes = _run(cases, stage, show)
+    wrong = [one for one in outcomes if not one.is_right]
+    if as_json:
+        found = [{**dataclasses.asdict(one), "is_right": one.is_right} for one in outcomes]
+        print_json({"machine": about, "stage": stage, "outcomes": found})
+    show(f"\n{len(outcomes)} releases, {len(wrong)} of them not as they should be.")
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _say_nothing(text: str) -> None:
+    """Take the place of what people read, where a program reads."""
+
+
+def _run(cases: "Sequence[Case]", stage: str, show: Callable[[str], object]) -> "list[Outcome]":
+    """Return the outcome of each case, shown as soon as it is known."""
+    from kennel.rehearsal.drill.drill import Drill
     from kennel.rehearsal.drill.stage import embedded
     from kennel.rehearsal.rehearse import synthesize
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    cases = [case for case in all_cases() if case.has_names(only or [])]
-    if not cases:
-        raise KennelError(f"No case of the drill is called {' and '.join(only or [])}.")
-    about = f"{date.today().isoformat()}, {describe_machine()}"
-    outcomes: list[Outcome] = []
+    outcomes = []
     with tempfile.TemporaryDirectory(prefix="kennel-") as folder:
         work = Path(folder)
         assembly = synthesize(work / "cdk.out")
         with embedded(work) as (cloud, fleets), Drill(cloud, fleets, assembly, stage, work) as made:
-            if not as_json:
-                typer.echo(f"{about}\n\n{_TITLE}{_COUNTS}")
             for case in cases:
                 outcomes.append(made.run(case))
-                if not as_json:
-                    typer.echo(line(outcomes[-1]))
-    wrong = [one for one in outcomes if not one.is_right]
-    if as_json:
-        found = [{**dataclasses.asdict(one), "is_right": one.is_right} for one in outcomes]
-        typer.echo(json.dumps({"machine": about, "stage": stage, "outcomes": found}, indent=2))
-    else:
-        typer.echo(f"\n{len(outcomes)} releases, {len(wrong)} of them not as they should be.")
-    raise typer.Exit(1 if wrong else 0)
+                show(line(outcomes[-1]))
+    return outcomes
 
 
 def line(one: "Outcome") -> str:

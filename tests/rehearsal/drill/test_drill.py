@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Iterator
 
 import pytest
+from typer.testing import CliRunner
 
+from kennel.cli import app
 from kennel.rehearsal.drill.callers import TRAFFIC, Traffic
 from kennel.rehearsal.drill.command import line
 from kennel.rehearsal.drill.drill import BOTH, NETS, Case, Drill, Outcome, all_cases
@@ -110,3 +112,9 @@ def test_a_row_shows_what_is_not_as_it_should_be() -> None:
         "0",
     ]
     assert "NO (!)" in line(wrong)
+
+
+def test_a_name_that_no_case_has_is_wrong_usage() -> None:
+    result = CliRunner().invoke(app, ["drill", "--only", "nothing"])
+    assert result.exit_code == 2
+    assert "No case of the drill is called nothing." in result.output
