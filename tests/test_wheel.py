@@ -1,5 +1,6 @@
 """The wheel, installed into an empty environment and used outside the repository."""
 
+import json
 import os
 import subprocess
 import sys
@@ -106,6 +107,8 @@ def test_the_installed_command_reads_and_invokes_a_kept_rehearsal(
     assert (status.returncode, status.stderr) == (0, "")
     assert "InService" in status.stdout
     photo = next((write_digits(tmp_path / "digits") / "test/three").glob("*.png"))
+    releases = json.loads(run(kennel, "releases", "--json", folder=tmp_path, **kept_rehearsal.environment).stdout)
+    assert [(one["version"], one["state"]) for one in releases] == [(1, "live")]
     answer = run(kennel, "invoke", photo, "--json", folder=tmp_path, **kept_rehearsal.environment)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert '"predictions"' in answer.stdout

@@ -26,7 +26,8 @@ from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 from kennel.rehearsal.rehearse import synthesize
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
-from kennel.rehearsal.session import approve, wait_until_served
+from kennel.rehearsal.session import wait_until_served
+from kennel.releases import give_approval
 
 STAGE = "Prod"
 
@@ -107,7 +108,7 @@ def _release(cloud: Cloud, work: Path) -> str:
         },
         ModelApprovalStatus="PendingManualApproval",
     )["ModelPackageArn"]
-    approve(cloud, package)
+    give_approval(cloud.client, package, "Approved by the benchmark.")
     endpoint = deployed.of("Hosting")["EndpointName"]
     wait_until_served(cloud, stack=deployed.name("Hosting"), endpoint=endpoint, package=package)
     return deployed.of("Classify")["FunctionAliasArn"]

@@ -150,6 +150,7 @@ The embedded AWS stays up at {cloud.url}. In another terminal:
 
 {shell_commands(cloud.environment())}
 kennel status --stage {stage}
+kennel releases --stage {stage}
 kennel invoke PHOTO --stage {stage}
 aws s3 cp PHOTO s3://{bucket}/photos/
 echo '{{"s3_uri": "s3://{bucket}/photos/PHOTO"}}' > event.json

@@ -20,7 +20,7 @@ from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.options import Options
 from kennel.rehearsal.report import Prediction, RehearsalReport
 from kennel.rehearsal.samples import Picture, given_pictures, held_out_pictures
-from kennel.releases import read_entries
+from kennel.releases import give_approval, read_entries
 from kennel.train.follow import Follower
 from kennel.upload.upload import upload_dataset
 
@@ -114,11 +114,11 @@ class Session:
         package, by_hand = self.package["ModelPackageArn"], self.package["ModelApprovalStatus"] != "Approved"
         with self.display.step("Release the model") as step:
             if by_hand:
-                approve(self.cloud, package)
+                give_approval(self.cloud.client, package, "Approved by the rehearsal.")
             endpoint = self.output("Hosting", "EndpointName")
             wait_until_served(self.cloud, stack=self.deployed.name("Hosting"), endpoint=endpoint, package=package)
             wait_for("The observe function's record of it", self._is_recorded, self.cloud.bus.undelivered)
-            step.detail = "approved by the rehearsal" if by_hand else "approved by the stage"
+            step.detail = f"approved by {'the rehearsal' if by_hand else 'the stage'}, recorded as live"
             self.report.coverage = coverage_of(self.assembly, self.options.stage)
         self._say_what_is_not_enacted()
 
@@ -234,11 +234,6 @@ def wait_for(what: str, ready: Callable[[], Any], undelivered: Sequence[str], *,
             raise KennelError(f"{what} did not happen within {seconds:.0f} s.")
         time.sleep(0.1)
     return answer
-
-
-def approve(cloud: Cloud, package: str) -> None:
-    """Approve the model package with this ARN, as an operator would."""
-    cloud.client("sagemaker").update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved")
 
 
 def wait_until_served(cloud: Cloud, *, stack: str, endpoint: str, package: str) -> None:

@@ -67,9 +67,9 @@ def timestamp(when: datetime) -> str:
 
 
 def parse_time(given: Any) -> datetime:
-    """Return the time that an event gives: ISO 8601, or a number of milliseconds as SageMaker writes it."""
+    """Return the time that an event gives: ISO 8601, or milliseconds since 1970 as SageMaker writes it, or seconds."""
     if isinstance(given, int | float):
-        return datetime.fromtimestamp(given / 1000, UTC)
+        return datetime.fromtimestamp(given / 1000 if given > 1e11 else given, UTC)
     return datetime.fromisoformat(str(given))
 
 

@@ -96,6 +96,11 @@ def test_the_accuracy_is_said_with_its_interval_and_the_models_own_report_is_kep
     assert 'href="model.html"' in (out / "report.html").read_text()
 
 
+def test_the_release_ends_with_the_record_that_it_is_live(rehearsed: Rehearsed) -> None:
+    release = next(step for step in rehearsed[1]["steps"] if step["name"] == "Release the model")
+    assert release["detail"] == "approved by the stage, recorded as live"
+
+
 def test_no_call_was_outside_its_role(rehearsed: Rehearsed) -> None:
     assert rehearsed[1]["denied"] == []
 
@@ -184,7 +189,7 @@ def test_prod_registers_the_best_trial_and_releases_it_after_an_approval_by_hand
     assert len({one["job"] for one in found["epochs"]}) == 2
     assert "EvaluateTuned" in [step["name"] for step in found["steps"]]
     release = next(step for step in found["steps"] if step["name"] == "Release the model")
-    assert release["detail"] == "approved by the rehearsal"
+    assert release["detail"] == "approved by the rehearsal, recorded as live"
     assert found["denied"] == []
 
 

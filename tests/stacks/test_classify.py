@@ -134,6 +134,7 @@ def test_the_api_is_throttled_and_logs_each_call_as_one_json_line(synth: Synthes
     line = json.loads(api_stage["AccessLogSettings"]["Format"])
     assert (limits["ThrottlingRateLimit"], limits["ThrottlingBurstLimit"]) == (100, 200)
     assert {"requestId", "status", "caller"} <= set(line)
+    assert line["error"] == "$context.error.message"  # why a signature was refused
 
 
 @pytest.mark.parametrize(("stage", "days"), [("Dev", 7), ("Prod", 365)])

@@ -60,6 +60,15 @@ def test_a_release_that_failed_without_an_alarm_says_what_failed(account: Accoun
     assert described["ApprovalDescription"].startswith("failed: Hosting is UPDATE_ROLLBACK_COMPLETE")
 
 
+def test_a_rollback_that_failed_says_how_to_go_on(account: Account) -> None:
+    account.world.refuse_models = "broken"
+    token = account.release(account.version("broken.tar.gz"))
+    assert account.hear(account.status(token, "UPDATE_ROLLBACK_FAILED")) == "recorded"
+    record = account.records()[-1]
+    assert record["state"] == "failed"
+    assert "aws cloudformation continue-update-rollback --stack-name Hosting" in record["why"]
+
+
 def test_a_failure_that_is_heard_after_a_new_approval_rejects_nothing(account: Account) -> None:
     account.world.refuse_models = "broken"
     version = account.version("broken.tar.gz")

@@ -28,6 +28,8 @@ _RUN = (
 class Stage:
     """A deployed stage whose promote function runs for real, and an endpoint that waits for `go` before it serves."""
 
+    runs: tuple[str, ...] = ("promote",)  # the packages whose functions run
+
     def __init__(self, world: World, deployed: Deployed) -> None:
         self.world, self.outputs, self.name = world, deployed.outputs, deployed.stage
         self.go = threading.Event()
@@ -42,7 +44,8 @@ class Stage:
         assert self.go.wait(60)
 
     def _run(self, call: FunctionCall) -> FunctionAnswer:
-        if not call.handler.startswith("promote."):
+        package = call.handler.partition(".")[0]
+        if package not in self.runs:
             return FunctionAnswer(b"null", None, "")
         environment = {**os.environ, **self.world.cloud.environment(call.role_arn), **call.environment}
         command = [sys.executable, "-c", _RUN, call.handler]
@@ -52,7 +55,8 @@ class Stage:
         if run.returncode:
             return FunctionAnswer(run.stderr[-500:], "Unhandled", "")
         answer = run.stdout.splitlines()[-1]
-        self.answers.append(json.loads(answer))
+        if package == "promote":
+            self.answers.append(json.loads(answer))
         return FunctionAnswer(answer, None, "")
 
     def package(self, status: str = "PendingManualApproval") -> str:
