@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from training.hyperparameters import Hyperparameters
+
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -59,15 +61,16 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     images: Tensor,  # float32 [batch, 3, side, side], or features [batch, width] for a head
     labels: Tensor,  # int64 [batch]
+    settings: Hyperparameters,
     *,
     lr: float,
-    label_smoothing: float = 0.0,
     precision: torch.dtype = torch.float32,
     mixup_lambda: float = 1.0,
 ) -> float:
-    """Take one optimizer step and return the batch's mean loss in nats; raise NotFinite before a weight is changed.
+    """Take one optimizer step as `settings` says and return the batch's mean loss in nats.
 
-    With a `mixup_lambda` below 1 each image is blended with the one before it in the batch, as is its target.
+    With a `mixup_lambda` below 1 each image is blended with the one before it in the batch, as is its target. Raise
+    NotFinite before a weight is changed.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -76,9 +79,10 @@ def train_step(
         images = torch.lerp(images.roll(1, 0), images, mixup_lambda)
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
         logits = model(images)  # [batch, classes]
-    loss = functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    loss = functional.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
     if mixup_lambda < 1:
-        other = functional.cross_entropy(logits.float(), labels.roll(1, 0), label_smoothing=label_smoothing)
+        others = labels.roll(1, 0)
+        other = functional.cross_entropy(logits.float(), others, label_smoothing=settings.label_smoothing)
         loss = mixup_lambda * loss + (1 - mixup_lambda) * other
     value = loss.item()
     if not math.isfinite(value):

@@ -62,8 +62,8 @@ def train_whole(context: TrainingContext, stop: StopFlag) -> TrainedModel | None
                     run.optimizer,
                     x,
                     y,
+                    settings,
                     lr=lr,
-                    label_smoothing=settings.label_smoothing,
                     precision=context.precision,
                     mixup_lambda=mixup_lambda,
                 )

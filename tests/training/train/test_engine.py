@@ -8,11 +8,12 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from training.hyperparameters import MODELS  # noqa: E402
+from training.hyperparameters import MODELS, Hyperparameters  # noqa: E402
 from training.train import engine  # noqa: E402
 from training.train.model import Architecture, build_network, remove_head  # noqa: E402
 
 RATE, DECAY = 0.01, 0.1
+SETTINGS = Hyperparameters()
 
 
 def _linear() -> Any:
@@ -41,32 +42,34 @@ def _by_hand(model: Any, x: Any, targets: Any) -> tuple[float, Any, Any]:
     return -(targets * log).sum().item() / len(x), error.T @ x, error.sum(0)
 
 
-# What each image's target is made of: (share of class 0, of class 1), by hand.
-TARGETS: dict[str, tuple[dict[str, Any], list[list[float]]]] = {
-    "plain": ({}, [[1, 0], [0, 1], [0, 1]]),
-    "smoothed": ({"label_smoothing": 0.2}, [[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]]),
+# The settings, mixup's share, and what each image's target is made of: (share of class 0, of class 1), by hand.
+TARGETS: dict[str, tuple[dict[str, Any], float, list[list[float]]]] = {
+    "plain": ({"label_smoothing": 0.0}, 1.0, [[1, 0], [0, 1], [0, 1]]),
+    "smoothed": ({"label_smoothing": 0.2}, 1.0, [[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]]),
     "mixed": (
-        {"mixup_lambda": 0.7},
+        {"label_smoothing": 0.0},
+        0.7,
         [[0.7, 0.3], [0.3, 0.7], [0, 1]],
     ),  # with the one before: the last, the first, the second
-    "both": ({"label_smoothing": 0.2, "mixup_lambda": 0.7}, [[0.66, 0.34], [0.34, 0.66], [0.1, 0.9]]),
+    "both": ({"label_smoothing": 0.2}, 0.7, [[0.66, 0.34], [0.34, 0.66], [0.1, 0.9]]),
 }
 
 
 @pytest.mark.parametrize("kind", TARGETS)
 def test_two_steps_follow_the_gradients_taken_by_hand(kind: str) -> None:
-    settings, targets = TARGETS[kind]
+    settings, share, targets = TARGETS[kind]
     model = _linear()
     optimizer = engine.optimizer_for(model, weight_decay=DECAY)
     x = torch.tensor([[1.0, 2.0, -1.0], [0.5, -1.0, 2.0], [-0.3, 0.4, 0.2]], dtype=torch.float64)
-    share = settings.get("mixup_lambda", 1.0)
     seen = share * x + (1 - share) * x[[2, 0, 1]]
     weight, bias, gradients = model[1].weight.detach().clone(), model[1].bias.detach().clone(), []
     for _ in range(2):
         wanted, *gradient = _by_hand(model, seen, torch.tensor(targets, dtype=torch.float64))
         gradients.append(gradient)
         images, labels = x.reshape(3, 3, 1, 1), torch.tensor([0, 1, 1])
-        loss = engine.train_step(model, optimizer, images, labels, lr=RATE, **settings)
+        loss = engine.train_step(
+            model, optimizer, images, labels, Hyperparameters(**settings), lr=RATE, mixup_lambda=share
+        )
         assert loss == pytest.approx(wanted, rel=1e-6)
     ours = model[1].weight.detach(), model[1].bias.detach()
     torch.testing.assert_close(ours[0], _adamw(weight, [g for g, _ in gradients], DECAY), rtol=1e-5, atol=0)
@@ -117,7 +120,7 @@ def test_a_loss_that_is_not_finite_changes_no_weight() -> None:
     optimizer = engine.optimizer_for(model, weight_decay=DECAY)
     images = torch.full((1, 3, 1, 1), math.nan, dtype=torch.float64)
     with pytest.raises(engine.NotFinite, match="nan"):
-        engine.train_step(model, optimizer, images, torch.tensor([0]), lr=RATE)
+        engine.train_step(model, optimizer, images, torch.tensor([0]), SETTINGS, lr=RATE)
     assert torch.equal(model[1].weight, before)
 
 
@@ -128,7 +131,7 @@ def test_a_gradient_that_is_not_finite_changes_no_weight() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = engine.optimizer_for(model, weight_decay=DECAY)
     with pytest.raises(engine.NotFinite, match="the norm of the gradient is inf"):
-        engine.train_step(model, optimizer, torch.full((2, 1, 1, 1), 1e30), torch.tensor([0, 0]), lr=RATE)
+        engine.train_step(model, optimizer, torch.full((2, 1, 1, 1), 1e30), torch.tensor([0, 0]), SETTINGS, lr=RATE)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -155,7 +158,7 @@ def test_whole_mode_trains_every_parameter_and_the_statistics() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
     optimizer = engine.optimizer_for(model, weight_decay=DECAY)
-    engine.train_step(model, optimizer, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]), lr=RATE)
+    engine.train_step(model, optimizer, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]), SETTINGS, lr=RATE)
     assert [name for name, value in model.state_dict().items() if torch.equal(value, before[name])] == []
 
 

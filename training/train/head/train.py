@@ -155,7 +155,7 @@ def fit(
             x, y = features.train[chosen], features.train_labels[chosen % images]  # [batch, width], [batch]
             lr = engine.learning_rate(epoch * steps + step, settings.epochs * steps, settings.learning_rate)
             try:
-                loss += engine.train_step(head, optimizer, x, y, lr=lr, label_smoothing=settings.label_smoothing)
+                loss += engine.train_step(head, optimizer, x, y, settings, lr=lr)
             except engine.NotFinite as error:
                 raise TrainingError(
                     f"Training stopped at epoch {epoch + 1}, batch {step + 1} of {steps}: {error}; "
