@@ -108,7 +108,8 @@ def test_the_installed_command_reads_and_invokes_a_kept_rehearsal(
     assert "InService" in status.stdout
     photo = next((write_digits(tmp_path / "digits") / "test/three").glob("*.png"))
     releases = json.loads(run(kennel, "releases", "--json", folder=tmp_path, **kept_rehearsal.environment).stdout)
-    assert [(one["version"], one["state"]) for one in releases] == [(1, "live")]
+    # Other tests of this run may have released more with the same rehearsal.
+    assert [one["state"] for one in releases].count("live") == 1
     answer = run(kennel, "invoke", photo, "--json", folder=tmp_path, **kept_rehearsal.environment)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert '"predictions"' in answer.stdout
