@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kennel.assembly import stacks_of
 from kennel.aws import Client, aws_errors, client
 from kennel.console import AsJson, Stage, print_json
-from kennel.errors import KennelError
 from kennel.rehearsal.jobs.language import resolve_parameters
 from kennel.train.launch import longest_jobs
 
@@ -73,31 +73,20 @@ def preflight(
 
 def examine(stage: str, assembly: Path, client: Client) -> list[Check]:
     """Return all checks of `stage`; `client` makes a boto3 client of a service."""
-    templates, bootstrap = _read(assembly, stage)
+    stacks = stacks_of(assembly, stage)
+    templates = {stack.name: stack.read() for stack in stacks}
     with aws_errors():
         cloudformation = client("cloudformation")
         deployed = {name: _stack(cloudformation, name) for name in templates}
         fresh = {name: template for name, template in templates.items() if deployed[name] is None}
         checks = [_owner(stage, name, about) for name, about in deployed.items() if about is not None]
         return [
-            _bootstrap(client("ssm"), bootstrap),
+            _bootstrap(client("ssm"), max(stack.bootstrap_version for stack in stacks)),
             *checks,
             *_leftovers(fresh, client),
             *_concurrency(templates, [name for name in templates if name not in fresh], client),
             *_quotas(templates, client),
         ]
-
-
-def _read(assembly: Path, stage: str) -> tuple[Templates, int]:
-    """Return the templates of the stage's stacks and the version of the bootstrap stack that they want."""
-    folder = assembly / f"assembly-{stage}"
-    try:
-        artifacts = json.loads((folder / "manifest.json").read_text())["artifacts"].values()
-        stacks = [each["properties"] for each in artifacts if each["type"] == "aws:cloudformation:stack"]
-        templates = {each["stackName"]: json.loads((folder / each["templateFile"]).read_text()) for each in stacks}
-    except (OSError, ValueError, KeyError) as error:
-        raise KennelError(f"{assembly} has no stage {stage} ({error}): run `make synth` first.") from error
-    return templates, max((each.get("requiresBootstrapStackVersion", 0) for each in stacks), default=0)
 
 
 def _properties(templates: Templates, type_: str) -> Iterator[dict[str, Any]]:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kennel.assembly import stacks_of
 from kennel.errors import ROOT, KennelError
 from kennel.invoke import Refused, classify, payload
 from kennel.rehearsal.cdk_cli import CdkCli
-from kennel.rehearsal.cloud.deployment import bootstrap, deployed_stage, stacks_of
+from kennel.rehearsal.cloud.deployment import bootstrap, deployed_stage
 from kennel.rehearsal.session import Session
 
 _SYNTHESIZED = (

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from kennel.assembly import stacks_of
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud.cloudformation.types.sagemaker import HANDLER
-from kennel.rehearsal.cloud.deployment import deploy, stacks_of
+from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.drill.callers import TRAFFIC, Callers, Traffic
 from kennel.rehearsal.drill.models import MODELS, Model, pictures

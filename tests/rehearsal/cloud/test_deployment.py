@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from kennel.assembly import stacks_of
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud.cloudformation.coverage import missing_from
-from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy, stacks_of
+from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy
 from kennel.rehearsal.rehearse import synthesize
 from tests.rehearsal.cloud.world import World, eventually
 
