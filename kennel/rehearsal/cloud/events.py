@@ -20,6 +20,8 @@ from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client, send_to_queu
 from kennel.rehearsal.cloud.iam.policy import allowed
 
 Event = dict[str, Any]
+Publish = Callable[[str, str, dict[str, Any], list[str]], object]
+"""Sends an event as a service does: source, detail type, detail and resources, as EventBus.publish takes them."""
 _log = logging.getLogger(__name__)
 _REASONS = {"Put": "PutObject", "Copy": "CopyObject", "Post": "POST Object"}
 

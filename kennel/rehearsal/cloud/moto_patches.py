@@ -21,6 +21,7 @@ from moto.sqs.models import DEDUPLICATION_TIME_IN_SECONDS, Message, Queue, SQSBa
 
 from kennel.rehearsal.cloud.cloudformation import engine, exports, operations
 from kennel.rehearsal.cloud.cloudformation.types.table import register
+from kennel.rehearsal.cloud.events import Publish
 
 # Every service of AWS answers with these.
 _COMMON_ERRORS = (
@@ -54,7 +55,7 @@ def apply() -> None:
 def send_events_to(
     deliver: Callable[[Any, Any], None],
     object_created: Callable[..., None],
-    publish: Callable[[str, str, dict[str, Any], list[str]], object],
+    publish: Publish,
 ) -> None:
     """moto lacks pipelines and functions among a rule's targets, and sends S3's events in a form of its own.
 

@@ -6,7 +6,7 @@ moto stores them. https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring
 import json
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -18,9 +18,9 @@ from kennel.rehearsal.cloud.api import ApiError, Call, Handler, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client
 from kennel.rehearsal.cloud.cloudwatch.metric_math import Points, evaluate
 from kennel.rehearsal.cloud.cloudwatch.metrics import Metrics, statistic
+from kennel.rehearsal.cloud.events import Publish
 
 Alarm = Mapping[str, Any]  # as DescribeAlarms shows it
-Publish = Callable[[str, str, dict[str, Any], list[str]], object]
 _COMPARISONS = {
     "GreaterThanThreshold": operator.gt,
     "GreaterThanOrEqualToThreshold": operator.ge,

@@ -14,7 +14,8 @@ from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT, client
-from kennel.rehearsal.cloud.sagemaker.packages import Configs, Models, Publish, first_container
+from kennel.rehearsal.cloud.events import Publish
+from kennel.rehearsal.cloud.sagemaker.packages import Configs, Models, first_container
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, check
 from kennel.rehearsal.cloud.sagemaker.rollout import Policy, Rollout
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime

@@ -1,16 +1,15 @@
 """Model packages with the events of their approval, models, and endpoint configurations."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, json_answer
+from kennel.rehearsal.cloud.events import Publish
 from kennel.rehearsal.cloud.iam.authorizer import caller
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, arn, check, page
 
-Publish = Callable[[str, str, dict[str, Any], list[str]], object]
 _IN_EVENTS = (
     "ModelPackageGroupName",
     "ModelPackageName",

@@ -11,7 +11,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, Handler, json_answer
-from kennel.rehearsal.cloud.sagemaker.packages import Publish
+from kennel.rehearsal.cloud.events import Publish
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, page
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 
