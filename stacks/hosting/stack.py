@@ -101,7 +101,19 @@ class HostingStack(cdk.Stack):
         """
         self._allow_stack(role, "cloudformation:UpdateStack", "cloudformation:DescribeStacks")
         if self.rollback_alarms:
-            self._grant_describe_alarms(role)
+            self._allow_rollback_alarms(role, "cloudwatch:DescribeAlarms")
+
+    def grant_observe(self, role: iam.Role) -> None:
+        """Allow `role` to read what became of a release: this stack, its events, the endpoint, its alarms' history."""
+        reads = ("DescribeStackEvents", "DescribeStackResources", "DescribeStacks")
+        self._allow_stack(role, *(f"cloudformation:{each}" for each in reads))
+        self.grant_describe(role)
+        self._allow_rollback_alarms(role, "cloudwatch:DescribeAlarmHistory")
+
+    @property
+    def rollback_alarm_prefix(self) -> str:
+        """Return how the names of the rollback alarms begin, which CloudFormation ends as it likes."""
+        return f"{self.stack_name}-{ROLLBACK}"
 
     def _allow_stack(self, role: iam.Role, *actions: str) -> None:
         name = f"{self.stack_name}/*"
@@ -109,10 +121,10 @@ class HostingStack(cdk.Stack):
         reason = "The id at the end of a stack's ARN changes when the stack is made anew; the name before it is unique."
         acknowledge(role, reason, in_account("cloudformation", f"stack/{name}"))
 
-    def _grant_describe_alarms(self, role: iam.Role) -> None:
+    def _allow_rollback_alarms(self, role: iam.Role, action: str) -> None:
         # Not by the alarms' own ARNs: before the first release there are none, and the policy is there.
-        names = f"alarm:{self.stack_name}-{ROLLBACK}*"
-        allow(role, ["cloudwatch:DescribeAlarms"], [self.format_arn(service="cloudwatch", resource=names)])
+        names = f"alarm:{self.rollback_alarm_prefix}*"
+        allow(role, [action], [self.format_arn(service="cloudwatch", resource=names)])
         acknowledge(role, "CloudFormation ends the alarms' names as it likes.", in_account("cloudwatch", names))
 
     def _rollback_alarms(
@@ -121,7 +133,7 @@ class HostingStack(cdk.Stack):
         if settings.hosting.canary is None:
             return []
         # SageMaker looks at the alarms as the endpoint's role (Developer Guide, Auto-Rollback Configuration).
-        self._grant_describe_alarms(role)
+        self._allow_rollback_alarms(role, "cloudwatch:DescribeAlarms")
         new_fleet = replace(self.metrics, config_name=model.config_name)
         return rollback_alarms(self, settings.hosting.canary, new_fleet, package_arn)
 

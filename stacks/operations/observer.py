@@ -15,7 +15,7 @@ from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.function import PackageFunction
 from stacks.hosting.stack import HostingStack
-from stacks.permissions import acknowledge, allow, any_object, in_account, model_packages, via, via_s3
+from stacks.permissions import acknowledge, allow, any_object, model_packages, via, via_s3
 
 _RECORDS = "releases/"
 # Of the hosting stack; what ends none of its updates is of no interest.
@@ -56,26 +56,12 @@ class Observer(Construct):
             reserved_concurrency=None,
         )
         self.function = observe.function
-        _read_release(observe.role, hosting)
+        hosting.grant_observe(observe.role)
         _write_release(observe.role, data, topic)
         for id_of_rule, pattern in _patterns(cdk.Stack.of(self), data, hosting).items():
             rule = events.Rule(self, id_of_rule, event_pattern=events.EventPattern(**pattern))
             rule.add_target(targets.LambdaFunction(self.function))
         self.diverged = _diverged(self, observe.log_group, hosting)
-
-
-def _read_release(role: iam.Role, hosting: HostingStack) -> None:
-    stack = cdk.Stack.of(role)
-    named = stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{hosting.stack_name}/*")
-    reads = ["DescribeStackEvents", "DescribeStackResources", "DescribeStacks"]
-    allow(role, [f"cloudformation:{each}" for each in reads], [named])
-    reason = "The id at the end of a stack's ARN changes when the stack is made anew; the name before it is unique."
-    acknowledge(role, reason, in_account("cloudformation", f"stack/{hosting.stack_name}/*"))
-    hosting.grant_describe(role)
-    alarms = f"alarm:{hosting.stack_name}-Rollback*"
-    allow(role, ["cloudwatch:DescribeAlarmHistory"], [stack.format_arn(service="cloudwatch", resource=alarms)])
-    reason = "CloudFormation makes up the end of the rollback alarms' names, which exist only once a model is released."
-    acknowledge(role, reason, in_account("cloudwatch", alarms))
 
 
 def _write_release(role: iam.Role, data: DataStack, topic: sns.Topic) -> None:
@@ -115,7 +101,7 @@ def _patterns(stack: cdk.Stack, data: DataStack, hosting: HostingStack) -> dict[
             "source": ["aws.cloudwatch"],
             "detail_type": ["CloudWatch Alarm State Change"],
             "detail": {
-                "alarmName": [{"prefix": f"{hosting.stack_name}-Rollback"}],
+                "alarmName": [{"prefix": hosting.rollback_alarm_prefix}],
                 "state": {"value": ["ALARM"]},
             },
         },
