@@ -1,7 +1,6 @@
 """The release of an approved model package: an event, a queue, one stack update, and probes while it lasts."""
 
 import math
-from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
@@ -16,6 +15,7 @@ from stacks.function import PackageFunction
 from stacks.hosting.rollout import METRICS, longest_update_seconds
 from stacks.hosting.stack import HostingStack
 from stacks.permissions import acknowledge, allow, any_object, model_packages, via_s3
+from stacks.queue import queue
 
 _RUNS = "runs/"  # where the pipeline's jobs leave their results
 _TIMEOUT_SECONDS = 20  # of the function
@@ -52,11 +52,12 @@ class ReleaseStack(cdk.Stack):
         hosting.grant_release(promote.role)
         _, versions = model_packages(promote.role, data.model_package_group_name)
         allow(promote.role, ["sagemaker:DescribeModelPackage"], [versions])
-        self.dead_letters = self._queue("DeadLetters", fifo=True, reason="This queue is where failed approvals end.")
-        self.undelivered = self._queue("Undelivered", reason="This queue is where events end that reached no queue.")
+        self.dead_letters = queue(self, "DeadLetters", fifo=True, last="This queue is where failed approvals end.")
+        self.undelivered = queue(self, "Undelivered", last="This queue is where events end that reached no queue.")
         # An approval waits for the longest release and its rollback; what comes more often is a dead letter.
         tries = math.ceil(2 * longest_update_seconds(canary) / _RETRY_SECONDS)
-        approvals = self._queue(
+        approvals = queue(
+            self,
             "Approvals",
             fifo=True,
             content_based_deduplication=True,  # an event that comes twice is one message; EventBridge asks for it
@@ -110,19 +111,6 @@ class ReleaseStack(cdk.Stack):
             dead_letter_queue=self.undelivered,  # not FIFO, which EventBridge does not take
         )
         return events.Rule(self, "Approved", event_pattern=_approval(group), targets=[target])
-
-    def _queue(self, id_: str, *, reason: str = "", **properties: Any) -> sqs.Queue:
-        queue = sqs.Queue(
-            self,
-            id_,
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(14),
-            **properties,
-        )
-        if reason:
-            acknowledge(queue, reason, "AwsSolutions-SQS3")
-        return queue
 
 
 def _approval(group: str) -> events.EventPattern:

@@ -6,7 +6,6 @@ import aws_cdk as cdk
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.config import StageSettings
@@ -17,6 +16,7 @@ from stacks.permissions import acknowledge, allow, in_account
 from stacks.pipeline.definition import pipeline_definition
 from stacks.pipeline.requests import Jobs
 from stacks.pipeline.roles import job_role, pipeline_role
+from stacks.queue import queue
 
 
 class PipelineStack(cdk.Stack):
@@ -62,7 +62,8 @@ class PipelineStack(cdk.Stack):
         )
         pipeline.node.add_dependency(role, jobs_role)  # and their policies: CreatePipeline checks them
         self.pipeline_name = settings.name
-        self.not_started = self._not_started()
+        # An upload that could not start the pipeline waits here, and Operations raises an alarm.
+        self.not_started = queue(self, "NotStarted", last="This queue is where failed events end.")
         self._start_on_upload(pipeline, data)
         cdk.CfnOutput(self, "PipelineName", value=pipeline.ref)
         cdk.CfnOutput(
@@ -126,18 +127,6 @@ class PipelineStack(cdk.Stack):
                 conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
             )
         )
-
-    def _not_started(self) -> sqs.Queue:
-        # An upload that could not start the pipeline waits here, and Operations raises an alarm.
-        queue = sqs.Queue(
-            self,
-            "NotStarted",
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(14),
-        )
-        acknowledge(queue, "This queue is where failed events end.", "AwsSolutions-SQS3")
-        return queue
 
 
 def _sources(images: ImagesStack) -> str:
