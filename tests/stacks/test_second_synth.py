@@ -26,7 +26,7 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
         copy(ROOT / name, checkout / name)
     for path in checkout.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
-    with (checkout / "training" / "engine.py").open("a") as engine:
+    with (checkout / "training" / "train" / "engine.py").open("a") as engine:
         engine.write("# One line more.\n")
     clean = {"PATH": "/usr/bin:/bin", "HOME": str(outdir.parent), "CDK_OUTDIR": str(outdir), "CDK_VALIDATION": "false"}
     if "JSII_NODE" in os.environ:
