@@ -64,6 +64,14 @@ def moto_server() -> Iterator[str]:
     process.communicate()
 
 
+@pytest.fixture(scope="session")
+def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthesized app, cdk.out; whoever changes it takes a copy."""
+    from kennel.rehearsal.rehearse import synthesize
+
+    return synthesize(tmp_path_factory.mktemp("cdk.out"))
+
+
 @dataclass
 class KeptRehearsal:
     """A rehearsal that stays up: what its clients set, the address of its page, and the folder of its report."""

@@ -24,7 +24,6 @@ from kennel.loadtest.subject import deployed as endpoint_of
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.interfaces import FunctionAnswer, PipelineExecution
-from kennel.rehearsal.rehearse import synthesize
 from tests.cli.launch_world import EVALUATION
 from tests.cli.trees import tree
 from tests.rehearsal.cloud.world import World, eventually
@@ -95,11 +94,6 @@ class Stage:
             do(self)
         boto3.DEFAULT_SESSION = None
         return self.world.cloud.denied[before:]
-
-
-@pytest.fixture(scope="module")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesize(tmp_path_factory.mktemp("cdk.out"))
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,15 @@ from benchmarks.first_account import QUESTIONS, Account, ask, main, price, relea
 from kennel.aws import stack_name
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.quotas import Quotas
-from kennel.rehearsal.rehearse import synthesize
 from tests.rehearsal.cloud.world import World, eventually
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     quotas = Quotas(new_account=True, raised={"ml.m5.large for endpoint usage": 4})
     made = World(tmp_path_factory.mktemp("cloud"), quotas=quotas)
     with made.cloud:
-        deploy(made.cloud, synthesize(tmp_path_factory.mktemp("cdk.out")), "Dev")
+        deploy(made.cloud, assembly, "Dev")
         yield made
 
 

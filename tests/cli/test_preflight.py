@@ -11,7 +11,6 @@ from botocore.stub import Stubber  # type: ignore[import-untyped]
 
 from kennel import preflight
 from kennel.preflight import Check, examine
-from kennel.rehearsal.rehearse import synthesize
 from tests.cli.test_command import kennel
 
 QUOTAS = {  # service -> name: code
@@ -65,11 +64,6 @@ class Account:
                     stub.add_response(operation, {"Quotas": found}, {"ServiceCode": name})
         stub.activate()
         return client
-
-
-@pytest.fixture(scope="module")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesize(tmp_path_factory.mktemp("cdk.out"))
 
 
 @pytest.fixture

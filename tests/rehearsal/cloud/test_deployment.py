@@ -12,16 +12,10 @@ from kennel.assembly import stacks_of
 from kennel.errors import KennelError
 from kennel.rehearsal.cloud.cloudformation.coverage import missing_from
 from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy
-from kennel.rehearsal.rehearse import synthesize
 from tests.rehearsal.cloud.world import World, eventually
 
 TAG = {"Key": "team", "Value": "vision"}
 STACKS = ("Data", "Images", "Pipeline", "Hosting", "Classify", "Release", "Operations")
-
-
-@pytest.fixture(scope="module")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesize(tmp_path_factory.mktemp("cdk.out"))
 
 
 @pytest.fixture(scope="module", params=["Dev", "Prod"])

@@ -10,16 +10,10 @@ from kennel.errors import KennelError
 from kennel.preflight import examine
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.quotas import Quotas
-from kennel.rehearsal.rehearse import synthesize
 from tests.rehearsal.cloud.world import World, eventually, refusal
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 LEFT = "Please use AWS Service Quotas to request an increase for this quota."
-
-
-@pytest.fixture(scope="module")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesize(tmp_path_factory.mktemp("cdk.out"))
 
 
 def account(work: Path, **raised: int) -> World:

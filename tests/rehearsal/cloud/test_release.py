@@ -14,7 +14,6 @@ import pytest
 
 from kennel.rehearsal.cloud.deployment import Deployed, deploy
 from kennel.rehearsal.interfaces import Deployment, FunctionAnswer, FunctionCall
-from kennel.rehearsal.rehearse import synthesize
 from tests.rehearsal.cloud.world import World, eventually
 
 _RUN = (
@@ -98,11 +97,6 @@ class Stage:
     def served(self) -> list[str]:
         """What the endpoint was told to serve, first to last."""
         return [one.environment["MODEL_PACKAGE_ARN"] for one in self.world.deployments]
-
-
-@pytest.fixture(scope="module")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesize(tmp_path_factory.mktemp("cdk.out"))
 
 
 @pytest.fixture

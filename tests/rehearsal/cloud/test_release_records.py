@@ -11,7 +11,6 @@ from moto.sns.models import sns_backends
 
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.interfaces import Deployment
-from kennel.rehearsal.rehearse import synthesize
 from kennel.releases import Release, gather, give_approval
 from tests.contracts import validate
 from tests.rehearsal.cloud.test_release import Stage
@@ -59,11 +58,6 @@ class Recorded(Stage):
     def told(self) -> list[str]:
         topic = sns_backends["123456789012"]["us-east-1"].topics[self.of("Operations", "AlarmTopicArn")]
         return [str(subject) for _, _, subject, *_ in topic.sent_notifications]
-
-
-@pytest.fixture(scope="module")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesize(tmp_path_factory.mktemp("cdk.out"))
 
 
 @pytest.fixture
