@@ -18,7 +18,7 @@ from benchmarks.lib.photographs import files, photographs
 from benchmarks.lib.processes import NotServed, Server, running
 from benchmarks.lib.servers_compared import CLASSES, best_class
 from benchmarks.lib.serving_programs import Answer, Settings, closed_loop_load, judge
-from benchmarks.serving import summary
+from benchmarks.serving import medians, summary
 
 _SERVER = """
 import json, os, sys
@@ -171,12 +171,23 @@ def test_the_ratio_is_over_the_best_load_of_the_best_peer_and_of_several_precisi
     litserve["loads"]["16"]["rate"] = 20.0
     ours = {"Kennel, f32": server(30.0, bound=60.0), "Kennel, int8": server(180.0, bound=200.0, p99=40.0)}
     ours["Kennel, bf16"] = {"why": "not offered"}
-    found = summary({"servers": ours | {"FastAPI, f32": server(12.0), "LitServe, f32": litserve}})
+    found = summary(ours | {"FastAPI, f32": server(12.0), "LitServe, f32": litserve})
     assert found["ratio_best_peer"] == {"f32": 1.5, "bf16": None, "int8": 9.0}
     assert (found["ratio_best_peer_int8"], found["bound_fraction"], found["p99_over_p50"]) == (9.0, 0.5, 4.0)
     assert found["bound_fraction_of"] == {"f32": 0.5, "int8": 0.9}
-    alone = summary({"servers": ours | {name: {"why": "not installed"} for name in servers_compared.PEERS}})
+    alone = summary(ours | {name: {"why": "not installed"} for name in servers_compared.PEERS})
     assert (alone["ratio_best_peer_int8"], alone["bound_fraction"]) == (None, 0.5)
+
+
+def test_of_several_rounds_the_median_counts_and_no_error_is_lost() -> None:
+    rounds: list[dict[str, Any]] = [
+        {"a": {"rate": rate, "errors": errors, "agreement": None}, "b": {"why": "not offered"}}
+        for rate, errors in ((5.0, 0), (9.0, 2), (6.0, 1))
+    ]
+    rounds[1]["b"] = {"rate": 7.0, "errors": 0}
+    expected = {"a": {"rate": 6.0, "errors": 3, "agreement": None}, "b": {"rate": 7.0, "errors": 0}}
+    assert medians(rounds) == expected
+    assert medians([{"b": {"why": "not offered"}}] * 3) == {"b": {"why": "not offered"}}
 
 
 def test_the_size_of_the_image_is_that_of_the_packages_that_its_requirements_list() -> None:
