@@ -9,6 +9,10 @@ from constructs import Construct
 
 _MICROSECONDS = 1000  # in a millisecond
 _MINUTE = cdk.Duration.minutes(1)
+# InvocationModelErrors counts broken connections, garbage and timeouts as well, as of a container that dies, which
+# Invocation5XXErrors does not. It counts 4xx too, which are not the model's fault: photos that nobody can read, and
+# the 429 of a server that has too much to do.
+_FAILED = "(FILL(failed, 0) - FILL(refused, 0))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,15 @@ class EndpointMetrics:
     def count(self, name: str) -> cloudwatch.Metric:
         """Return `Invocations`, `Invocation4XXErrors` and the like as a number per minute."""
         return self._metric("AWS/SageMaker", name, "Sum")
+
+    def model_errors(self) -> cloudwatch.MathExpression:
+        """Return how many requests a minute the model failed; no value for minutes without requests."""
+        return self._math(f"{_FAILED} + 0 * asked", "requests that the model failed")
+
+    def model_error_percent(self, least: int) -> cloudwatch.MathExpression:
+        """Return the share of requests that the model failed, in percent; 0 where they are fewer than `least`."""
+        percent = f"100 * {_FAILED} / (asked - FILL(refused, 0))"
+        return self._math(f"IF({_FAILED} >= {least}, {percent}, 0 * asked)", "requests that the model failed (%)")
 
     def model_latency_p95(self) -> cloudwatch.Metric:
         """Return the container's own time, in MICROSECONDS: compare with `latency_threshold`."""
@@ -53,6 +66,19 @@ class EndpointMetrics:
     def cpu_threshold(self, percent: int) -> int:
         """Return a percentage of a whole instance in CPUUtilization's unit, percent of one core."""
         return percent * cores(self.instance_type)
+
+    def _math(self, expression: str, label: str) -> cloudwatch.MathExpression:
+        """Return an expression on _FAILED and `asked`.
+
+        `asked` is not filled, so that a minute that is not published yet has no value rather than a good one.
+        """
+        names = {"asked": "Invocations", "failed": "InvocationModelErrors", "refused": "Invocation4XXErrors"}
+        return cloudwatch.MathExpression(
+            expression=expression,
+            label=label,
+            using_metrics={id_: self.count(name) for id_, name in names.items()},
+            period=_MINUTE,
+        )
 
     def _metric(self, namespace: str, name: str, statistic: str) -> cloudwatch.Metric:
         dimensions = {"EndpointName": self.endpoint_name, "VariantName": self.variant_name}

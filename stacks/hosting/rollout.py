@@ -55,7 +55,7 @@ def rollback_alarms(
         alarm(
             scope,
             f"{ROLLBACK}Errors",
-            _error_percent(new_fleet),
+            new_fleet.model_error_percent(_LEAST_ERRORS),
             at=canary.rollback_error_percent,
             minutes=1,
             means="The new model fails: SageMaker and CloudFormation put the old one back.",
@@ -77,26 +77,6 @@ def rollback_alarms(
             means="The new model answers otherwise than when it was evaluated: the old one is put back.",
         ),
     ]
-
-
-def _error_percent(metrics: EndpointMetrics) -> cloudwatch.MathExpression:
-    """Return the share of requests that the model failed, in percent; 0 where they are fewer than _LEAST_ERRORS.
-
-    InvocationModelErrors counts broken connections, garbage and timeouts as well, as of a container that dies. It
-    counts 4xx too, which are not the model's fault: photos that nobody can read, and the 429 of a server that has too
-    much to do. `asked` is not filled, so that a minute that is not published yet has no value rather than a good one.
-    """
-    errors = "FILL(failed, 0) - FILL(refused, 0)"
-    return cloudwatch.MathExpression(
-        expression=f"IF({errors} >= {_LEAST_ERRORS}, 100 * ({errors}) / (asked - FILL(refused, 0)), 0 * asked)",
-        label="requests that the model failed (%)",
-        using_metrics={
-            "asked": metrics.count("Invocations"),
-            "failed": metrics.count("InvocationModelErrors"),
-            "refused": metrics.count("Invocation4XXErrors"),
-        },
-        period=cdk.Duration.minutes(1),
-    )
 
 
 def _wrong_percent(package_arn: str) -> cloudwatch.MathExpression:

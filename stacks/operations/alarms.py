@@ -15,7 +15,7 @@ from stacks.release import ReleaseStack
 _MINUTE = cdk.Duration.minutes(1)
 _MEANS = {  # by the alarm's id; `limits` are the stage's OperationsSettings
     "Endpoint4xx": "The endpoint refuses requests: no images, too large ones, or (429) too many. See its log.",
-    "Endpoint5xx": "The endpoint fails. See its log group.",
+    "Endpoint5xx": "The model fails requests: it answers 5xx, crashes or takes too long. See the endpoint's log.",
     "EndpointLatency": "The model takes over {limits.endpoint_latency_milliseconds} ms (95th percentile).",
     "EndpointSaturation": "An instance has been over {limits.endpoint_cpu_percent} % busy for five minutes: "
     "scaling is too late or at its limit.",
@@ -57,7 +57,7 @@ def all_alarms(
     )
     table: list[tuple[str, cloudwatch.IMetric, float, int]] = [  # id, metric, threshold in its unit, minutes
         ("Endpoint4xx", endpoint.count("Invocation4XXErrors"), errors, 5),
-        ("Endpoint5xx", endpoint.count("Invocation5XXErrors"), errors, 1),
+        ("Endpoint5xx", endpoint.model_errors(), errors, 1),
         ("EndpointLatency", slow_model, latency, 5),
         ("EndpointSaturation", endpoint.cpu(), busy, 5),
         ("ClassifyErrors", live.metric_errors(period=_MINUTE), 1, 1),

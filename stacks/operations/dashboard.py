@@ -48,7 +48,7 @@ def _callers(classify: ClassifyStack) -> list[cloudwatch.IWidget]:
 def _endpoint(hosting: HostingStack) -> list[cloudwatch.IWidget]:
     metrics = hosting.metrics
     answers = [metrics.count("Invocations"), metrics.count("InvocationsPerInstance")]
-    failures = [metrics.count("Invocation4XXErrors"), metrics.count("Invocation5XXErrors")]
+    failures: list[cloudwatch.IMetric] = [metrics.count("Invocation4XXErrors"), metrics.model_errors()]
     return [
         _graph("Endpoint: invocations and errors (per minute)", answers, failures),
         _graph("Endpoint: model latency, p95 (µs)", [metrics.model_latency_p95()]),

@@ -1,11 +1,14 @@
 """Alarms in the right units, all to one topic that may be written to; a budget; a dashboard."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kennel.rehearsal.cloud.cloudwatch.metric_math import evaluate
 from tests.stacks.synthesized import Synthesized, text
 
+COSTS = Path(__file__).resolve().parents[2] / "docs" / "costs.md"
 EVERYWHERE = {
     "Endpoint4xx",
     "Endpoint5xx",
@@ -105,6 +108,30 @@ def test_the_functions_alarms_watch_the_alias_that_callers_use(synth: Synthesize
             assert dimensions["Resource"].endswith(":live"), metric
 
 
+def test_what_the_model_failed_rings_also_where_its_connection_broke_and_what_it_refused_does_not(
+    synth: Synthesized, stage: str
+) -> None:
+    alarm = alarms_of(synth, stage)["Endpoint5xx"]
+    assert {
+        one["Id"]: one["MetricStat"]["Metric"]["MetricName"] for one in alarm["Metrics"] if "MetricStat" in one
+    } == {
+        "asked": "Invocations",
+        "failed": "InvocationModelErrors",
+        "refused": "Invocation4XXErrors",
+    }
+    (expression,) = [one["Expression"] for one in alarm["Metrics"] if "Expression" in one]
+    minutes = {"asked": [9.0, 9.0, 9.0, None], "failed": [7.0, 7.0, None, None], "refused": [None, 7.0, None, None]}
+    assert evaluate(expression, minutes) == [7, 0, 0, None]
+
+
+def test_the_page_on_costs_counts_the_metrics_that_alarms_are_paid_by(synth: Synthesized, stage: str) -> None:
+    alarms = [
+        each for room in synth.rooms(stage) for each in synth.resources(stage, room, "AWS::CloudWatch::Alarm").values()
+    ]
+    count = sum(len(measured(each["Properties"])) for each in alarms)
+    assert f"1 + {count} \N{MULTIPLICATION SIGN} 0.10 + 3 = {4 + count / 10:.2f}" in COSTS.read_text()
+
+
 def test_a_slow_request_alone_in_its_minute_rings_nothing(synth: Synthesized, stage: str) -> None:
     for name, count in (("EndpointLatency", "Invocations"), ("ClassifyDuration", "Invocations")):
         alarm = alarms_of(synth, stage)[name]
@@ -154,7 +181,7 @@ def test_the_budget_warns_before_at_and_ahead_of_its_limit(synth: Synthesized, s
 
 def test_the_dashboard_shows_what_the_alarms_watch(synth: Synthesized, stage: str) -> None:
     body = text(synth.only(stage, "Operations", "AWS::CloudWatch::Dashboard")["DashboardBody"])
-    for metric in ("ModelLatency", "Invocation5XXErrors", "CPUUtilization", "Duration", "Throttles", "5xx"):
+    for metric in ("ModelLatency", "InvocationModelErrors", "CPUUtilization", "Duration", "Throttles", "5xx"):
         assert f'"{metric}"' in body, metric
 
 
