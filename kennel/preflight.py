@@ -85,6 +85,7 @@ def examine(stage: str, assembly: Path, client: Client) -> list[Check]:
             *checks,
             *_leftovers(fresh, client),
             *_concurrency(templates, [name for name in templates if name not in fresh], client),
+            *_shifts({name: template for name, template in templates.items() if name not in fresh}, client),
             *_quotas(templates, client),
         ]
 
@@ -161,6 +162,33 @@ def _concurrency(templates: Templates, deployed: list[str], client: Client) -> I
     )
     what = f"Lambda concurrency to reserve ({_UNRESERVED} stay unreserved)"
     yield Check(what, str(needs), str(max(has, 0)), "ok" if has >= needs else "fails", advice)
+
+
+def _shifts(templates: Templates, client: Client) -> Iterator[Check]:
+    """Check the aliases whose traffic CodeDeploy shifts: Lambda refuses another provisioned concurrency meanwhile.
+
+    So the update fails, and its rollback as well: https://github.com/aws/serverless-application-model/issues/1353
+    """
+    for name, template in templates.items():
+        shifting = _aliases(template, "UpdatePolicy")
+        before = _aliases(client("cloudformation").get_template(StackName=name)["TemplateBody"]) if shifting else {}
+        for id_ in shifting.keys() & before.keys():
+            changed = [
+                what
+                for what, member in (("code", "FunctionVersion"), ("concurrency", "ProvisionedConcurrencyConfig"))
+                if shifting[id_].get(member) != before[id_].get(member)
+            ]
+            verdict = "ok" if len(changed) < 2 else "fails"
+            advice = "Deploy the code (or other settings of the function) with the provisioned concurrency as it is, "
+            advice += "then the concurrency by itself: Lambda refuses it while traffic shifts to a new version."
+            has = " and ".join(changed) or "neither"
+            yield Check(f"alias of {name}", "code or concurrency", has, verdict, advice)
+
+
+def _aliases(template: dict[str, Any], member: str = "Type") -> dict[str, dict[str, Any]]:
+    """Return the properties of the template's aliases that have `member`, by logical id."""
+    found = {id_: one for id_, one in template["Resources"].items() if one["Type"] == "AWS::Lambda::Alias"}
+    return {id_: one["Properties"] for id_, one in found.items() if member in one}
 
 
 def _reserved(templates: Templates) -> int:

@@ -6,6 +6,8 @@ import aws_cdk as cdk
 from aws_cdk import aws_apigatewayv2 as apigateway
 from aws_cdk import aws_apigatewayv2_authorizers as authorizers
 from aws_cdk import aws_apigatewayv2_integrations as integrations
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
@@ -15,6 +17,7 @@ from stacks.config import StageSettings
 from stacks.data import DataStack
 from stacks.function import PackageFunction
 from stacks.hosting.stack import HostingStack
+from stacks.monitoring import alarm, where_frequent
 from stacks.permissions import acknowledge, allow, any_object, via_s3
 
 _PHOTOS = "photos/"  # the part of the data bucket whose pictures callers may name
@@ -54,6 +57,8 @@ class ClassifyStack(cdk.Stack):
             version=self.function.current_version,
             provisioned_concurrent_executions=limits.provisioned_concurrency,
         )
+        if limits.canary_minutes:
+            FunctionCanary(self, "Canary", settings=settings, alias=self.alias, data=data, hosting=hosting)
         self.api = ClassifyApi(self, "Api", settings=settings, alias=self.alias).api
         cdk.CfnOutput(self, "FunctionName", value=self.function.function_name)
         cdk.CfnOutput(self, "FunctionAliasArn", value=self.alias.function_arn)
@@ -68,6 +73,130 @@ def _allow_photos(role: iam.Role, data: DataStack) -> None:
     allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects(f"{_PHOTOS}*")])
     allow(role, ["kms:Decrypt"], [data.key.key_arn], via_s3())
     acknowledge(role, "Pictures are named by callers; the prefix holds nothing else.", any_object(data, _PHOTOS))
+
+
+_CANARIES = {
+    5: codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES,
+    10: codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_10_MINUTES,
+    15: codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_15_MINUTES,
+    30: codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_30_MINUTES,
+}
+_LEAST_ERRORS = 3  # fewer in a minute do not tell a bad version from bad luck
+_ERROR_PERCENT = 5  # of a minute's calls
+
+
+class FunctionCanary(Construct):
+    """A deployment group for the alias: a function asks the new version first, then a tenth of the calls do.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-updatepolicy.html
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        settings: StageSettings,
+        alias: lambda_.Alias,
+        data: DataStack,
+        hosting: HostingStack,
+    ) -> None:
+        super().__init__(scope, id_)
+        limits, version = settings.classify, alias.version
+        hook = PackageFunction(
+            self,
+            "PreTraffic",
+            package="probe",
+            module="pre_traffic",
+            settings=settings,
+            environment={
+                "NEW_VERSION": version.function_arn,
+                "HOSTING_STACK": hosting.stack_name,
+                "ENDPOINT_NAME": hosting.endpoint_name,
+                "LONGEST_MILLISECONDS": str(limits.rollback_duration_milliseconds),
+            },
+            memory_mib=256,
+            timeout_seconds=900,  # Lambda's longest; CodeDeploy waits an hour
+            reserved_concurrency=None,
+        )
+        hosting.grant_probe(hook.role, data)
+        allow(hook.role, ["lambda:InvokeFunction"], [version.function_arn])
+        alarms = _rollback_alarms(alias, limits.rollback_duration_milliseconds)
+        role = _codedeploy_role(self, alias, hook.function, alarms)
+        codedeploy.LambdaDeploymentGroup(
+            self,
+            "Group",
+            alias=alias,
+            # Without CDK's additions: AWS's managed policy may move the traffic of every function of the account.
+            role=role.without_policy_updates(),
+            deployment_config=_CANARIES[limits.canary_minutes or 0],
+            alarms=alarms,
+            auto_rollback=codedeploy.AutoRollbackConfig(failed_deployment=True, deployment_in_alarm=True),
+            pre_hook=hook.function,
+        )
+        alias.node.add_dependency(role)  # whose policy must be there when traffic shifts
+
+
+def _codedeploy_role(
+    scope: Construct, alias: lambda_.Alias, hook: lambda_.Function, alarms: list[cloudwatch.Alarm]
+) -> iam.Role:
+    account = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
+    role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("codedeploy.amazonaws.com", conditions=account))
+    function = alias.version.lambda_.function_arn
+    # The last of them is asked of the alias, the others of the function.
+    actions = ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"]
+    allow(role, actions, [function, f"{function}:{alias.alias_name}"])
+    allow(role, ["lambda:InvokeFunction"], [hook.function_arn])
+    allow(role, ["cloudwatch:DescribeAlarms"], [each.alarm_arn for each in alarms])
+    return role
+
+
+def _rollback_alarms(alias: lambda_.Alias, milliseconds: int) -> list[cloudwatch.Alarm]:
+    """Return the alarms on what the new version alone does with the calls of the alias."""
+    function = alias.version.lambda_.function_name
+    of_version = {
+        "FunctionName": function,
+        "Resource": f"{function}:{alias.alias_name}",
+        "ExecutedVersion": alias.version.version,
+    }
+
+    def metric(name: str, statistic: str = "Sum") -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace="AWS/Lambda",
+            metric_name=name,
+            dimensions_map=of_version,
+            statistic=statistic,
+            period=cdk.Duration.minutes(1),
+        )
+
+    asked = metric("Invocations")
+    share = cloudwatch.MathExpression(
+        expression=f"IF(FILL(failed, 0) >= {_LEAST_ERRORS}, 100 * failed / asked, 0 * asked)",
+        label="calls that the new version failed (%)",
+        using_metrics={"asked": asked, "failed": metric("Errors")},
+        period=cdk.Duration.minutes(1),
+    )
+    slow = where_frequent(metric("Duration", "p95"), asked, "duration, p95 (ms)")
+    put_back = "CodeDeploy puts the version before back."
+    stack = cdk.Stack.of(alias)
+    return [
+        alarm(
+            stack,
+            "RollbackErrors",
+            share,
+            at=_ERROR_PERCENT,
+            minutes=1,
+            means=f"The function's new version crashes or runs out of time: {put_back}",
+        ),
+        alarm(
+            stack,
+            "RollbackDuration",
+            slow,
+            at=milliseconds,
+            minutes=2,
+            means=f"The function's new version is too slow: {put_back}",
+        ),
+    ]
 
 
 _ACCESS_LOG = {

@@ -177,7 +177,10 @@ class HostingSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifySettings(Settings):
-    """The Lambda and its API. A concurrency of None: none is reserved or provisioned."""
+    """The Lambda and its API. A concurrency of None: none is reserved or provisioned.
+
+    `canary_minutes` None: a new version gets all calls at once.
+    """
 
     memory_mib: int = between(128, 10240, default=512)
     timeout_seconds: int = between(3, 29, default=29)  # an HTTP API gives up after 30 s
@@ -185,12 +188,22 @@ class ClassifySettings(Settings):
     reserved_concurrency: int | None = between(1, 100_000, default=100)
     requests_per_second: int = between(1, 10_000, default=100)
     request_burst: int = between(1, 10_000, default=200)
+    # A tenth of the calls for so long, then all. Metrics come a minute or two late, and an alarm takes two of them.
+    canary_minutes: int | None = 10
+    rollback_duration_milliseconds: int = between(1, 29_000, default=4000)  # 95th percentile of a new version's calls
 
     def __post_init__(self) -> None:
         super().__post_init__()
         reserved, provisioned = self.reserved_concurrency, self.provisioned_concurrency
         room = reserved is None or provisioned is None or provisioned <= reserved
         require(room, f"ClassifySettings.provisioned_concurrency must be at most {reserved}", provisioned)
+        predefined = (5, 10, 15, 30, None)  # of CodeDeploy's canaries of 10 percent
+        known = self.canary_minutes in predefined and not isinstance(self.canary_minutes, bool)
+        require(known, f"ClassifySettings.canary_minutes must be one of {predefined}", self.canary_minutes)
+        # While traffic shifts both versions have theirs.
+        room = self.canary_minutes is None or reserved is None or 2 * (provisioned or 0) <= reserved
+        rule = f"ClassifySettings.provisioned_concurrency must be at most half of {reserved} with canary_minutes"
+        require(room, rule, provisioned)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +293,7 @@ DEV = StageSettings(
     hosting=HostingSettings(
         instance_type="ml.m5.large", min_instances=1, max_instances=2, capture_percent=100, canary=None
     ),
-    classify=ClassifySettings(provisioned_concurrency=None, reserved_concurrency=None),
+    classify=ClassifySettings(provisioned_concurrency=None, reserved_concurrency=None, canary_minutes=None),
     operations=OperationsSettings(budget_usd_per_month=200),
 )
 PROD = StageSettings(

@@ -16,7 +16,7 @@ SOURCES = Path(__file__).parents[1] / "lambda"
 
 
 class PackageFunction(Construct):
-    """A function that runs `<package>.handler.handler`; its asset is the folder `<package>/` of lambda/ alone."""
+    """A function that runs `<package>.<module>.handler`; its asset is the folder `<package>/` of lambda/ alone."""
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class PackageFunction(Construct):
         memory_mib: int,
         timeout_seconds: int,
         reserved_concurrency: int | None,
+        module: str = "handler",
     ) -> None:
         super().__init__(scope, id_)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
@@ -45,7 +46,7 @@ class PackageFunction(Construct):
             "Function",
             runtime=lambda_.Runtime.PYTHON_3_14,
             architecture=lambda_.Architecture.ARM_64,
-            handler=f"{package}.handler.handler",
+            handler=f"{package}.{module}.handler",
             code=lambda_.Code.from_asset(str(SOURCES), exclude=exclude, ignore_mode=cdk.IgnoreMode.GIT),
             role=role,
             log_group=log_group,

@@ -14,10 +14,9 @@ from stacks.data import DataStack
 from stacks.function import PackageFunction
 from stacks.hosting.rollout import METRICS, longest_update_seconds
 from stacks.hosting.stack import HostingStack
-from stacks.permissions import acknowledge, allow, any_object, model_packages, via_s3
+from stacks.permissions import allow, model_packages
 from stacks.queue import queue
 
-_RUNS = "runs/"  # where the pipeline's jobs leave their results
 _TIMEOUT_SECONDS = 20  # of the function
 # Until an approval that found the stack busy comes again: six times the function's timeout, as Lambda advises.
 _RETRY_SECONDS = 6 * _TIMEOUT_SECONDS
@@ -83,15 +82,8 @@ class ReleaseStack(cdk.Stack):
             timeout_seconds=55,
             reserved_concurrency=None,
         )
-        role = probe.role
-        hosting.grant_read(role)
-        hosting.grant_invoke(role)
-        _, versions = model_packages(role, data.model_package_group_name)
-        allow(role, ["sagemaker:DescribeModelPackage"], [versions])
-        allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects(f"{_RUNS}*")])
-        allow(role, ["kms:Decrypt"], [data.key.key_arn], via_s3())
-        allow(role, ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": METRICS}})
-        acknowledge(role, "Probes lie beside the evaluation of a run, whose name is made.", any_object(data, _RUNS))
+        hosting.grant_probe(probe.role, data)
+        allow(probe.role, ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": METRICS}})
         every = events.Schedule.rate(cdk.Duration.minutes(1))
         # The next minute's call makes up for one that failed.
         target = targets.LambdaFunction(probe.function, retry_attempts=0)

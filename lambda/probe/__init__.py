@@ -1,1 +1,1 @@
-"""Asks the endpoint during a release what photos with known answers show, so that a canary is never without traffic."""
+"""Asks photos with known answers: the endpoint during a release, and a new version of the function before traffic."""

@@ -1,6 +1,8 @@
-"""Reads the release and its probes, asks the endpoint, publishes the metric; the only module with boto3."""
+"""Reads the release and its probes, asks endpoint and function, reports; the only module with boto3."""
 
+import base64
 import json
+import time
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -27,15 +29,16 @@ def _client(service: str) -> Any:
     config = Config(
         connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, max_pool_connections=_CONNECTIONS
     )
+    if service == "lambda":  # whose answer takes up to 29 s; a call that finds no free environment is made again
+        config = Config(connect_timeout=2, read_timeout=35, retries={"total_max_attempts": 8, "mode": "standard"})
     return boto3.client(service, config=config)
 
 
-def package_in_release(stack: str) -> str:
-    """Return the ARN of the model package that the stack is being updated to; empty when no update is under way."""
+def release_of(stack: str) -> tuple[str, str]:
+    """Return the stack's status and the ARN of the model package that it has, or is being updated to; empty: none."""
     found = _client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    if found["StackStatus"] != "UPDATE_IN_PROGRESS":
-        return ""
-    return next((one["ParameterValue"] for one in found["Parameters"] if one["ParameterKey"] == "ModelPackageArn"), "")
+    values = {one["ParameterKey"]: one["ParameterValue"] for one in found["Parameters"]}
+    return found["StackStatus"], values.get("ModelPackageArn", "")
 
 
 @cache
@@ -71,6 +74,28 @@ def ask(endpoint: str, photo: bytes) -> dict[str, Any] | None:
     except (BotoCoreError, ClientError, ValueError):
         return None
     return answer
+
+
+def best_label(answer: dict[str, Any]) -> str:
+    """Return the likeliest class of the server's answer."""
+    return str(max(zip(answer["probabilities"], answer["classes"], strict=True))[1])
+
+
+def call(function: str, photo: bytes) -> tuple[dict[str, Any] | None, float]:
+    """Return what the function answers and the seconds it took; None where it crashed or ran out of time."""
+    payload = json.dumps({"image": base64.b64encode(photo).decode()})
+    began = time.monotonic()
+    response = _client("lambda").invoke(FunctionName=function, Payload=payload)
+    answer = json.loads(response["Payload"].read())
+    is_answer = "FunctionError" not in response and isinstance(answer, dict)
+    return answer if is_answer else None, time.monotonic() - began
+
+
+def report(deployment: str, hook: str, status: str) -> None:
+    """Tell CodeDeploy how its hook ended: Succeeded or Failed."""
+    _client("codedeploy").put_lifecycle_event_hook_execution_status(
+        deploymentId=deployment, lifecycleEventHookExecutionId=hook, status=status
+    )
 
 
 def publish(package: str, *, right: int, wrong: int) -> None:

@@ -26,8 +26,8 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 
 def probe(stack: str, endpoint: str) -> dict[str, Any]:
     """Return what was done: `action` is idle, or probed with the counts of the new model's answers."""
-    package = aws.package_in_release(stack)
-    if not package:
+    status, package = aws.release_of(stack)
+    if status != "UPDATE_IN_PROGRESS" or not package:
         return {"action": "idle"}
     probes = aws.probes_of(package)
     if not probes:
@@ -46,5 +46,4 @@ def _outcome(endpoint: str, package: str, one: aws.Probe) -> str:
         return "failed"  # which SageMaker counts itself
     if answer.get("model") != package:
         return "old"
-    best = max(zip(answer["probabilities"], answer["classes"], strict=True))[1]
-    return "right" if best == one.label else "wrong"
+    return "right" if aws.best_label(answer) == one.label else "wrong"

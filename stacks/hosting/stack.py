@@ -17,7 +17,9 @@ from stacks.hosting.scaling import EndpointScaling
 from stacks.images import ImagesStack
 from stacks.monitoring import EndpointMetrics
 from stacks.network import NetworkStack
-from stacks.permissions import acknowledge, allow, in_account
+from stacks.permissions import acknowledge, allow, any_object, in_account, model_packages, via_s3
+
+_RUNS = "runs/"  # where the pipeline's jobs leave their results
 
 
 class HostingStack(cdk.Stack):
@@ -89,9 +91,15 @@ class HostingStack(cdk.Stack):
         """Allow `role` to read the endpoint's state."""
         allow(role, ["sagemaker:DescribeEndpoint"], [self.endpoint_arn])
 
-    def grant_read(self, role: iam.Role) -> None:
-        """Allow `role` to read this stack's state."""
+    def grant_probe(self, role: iam.Role, data: DataStack) -> None:
+        """Allow `role` to learn which model is released, to read its probes and to ask the endpoint."""
         self._allow_stack(role, "cloudformation:DescribeStacks")
+        self.grant_invoke(role)
+        _, versions = model_packages(role, data.model_package_group_name)
+        allow(role, ["sagemaker:DescribeModelPackage"], [versions])
+        allow(role, ["s3:GetObject"], [data.bucket.arn_for_objects(f"{_RUNS}*")])
+        allow(role, ["kms:Decrypt"], [data.key.key_arn], via_s3())
+        acknowledge(role, "Probes lie beside the evaluation of a run, whose name is made.", any_object(data, _RUNS))
 
     def grant_release(self, role: iam.Role) -> None:
         """Allow `role` to update this stack, to read its state and that of its rollback alarms.

@@ -80,13 +80,14 @@ def stack(account: Account) -> Iterator[Any]:
     """Makes stacks, which go after the test."""
     cloudformation, made = boto3.client("cloudformation"), list[str]()
 
-    def make(name: str, *, tags: dict[str, str] | None = None, reserved: int = 0) -> None:
+    def make(name: str, *, tags: dict[str, str] | None = None, reserved: int = 0, **more: Any) -> None:
         function = {"ReservedConcurrentExecutions": reserved}
         template = {
             "Conditions": {"Never": {"Fn::Equals": ["a", "b"]}},
             "Resources": {
                 "B": {"Type": "AWS::S3::Bucket"},
                 "F": {"Type": "AWS::Lambda::Function", "Condition": "Never", "Properties": function},
+                **more,
             },
         }
         listed = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
@@ -194,3 +195,31 @@ def test_each_quota_is_held_against_what_the_stage_needs(
 def test_without_a_synthesized_app_it_says_to_make_one(tmp_path: Path, aws: str) -> None:
     done = kennel("preflight", "--assembly", tmp_path)
     assert (done.exit_code, "run `make synth` first" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "ok"),
+        ({"FunctionVersion": {"Fn::GetAtt": ["Before", "Version"]}}, "ok"),
+        ({"ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": 9}}, "ok"),
+        (
+            {
+                "FunctionVersion": {"Fn::GetAtt": ["Before", "Version"]},
+                "ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": 9},
+            },
+            "fails",
+        ),
+    ],
+)
+def test_the_functions_code_and_its_provisioned_concurrency_do_not_change_at_once(
+    assembly: Path, account: Account, stack: Any, changes: dict[str, Any], verdict: str
+) -> None:
+    (file,) = assembly.rglob("*ProdClassify*.template.json")
+    resources = json.loads(file.read_text())["Resources"]
+    ((id_, alias),) = [(id_, one) for id_, one in resources.items() if one["Type"] == "AWS::Lambda::Alias"]
+    deployed = {"Type": alias["Type"], "Condition": "Never", "Properties": {**alias["Properties"], **changes}}
+    stack("Kennel-Prod-Classify", tags={"kennel:stage": "Prod"}, reserved=100, **{id_: deployed})
+    [check] = [one for one in examine("Prod", assembly, account) if one.what.startswith("alias of")]
+    assert check.verdict == verdict
+    assert "then the concurrency by itself" in check.advice

@@ -14,6 +14,14 @@ from tests.stacks.synthesized import Synthesized, text
 FUNCTION = "AWS::Lambda::Function"
 
 
+def classify(synth: Synthesized, stage: str) -> dict[str, Any]:
+    """The properties of the function that answers callers."""
+    found = synth.resources(stage, "Classify", FUNCTION)
+    ((_, one),) = [(id_, one) for id_, one in found.items() if id_.startswith("ClassifyFunction")]
+    properties: dict[str, Any] = one["Properties"]
+    return properties
+
+
 def files_of(synth: Synthesized, declared: dict[str, Any]) -> set[str]:
     """Relative paths in the staged asset of a function."""
     folder = synth.folder / f"asset.{Path(declared['Code']['S3Key']).stem}"
@@ -21,14 +29,14 @@ def files_of(synth: Synthesized, declared: dict[str, Any]) -> set[str]:
 
 
 def test_the_function_runs_the_newest_python_on_arm(synth: Synthesized, stage: str) -> None:
-    declared = synth.only(stage, "Classify", FUNCTION)
+    declared = classify(synth, stage)
     assert (declared["Runtime"], declared["Architectures"]) == ("python3.14", ["arm64"])
     assert declared["Handler"] == "classify.handler.handler"
     assert declared["TracingConfig"] == {"Mode": "Active"}
 
 
 def test_the_asset_holds_the_package_and_nothing_else_of_the_folder(synth: Synthesized, stage: str) -> None:
-    files = files_of(synth, synth.only(stage, "Classify", FUNCTION))
+    files = files_of(synth, classify(synth, stage))
     assert "classify/handler.py" in files
     assert {file.split("/")[0] for file in files} == {"classify"}
 
@@ -58,7 +66,7 @@ def test_compiled_files_stay_out_of_the_asset_or_each_test_run_would_make_a_new_
 
 
 def test_the_environment_is_the_contract(synth: Synthesized, stage: str) -> None:
-    variables = synth.only(stage, "Classify", FUNCTION)["Environment"]["Variables"]
+    variables = classify(synth, stage)["Environment"]["Variables"]
     assert set(variables) == {"ENDPOINT_NAME", "ALLOWED_S3_PREFIXES", "TOP_K", "MAX_BYTES"}
     assert variables["ENDPOINT_NAME"] == f"kennel-{stage.lower()}"
     assert text(variables["ALLOWED_S3_PREFIXES"]).endswith(">/photos/")
@@ -66,12 +74,12 @@ def test_the_environment_is_the_contract(synth: Synthesized, stage: str) -> None
 
 
 def test_the_function_stays_outside_the_vpc(synth: Synthesized, stage: str) -> None:
-    assert "VpcConfig" not in synth.only(stage, "Classify", FUNCTION)
+    assert "VpcConfig" not in classify(synth, stage)
 
 
 def test_prod_sets_concurrency_aside_and_dev_does_not(synth: Synthesized) -> None:
-    assert synth.only("Prod", "Classify", FUNCTION)["ReservedConcurrentExecutions"] == 100
-    assert "ReservedConcurrentExecutions" not in synth.only("Dev", "Classify", FUNCTION)
+    assert classify(synth, "Prod")["ReservedConcurrentExecutions"] == 100
+    assert "ReservedConcurrentExecutions" not in classify(synth, "Dev")
     live = synth.only("Prod", "Classify", "AWS::Lambda::Alias")
     assert live["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": 3}
     assert "ProvisionedConcurrencyConfig" not in synth.only("Dev", "Classify", "AWS::Lambda::Alias")
@@ -87,7 +95,8 @@ def test_the_alias_live_points_at_the_current_version(synth: Synthesized, stage:
 def test_the_role_may_do_five_things_and_no_more(synth: Synthesized, stage: str) -> None:
     allowed = {
         action: text(statement["Resource"])
-        for _, statement in synth.statements(stage, "Classify")
+        for role, statement in synth.statements(stage, "Classify")
+        if role.startswith("ClassifyRole")
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
     endpoint = f"arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:endpoint/kennel-{stage.lower()}"
@@ -104,7 +113,11 @@ def test_the_role_may_do_five_things_and_no_more(synth: Synthesized, stage: str)
 
 
 def test_the_key_serves_the_function_only_through_s3(synth: Synthesized, stage: str) -> None:
-    (statement,) = [each for _, each in synth.statements(stage, "Classify") if each["Action"] == "kms:Decrypt"]
+    (statement,) = [
+        each
+        for role, each in synth.statements(stage, "Classify")
+        if role.startswith("ClassifyRole") and each["Action"] == "kms:Decrypt"
+    ]
     via = statement["Condition"]["StringEquals"]["kms:ViaService"]
     assert text(via) == "s3.<AWS::Region>.amazonaws.com"
 
@@ -123,7 +136,7 @@ def test_the_api_calls_the_alias_with_the_payload_that_the_handler_reads(synth: 
 
 
 def test_the_function_ends_before_the_api_gives_up(synth: Synthesized, stage: str) -> None:
-    function_ms = synth.only(stage, "Classify", FUNCTION)["Timeout"] * 1000
+    function_ms = classify(synth, stage)["Timeout"] * 1000
     integration = synth.only(stage, "Classify", "AWS::ApiGatewayV2::Integration")
     assert function_ms < integration.get("TimeoutInMillis", 30_000)  # the service's default and maximum
 
@@ -140,4 +153,108 @@ def test_the_api_is_throttled_and_logs_each_call_as_one_json_line(synth: Synthes
 @pytest.mark.parametrize(("stage", "days"), [("Dev", 7), ("Prod", 365)])
 def test_every_log_group_has_a_retention(synth: Synthesized, stage: str, days: int) -> None:
     groups = synth.resources(stage, "Classify", "AWS::Logs::LogGroup").values()
-    assert [group["Properties"]["RetentionInDays"] for group in groups] == [days, days]
+    assert {group["Properties"]["RetentionInDays"] for group in groups} == {days}
+
+
+# ---- the canary of a new version
+GROUP, ALIAS, ALARM = "AWS::CodeDeploy::DeploymentGroup", "AWS::Lambda::Alias", "AWS::CloudWatch::Alarm"
+
+
+def test_dev_gives_a_new_version_all_calls_at_once(synth: Synthesized) -> None:
+    (alias,) = synth.resources("Dev", "Classify", ALIAS).values()
+    assert "UpdatePolicy" not in alias
+    assert not synth.resources("Dev", "Classify", GROUP)
+
+
+def test_prod_shifts_a_tenth_of_the_calls_first_once_the_hook_agrees(synth: Synthesized) -> None:
+    ((group_id, group),) = synth.resources("Prod", "Classify", GROUP).items()
+    (application,) = synth.resources("Prod", "Classify", "AWS::CodeDeploy::Application")
+    (alias,) = synth.resources("Prod", "Classify", ALIAS).values()
+    (hook,) = [id_ for id_ in synth.resources("Prod", "Classify", FUNCTION) if "PreTraffic" in id_]
+    assert alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"] == {
+        "ApplicationName": {"Ref": application},
+        "BeforeAllowTrafficHook": {"Ref": hook},
+        "DeploymentGroupName": {"Ref": group_id},
+    }
+    declared = group["Properties"]
+    assert declared["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent10Minutes"
+    assert declared["AutoRollbackConfiguration"] == {
+        "Enabled": True,
+        "Events": ["DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_ALARM"],
+    }
+    alarms = synth.resources("Prod", "Classify", ALARM)
+    assert declared["AlarmConfiguration"] == {"Alarms": [{"Name": {"Ref": id_}} for id_ in alarms], "Enabled": True}
+
+
+def test_the_alarms_see_the_new_version_alone(synth: Synthesized) -> None:
+    (version,) = synth.resources("Prod", "Classify", "AWS::Lambda::Version")
+    alarms = [one["Properties"] for one in synth.resources("Prod", "Classify", ALARM).values()]
+    assert len(alarms) == 2
+    for alarm in alarms:
+        for query in alarm["Metrics"]:
+            if "MetricStat" in query:
+                metric = query["MetricStat"]["Metric"]
+                named = {one["Name"]: one["Value"] for one in metric["Dimensions"]}
+                assert metric["Namespace"] == "AWS/Lambda"
+                assert named["ExecutedVersion"] == {"Fn::GetAtt": [version, "Version"]}
+                assert text(named["Resource"]) == f"{text(named['FunctionName'])}:live"
+    errors, slow = sorted(alarms, key=lambda one: float(one["Threshold"]))
+    assert (errors["Threshold"], slow["Threshold"]) == (5, 4000)  # percent and milliseconds
+    assert (errors["EvaluationPeriods"], slow["EvaluationPeriods"]) == (1, 2)
+
+
+def test_the_hook_asks_the_version_that_is_to_come(synth: Synthesized) -> None:
+    (version,) = synth.resources("Prod", "Classify", "AWS::Lambda::Version")
+    (hook,) = [
+        one["Properties"] for id_, one in synth.resources("Prod", "Classify", FUNCTION).items() if "PreTraffic" in id_
+    ]
+    assert hook["Handler"] == "probe.pre_traffic.handler"
+    assert hook["Environment"]["Variables"] == {
+        "NEW_VERSION": {"Ref": version},
+        "HOSTING_STACK": "Kennel-Prod-Hosting",
+        "ENDPOINT_NAME": "kennel-prod",
+        "LONGEST_MILLISECONDS": "4000",
+    }
+
+
+def allowed(synth: Synthesized, role: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for id_, each in synth.statements("Prod", "Classify"):
+        if role in id_:
+            resources = each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]]
+            for action in [each["Action"]] if isinstance(each["Action"], str) else each["Action"]:
+                found[action] = [text(resource) for resource in resources]
+    return found
+
+
+def test_codedeploys_role_moves_this_alias_asks_this_hook_and_sees_these_alarms(synth: Synthesized) -> None:
+    found = allowed(synth, "CanaryRole")
+    assert set(found) == {
+        "cloudwatch:DescribeAlarms",
+        "lambda:GetAlias",
+        "lambda:GetProvisionedConcurrencyConfig",
+        "lambda:InvokeFunction",
+        "lambda:UpdateAlias",
+    }
+    function, alias = found["lambda:UpdateAlias"]
+    assert (function[:17], alias) == ("<ClassifyFunction", f"{function}:live")
+    assert found["lambda:InvokeFunction"][0].startswith("<CanaryPreTraffic")
+    assert [arn.startswith("<Rollback") for arn in found["cloudwatch:DescribeAlarms"]] == [True, True]
+    (role,) = [one for id_, one in synth.resources("Prod", "Classify", "AWS::IAM::Role").items() if "CanaryRole" in id_]
+    (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "codedeploy.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_traffic_shifts_only_once_codedeploys_role_has_its_policy(synth: Synthesized) -> None:
+    (alias,) = synth.resources("Prod", "Classify", ALIAS).values()
+    assert any(one.startswith("CanaryRoleDefaultPolicy") for one in alias["DependsOn"])
+
+
+def test_the_hook_invokes_the_new_version_and_reports_on_one_deployment_group(synth: Synthesized) -> None:
+    found = allowed(synth, "CanaryPreTraffic")
+    (version,) = synth.resources("Prod", "Classify", "AWS::Lambda::Version")
+    (group,) = synth.resources("Prod", "Classify", GROUP)
+    assert found["lambda:InvokeFunction"] == [f"<{version}>"]
+    (reported,) = found["codedeploy:PutLifecycleEventHookExecutionStatus"]
+    assert reported.endswith(f"/<{group}>")

@@ -57,6 +57,14 @@ BROKEN: list[tuple[Callable[[], object], str]] = [
         lambda: TrainingSettings(instance_types=("ml.m5.xlarge", "ml.g5.xlarge")),
         r"volume_key must be False with types of NVMe disks.*received \['ml.g5.xlarge'\]",
     ),
+    (
+        lambda: ClassifySettings(canary_minutes=7),
+        r"ClassifySettings.canary_minutes must be one of \(5, 10, 15, 30, None\); received 7",
+    ),
+    (
+        lambda: ClassifySettings(provisioned_concurrency=51),
+        "provisioned_concurrency must be at most half of 100 with canary_minutes; received 51",
+    ),
     (lambda: CanarySettings(percent=51), "CanarySettings.percent must be a whole number from 1 to 50; received 51"),
     (lambda: HostingSettings(min_instances=5), "max_instances must be at least 5; received 4"),
     (lambda: HostingSettings(runtime="tflite"), "runtime must be openvino, onnxruntime or torch; received 'tflite'"),

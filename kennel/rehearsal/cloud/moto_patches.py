@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+import moto.codedeploy.responses
 import moto.moto_server.werkzeug_app
 import moto.s3.notifications
 from moto.awslambda.models import LambdaFunction
@@ -47,6 +48,7 @@ def apply() -> None:
     _accept_numbers_in_conditions()
     _refuse_unknown_comparisons()
     _show_all_configuration_of_functions()
+    _show_alarms_of_deployment_groups()
     _keep_fifo_queues_in_order()
     _answer_no_other_origin()
     COMMON_ERROR_CODES.extend(_COMMON_ERRORS)  # moto warns of codes that a service's model lacks
@@ -210,6 +212,16 @@ def _show_all_configuration_of_functions() -> None:
         return {**configuration(function, on_create), **getattr(function, "more_configuration", {})}
 
     _change(LambdaFunction, "get_configuration", get_configuration)
+
+
+def _show_alarms_of_deployment_groups() -> None:
+    """moto stores a group's alarms without returning them."""
+    info = moto.codedeploy.responses._deployment_group_info
+
+    def group_info(group: Any) -> dict[str, Any]:
+        return {**info(group), "alarmConfiguration": group.alarm_configuration or {}}
+
+    _change(moto.codedeploy.responses, "_deployment_group_info", group_info)
 
 
 def _keep_fifo_queues_in_order() -> None:

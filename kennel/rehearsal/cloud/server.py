@@ -16,6 +16,7 @@ from kennel.rehearsal.cloud.api import Call, Handler
 from kennel.rehearsal.cloud.cloudformation.rollback_triggers import remember_triggers
 from kennel.rehearsal.cloud.cloudwatch.alarms import Alarms
 from kennel.rehearsal.cloud.cloudwatch.metrics import Metrics
+from kennel.rehearsal.cloud.codedeploy import Deployments
 from kennel.rehearsal.cloud.event_sources import EventSources
 from kennel.rehearsal.cloud.events import EventBus
 from kennel.rehearsal.cloud.gateway import Gateway
@@ -47,10 +48,10 @@ class Cloud:
         self.data_plane, self.work, self.port = data_plane, work, port
         self.pipeline_overrides: dict[str, str] = {}
         self.authorizer, self.quotas = Authorizer(), quotas or Quotas(new_account=False)
-        self.functions = Functions(data_plane, work / "functions")
-        self.bus = EventBus(self.functions.invoke_from, self.pipeline_overrides)
         self.time = SimulatedTime()
         self.metrics = Metrics(lambda: self.time.minute)
+        self.functions = Functions(data_plane, work / "functions", self.metrics)
+        self.bus = EventBus(self.functions.invoke_from, self.pipeline_overrides)
         self.alarms = Alarms(self.metrics, self.bus.publish)
         self.time.during.append(lambda: self.bus.run_schedules(self.time.minute))
         self.time.at_end.append(lambda: self.alarms.evaluate(self.time.minute))
@@ -85,6 +86,7 @@ class Cloud:
             ("lambda", "Invoke"): self.functions.invoke,
             ("cloudformation", "UpdateStack"): remember_triggers(self.time, self.alarms.rang),
             **self.alarms.handlers(),
+            **Deployments(self.time).handlers(),
             ("codebuild", "StartBuild"): Builds(self.data_plane, self.work / "images").start,
             **self.quotas.handlers(),
             **sagemaker_handlers(self),

@@ -1,5 +1,6 @@
-"""The callers of an endpoint during a drill: so many requests in each simulated minute, each answer looked at."""
+"""The callers of endpoint or function in a drill: so many requests in each simulated minute, each answer looked at."""
 
+import base64
 import itertools
 import json
 from collections import Counter
@@ -30,15 +31,13 @@ TRAFFIC = (
 
 
 class Callers:
-    """Ask with `invoke`, a boto3 client's invoke_endpoint, in each minute that `time` has.
+    """Ask with `ask`, which returns a picture's label, "busy" or "failed", in each minute that `time` has.
 
     `counts`, by minute, have requests, failed (wrong ones too) and busy.
     """
 
-    def __init__(
-        self, invoke: Callable[..., Any], endpoint: str, pictures: Sequence[tuple[bytes, str]], time: SimulatedTime
-    ) -> None:
-        self._invoke, self._endpoint, self._time = invoke, endpoint, time
+    def __init__(self, ask: Callable[[bytes], str], pictures: Sequence[tuple[bytes, str]], time: SimulatedTime) -> None:
+        self._ask, self._time = ask, time
         self._pictures = itertools.cycle(pictures)
         self._pool = ThreadPoolExecutor(max(one.at_a_time for one in TRAFFIC))
         self.traffic = TRAFFIC[0]
@@ -57,21 +56,47 @@ class Callers:
         counts = self.counts[self._time.minute] = Counter(requests=self.traffic.requests)
         for first in range(0, self.traffic.requests, self.traffic.at_a_time):
             size = min(self.traffic.at_a_time, self.traffic.requests - first)
-            outcomes = self._pool.map(self._ask, [next(self._pictures) for _ in range(size)])
+            outcomes = self._pool.map(self._outcome, [next(self._pictures) for _ in range(size)])
             counts.update(outcome for outcome in outcomes if outcome)
 
     def close(self) -> None:
         self._pool.shutdown()
 
-    def _ask(self, picture: tuple[bytes, str]) -> str:
+    def _outcome(self, picture: tuple[bytes, str]) -> str:
         body, label = picture
+        said = self._ask(body)
+        return "" if said == label else "busy" if said == "busy" else "failed"
+
+
+def of_endpoint(invoke: Callable[..., Any], endpoint: str) -> Callable[[bytes], str]:
+    """Return what asks an endpoint with `invoke`, a boto3 client's invoke_endpoint."""
+
+    def ask(body: bytes) -> str:
         try:
-            answer = self._invoke(EndpointName=self._endpoint, Body=body, ContentType="image/jpeg")
+            answer = invoke(EndpointName=endpoint, Body=body, ContentType="image/jpeg")
             said = json.loads(answer["Body"].read())
         except ClientError as error:
-            text = str(error.response.get("OriginalMessage", ""))
-            return "busy" if '"busy"' in text else "failed"
+            return "busy" if '"busy"' in str(error.response.get("OriginalMessage", "")) else "failed"
         except BotoCoreError:
             return "failed"
-        best = max(zip(said["probabilities"], said["classes"], strict=True))[1]
-        return "" if best == label else "failed"
+        return str(max(zip(said["probabilities"], said["classes"], strict=True))[1])
+
+    return ask
+
+
+def of_function(invoke: Callable[..., Any], arn: str) -> Callable[[bytes], str]:
+    """Return what asks a function with `invoke`, a boto3 client's invoke."""
+
+    def ask(body: bytes) -> str:
+        try:
+            answer = invoke(FunctionName=arn, Payload=json.dumps({"image": base64.b64encode(body).decode()}))
+            said = json.loads(answer["Payload"].read())
+        except ClientError as error:
+            return "busy" if error.response["Error"]["Code"] == "TooManyRequestsException" else "failed"
+        except BotoCoreError:
+            return "failed"
+        if said.get("error", {}).get("code") == "endpoint_throttled":
+            return "busy"
+        return str(said["predictions"][0]["label"]) if "predictions" in said else "failed"
+
+    return ask

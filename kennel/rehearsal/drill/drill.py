@@ -15,7 +15,7 @@ from kennel.errors import KennelError
 from kennel.rehearsal.cloud.cloudformation.types.sagemaker import HANDLER
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.server import Cloud
-from kennel.rehearsal.drill.callers import TRAFFIC, Callers, Traffic
+from kennel.rehearsal.drill.callers import TRAFFIC, Callers, Traffic, of_endpoint
 from kennel.rehearsal.drill.models import MODELS, Model, pictures
 from kennel.rehearsal.drill.stage import Fleets, Packages
 from kennel.rehearsal.session import wait_for
@@ -107,7 +107,7 @@ class Drill:
         _disable_rules(cloud)
         self._old = ""
         invoke = cloud.client("sagemaker-runtime").invoke_endpoint
-        self._callers = Callers(invoke, self._endpoint, pictures(), cloud.time)
+        self._callers = Callers(of_endpoint(invoke, self._endpoint), pictures(), cloud.time)
 
     def run(self, case: Case) -> Outcome:
         """Release the case's model; raise KennelError when the embedded AWS itself fails."""

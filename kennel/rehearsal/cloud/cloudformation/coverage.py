@@ -35,6 +35,10 @@ _NEVER_RETURNED = {
     "Code.S3Bucket",
     "Code.S3Key",
     "Code.ZipFile",
+    *(
+        f"UpdatePolicy.CodeDeployLambdaAliasUpdate.{member}"
+        for member in ("ApplicationName", "DeploymentGroupName", "BeforeAllowTrafficHook")
+    ),
 }
 _NOTHING_SET = ("NoSuchTagSet", "NoSuchLifecycleConfiguration")
 # A value that means the same wherever it stands: an ARN, a URL, a name that CloudFormation made up.

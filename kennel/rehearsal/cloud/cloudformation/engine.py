@@ -37,7 +37,8 @@ def creation_order(resources: dict[str, Json]) -> list[str]:
     graph: dict[str, set[str]] = {}
     for name, resource in resources.items():
         depends = resource.get("DependsOn", [])
-        before = {*([depends] if isinstance(depends, str) else depends), *_references(resource.get("Properties", {}))}
+        named = _references([resource.get("Properties"), resource.get("UpdatePolicy")])
+        before = {*([depends] if isinstance(depends, str) else depends), *named}
         graph[name] = before & set(resources)
     return list(TopologicalSorter(graph).static_order())
 
@@ -106,6 +107,8 @@ class Change:
         kind = definition["Type"]
         try:
             properties = parsing.clean_json(definition.get("Properties", {}), self.new)
+            if policy := definition.get("UpdatePolicy"):  # which says how the type is to change
+                properties = {**properties, "UpdatePolicy": parsing.clean_json(policy, self.new)}
             before = self.old.get(name)
             if before is None or before.cf_resource_type != kind:
                 return self._create(name, definition, properties)

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import jmespath  # type: ignore[import-untyped]
 from botocore import xform_name  # type: ignore[import-untyped]
 from moto.cloudformation.models import cloudformation_backends
+from moto.codedeploy.models import codedeploy_backends
 from moto.s3.models import FakeKey, s3_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.sns.models import sns_backends
@@ -143,6 +144,15 @@ def _stack(given: Parameters) -> str:
     return ids[0] if ids else _arn("cloudformation", "stack/", f"{given['StackName']}/none")
 
 
+def _deployment_group(given: Parameters) -> str | None:
+    found = codedeploy_backends[ACCOUNT][REGION].deployments.get(given.get("deploymentId", ""))
+    return (
+        _arn("codedeploy", "deploymentgroup:", f"{found.application_name}/{found.deployment_group_name}")
+        if found
+        else None
+    )
+
+
 def _log(given: Parameters) -> str | None:
     stream = f"log-stream:{given['logStreamName']}" if "logStreamName" in given else ""
     return _arn("logs", "log-group:", f"{given['logGroupName']}:{stream}") if "logGroupName" in given else None
@@ -157,6 +167,7 @@ def _alarm(given: Parameters) -> str | None:
 _RESOURCES: dict[str, Callable[[Parameters], str | None]] = {
     "cloudformation": _stack,
     "cloudwatch": _alarm,
+    "codedeploy": _deployment_group,
     "ecr": lambda given: _arn("ecr", "repository/", given["repositoryName"]) if "repositoryName" in given else None,
     "iam": lambda given: f"arn:aws:iam::{ACCOUNT}:role/{given['RoleName']}" if "RoleName" in given else None,
     "kms": lambda given: _arn("kms", "key/", given["KeyId"]) if "KeyId" in given else None,

@@ -1,6 +1,6 @@
-"""The way of an endpoint's update: a new fleet beside the old one, its share of traffic, and back if an alarm rings.
+"""The way of a release: the new one beside the old one, its share of traffic, and back if an alarm rings.
 
-As SageMaker's deployment guardrails do it, in simulated time:
+As SageMaker's deployment guardrails do it with fleets and CodeDeploy with versions of a function, in simulated time:
 https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-blue-green.html
 """
 
@@ -14,24 +14,19 @@ from moto.cloudwatch.models import cloudwatch_backends
 from kennel.rehearsal.cloud.api import ApiError
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime
-from kennel.rehearsal.interfaces import DataPlane, Deployment
-
-# Until a new fleet is healthy. AWS names no figure, reports begin at some minutes; meanwhile alarms that now look at
-# this fleet find no data, whatever they said of the one before.
-_START_SECONDS = 180
 
 
 @dataclass(frozen=True)
 class Policy:
     """What a DeploymentConfig says; without one all traffic moves at once and nothing is waited for.
 
-    `shares`: of the new fleet, after each step, which is followed by a bake.
+    `steps`: the share of the new one, and the seconds of the bake that follows. `instances`: of a new fleet.
     """
 
-    shares: tuple[float, ...] = (1.0,)
-    bake_seconds: int = 0
+    steps: tuple[tuple[float, int], ...] = ((1.0, 0),)
     termination_wait_seconds: int = 0
     alarms: tuple[str, ...] = ()
+    instances: int = 1
 
     @classmethod
     def of(cls, config: Mapping[str, Any], instances: int) -> Self:
@@ -48,11 +43,12 @@ class Policy:
             "LINEAR": tuple(min(1.0, number * step) for number in range(1, math.ceil(1 / step) + 1)),
         }.get(routing.get("Type", ""), (1.0,))
         alarms = config.get("AutoRollbackConfiguration", {}).get("Alarms", [])
+        bake = int(routing.get("WaitIntervalInSeconds", 0)) if len(shares) > 1 else 0
         return cls(
-            shares,
-            int(routing.get("WaitIntervalInSeconds", 0)) if len(shares) > 1 else 0,
+            tuple((share, bake) for share in shares),
             int(update.get("TerminationWaitInSeconds", 0)),
             tuple(one["AlarmName"] for one in alarms),
+            instances,
         )
 
 
@@ -63,47 +59,45 @@ def _share(size: Mapping[str, Any] | None, instances: int) -> float:
 
 
 class Rollout:
-    """One update, from the fleet of configuration `old` to that of `new`.
+    """One release, from `old` to `new`, the names of two configurations or versions.
 
-    `tell(status, message)` is called with each status of the variant: Creating, ActivatingTraffic, Baking.
+    `start` brings the new one up, or raises; `route` takes the shares of both by name, and what it does not name ends.
+    `tell(status, message)` is called with each status of an endpoint's variant: Creating, ActivatingTraffic, Baking.
     """
 
     def __init__(
         self,
         old: str,
-        new: Deployment,
+        new: str,
         policy: Policy,
         *,
-        data_plane: DataPlane,
+        start: Callable[[], object],
+        route: Callable[[Mapping[str, float]], object],
         time: SimulatedTime,
-        tell: Callable[[str, str], object],
+        tell: Callable[[str, str], object] = lambda _status, _message: None,
     ) -> None:
         self._old, self._new, self._policy = old, new, policy
-        self._data_plane, self._time, self._tell = data_plane, time, tell
+        self._start, self._route, self._time, self._tell = start, route, time, tell
 
     def run(self) -> bool:
-        """Return True when the new fleet serves alone, False after an alarm's rollback; raise when it cannot start."""
+        """Return True when the new one serves alone, False after an alarm's rollback; raise when it cannot start."""
         self._tell("Creating", "")
-        self._data_plane.deploy_endpoint(self._new)
-        self._time.wait(_START_SECONDS)
-        for share in self._policy.shares:
-            self._shift(share)
-            if self._bake(share, self._policy.bake_seconds, "WaitIntervalInSeconds"):
+        self._start()
+        for share, seconds in self._policy.steps:
+            self._tell("ActivatingTraffic", "")
+            self._route({self._old: 1.0 - share, self._new: share})
+            if self._bake(share, seconds, "WaitIntervalInSeconds"):
                 return False
         if self._bake(1.0, self._policy.termination_wait_seconds, "TerminationWaitInSeconds"):
             return False
-        self._route({self._new.config: 1.0})
+        self._route({self._new: 1.0})
         return True
 
-    def _shift(self, share: float) -> None:
-        self._tell("ActivatingTraffic", "")
-        self._route({self._old: 1.0 - share, self._new.config: share})
-
     def _bake(self, share: float, seconds: int, setting: str) -> bool:
-        """Wait; return True when an alarm has rung and the old fleet has all traffic again."""
+        """Wait; return True when an alarm has rung and the old one has all traffic again."""
         if not seconds:
             return False
-        active = math.ceil(share * self._new.instance_count)
+        active = math.ceil(share * self._policy.instances)
         kind = "canary" if share < 1 else "full"
         message = f"Baking for {seconds} seconds ({setting}) with traffic enabled on {kind} capacity of "
         self._tell("Baking", f"{message}{active} instance(s).")
@@ -115,6 +109,3 @@ class Rollout:
     def _has_alarm(self) -> bool:
         alarms = cloudwatch_backends[ACCOUNT][REGION].alarms
         return any(name in alarms and alarms[name].state_value == "ALARM" for name in self._policy.alarms)
-
-    def _route(self, shares: Mapping[str, float]) -> None:
-        self._data_plane.route_endpoint(self._new.endpoint, shares)

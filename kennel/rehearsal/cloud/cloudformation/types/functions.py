@@ -1,10 +1,16 @@
-"""Lambda's types: moto's own classes drop architecture, logging and dead letters, and give versions no attributes."""
+"""Lambda's types, and CodeDeploy's groups that shift an alias's calls from version to version.
+
+moto's own classes drop architecture, logging and dead letters, and give versions no attributes.
+"""
 
 import io
+import json
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from botocore.exceptions import WaiterError  # type: ignore[import-untyped]
 from moto.awslambda.models import lambda_backends
 
 from kennel.rehearsal.cloud.api import ApiError
@@ -55,6 +61,46 @@ def _update(created: Created, before: Properties) -> None:
     _configure(created)
 
 
+_WAITER = {"Delay": 0.05, "MaxAttempts": 72_000}  # an hour
+
+
+def _update_alias(created: Created, before: Properties) -> None:
+    """Change an alias; raise RuntimeError where CodeDeploy does not bring it to its new version."""
+    wanted = created.properties
+    policy = wanted.get("UpdatePolicy", {}).get("CodeDeployLambdaAliasUpdate")
+    now = client("lambda").get_alias(FunctionName=wanted["FunctionName"], Name=wanted["Name"])["FunctionVersion"]
+    if policy and now != wanted["FunctionVersion"]:
+        if wanted.get("ProvisionedConcurrencyConfig") != before.get("ProvisionedConcurrencyConfig"):
+            raise RuntimeError("Alias with weights can not be used with Provisioned Concurrency")
+        _shift(wanted, policy, now)
+    call("lambda", "UpdateAlias", wanted)
+
+
+def _shift(wanted: Properties, policy: Properties, now: str) -> None:
+    names = {"Name": wanted["FunctionName"], "Alias": wanted["Name"]}
+    versions = {"CurrentVersion": now, "TargetVersion": wanted["FunctionVersion"]}
+    function = {"Type": "AWS::Lambda::Function", "Properties": {**names, **versions}}
+    hook = policy.get("BeforeAllowTrafficHook")
+    hooks = [{"BeforeAllowTraffic": hook}] if hook else []
+    spec = json.dumps({"version": 0.0, "Resources": [{wanted["FunctionName"]: function}], "Hooks": hooks})
+    codedeploy = client("codedeploy")
+    id_ = codedeploy.create_deployment(
+        applicationName=policy["ApplicationName"],
+        deploymentGroupName=policy["DeploymentGroupName"],
+        revision={"revisionType": "AppSpecContent", "appSpecContent": {"content": spec}},
+    )["deploymentId"]
+    with suppress(WaiterError):  # whose text lacks the reason
+        codedeploy.get_waiter("deployment_successful").wait(deploymentId=id_, WaiterConfig=_WAITER)
+    about = codedeploy.get_deployment(deploymentId=id_)["deploymentInfo"]
+    if about["status"] != "Succeeded":
+        reason = about.get("errorInformation", {}).get("message", "no reason given")
+        raise RuntimeError(f"CodeDeploy's deployment {id_} is {about['status']}: {reason}")
+
+
+def _group(physical_id: str, properties: Properties) -> Properties:
+    return {"applicationName": properties["ApplicationName"], "deploymentGroupName": physical_id}
+
+
 def _mapping(properties: Properties) -> Properties:
     if properties.get("FunctionResponseTypes"):
         raise ApiError("Unsupported", "answers about single messages of a batch are not rehearsed")
@@ -95,10 +141,36 @@ TYPES = [
         create="CreateAlias",
         ref=lambda created: str(created.answer["AliasArn"]),
         attributes={"AliasArn": lambda created: str(created.answer["AliasArn"])},
-        update=lambda created, _before: call("lambda", "UpdateAlias", created.properties),
+        update=_update_alias,
         fixed=("FunctionName", "Name"),
         delete=_delete_by("delete_alias", "FunctionName", "Name"),
         reads=[Read("get_alias", by_properties("FunctionName", "Name"))],
+        note="a shift to another version takes simulated time",
+    ),
+    named(
+        "AWS::CodeDeploy::Application",
+        "codedeploy",
+        "CreateApplication",
+        "DeleteApplication",
+        "ApplicationName",
+        reads=[Read("get_application", by_id("applicationName"))],
+    ),
+    EnactedType(
+        type="AWS::CodeDeploy::DeploymentGroup",
+        service="codedeploy",
+        create="CreateDeploymentGroup",
+        name="DeploymentGroupName",
+        ref=lambda group: str(group.properties["DeploymentGroupName"]),
+        update=lambda group, _before: call(
+            "codedeploy",
+            "UpdateDeploymentGroup",
+            {**group.properties, "CurrentDeploymentGroupName": group.physical_id},
+        ),
+        fixed=("ApplicationName",),
+        delete=lambda group: client("codedeploy").delete_deployment_group(
+            **_group(group.physical_id, group.properties)
+        ),
+        reads=[Read("get_deployment_group", _group)],
     ),
     EnactedType(
         type="AWS::Lambda::EventInvokeConfig",
