@@ -18,7 +18,7 @@ ROLE: dict[str, Any] = {
     "Action": ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:InvokeFunction", "cloudwatch:DescribeAlarms"],
     "Resource": "*",
 }
-REPORTS: dict[str, Any] = {"Effect": "Allow", "Action": "codedeploy:PutLifecycleEventHookExecutionStatus", "Resource": "*"}
+REPORTS: dict[str, Any] = {**ROLE, "Action": "codedeploy:PutLifecycleEventHookExecutionStatus"}
 
 
 class Calls:
