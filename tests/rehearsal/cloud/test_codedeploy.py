@@ -79,9 +79,9 @@ def template(name: str, number: int, *, by: str = "codedeploy", provisioned: int
         return {"Type": "AWS::Lambda::Function", "Properties": {**about, "Code": code}}
 
     version = f"Version{number}"
-    named = {"FunctionName": name, "Resource": f"{name}:live"}
+    executed = {"Fn::GetAtt": [version, "Version"]}
+    named: dict[str, Any] = {"FunctionName": name, "Resource": f"{name}:live", "ExecutedVersion": executed}
     dimensions = [{"Name": key, "Value": value} for key, value in named.items()]
-    dimensions.append({"Name": "ExecutedVersion", "Value": {"Fn::GetAtt": [version, "Version"]}})
 
     def alarm(metric: str, threshold: float, **statistic: str) -> dict[str, Any]:
         about = {"Namespace": "AWS/Lambda", "MetricName": metric, "Dimensions": dimensions, "Period": 60}
