@@ -1,5 +1,6 @@
 """Every test may talk to this machine and to nobody else."""
 
+import functools
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import botocore.session  # type: ignore[import-untyped]
 import pytest
 
 # Node reads it when the first test module imports aws_cdk: a fixture would come too late.
@@ -40,6 +42,14 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def service_models() -> Iterator[None]:
+    """Let botocore parse a service's model once in a process: each new session of a test would read megabytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
 
 
 _MOTO = """

@@ -148,6 +148,7 @@ def test_nothing_that_the_shell_names_is_asked_and_nothing_breaks(
     assert not owned.exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_MAX_ATTEMPTS", "AWS_USE_FIPS_ENDPOINT"])
 def test_the_command_starts_beside_any_one_of_them(name: str, tmp_path: Path) -> None:
     """Several at once may hide each other."""

@@ -117,6 +117,7 @@ def test_a_page_of_another_site_can_do_nothing_to_the_embedded_aws(tab: Any, pag
         assert stands(page)
 
 
+@pytest.mark.long
 def test_nor_can_it_by_a_name_that_came_to_lead_here(tab: Any, page: PageWorld) -> None:
     """The browser takes such a page's requests for those of the same origin, and lets it read and set all it likes."""
     tab.goto(f"http://kittens.example:{urlsplit(page.world.cloud.url).port}/")

@@ -64,6 +64,7 @@ def test_a_rank_that_is_killed_is_the_reason_of_its_host_and_ends_the_other(pair
     assert pair.failure("algo-1").startswith(f"Rank 0 on algo-1: {LOST}")
 
 
+@pytest.mark.long
 def test_a_host_that_lost_another_waits_to_be_stopped_by_the_platform(pair: Cluster) -> None:
     """So that the other host, which knows the cause, is the first to fail; here none comes: its launcher is killed."""
     pair.start(IMPATIENT.replace("0.1", "600") + stand_in(EXCHANGE))
@@ -76,6 +77,7 @@ def test_a_host_that_lost_another_waits_to_be_stopped_by_the_platform(pair: Clus
     assert pair.end("algo-1")[0] == 143
 
 
+@pytest.mark.long
 def test_when_one_host_is_asked_to_stop_all_stop(pair: Cluster) -> None:
     pair.start(stand_in(EXCHANGE))
     pair.begun()
@@ -91,6 +93,7 @@ def test_a_host_that_is_stopped_before_the_others_have_come_ends_with_143(pair: 
     assert pair.end("algo-1")[0] == 143
 
 
+@pytest.mark.long
 def test_hosts_that_do_not_come_are_the_reason(tmp_path: Path) -> None:
     places = [Cluster(tmp_path / name, ["algo-1", "algo-2"]) for name in ("algo-1", "algo-2")]
     for name, place in zip(("algo-1", "algo-2"), places, strict=True):
