@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from training.errors import TrainingError
 from training.hyperparameters import Hyperparameters
 
 BATCH = 8
+EXACT_IMAGES = 32  # on which each float32 format is compared with torch: a wrong conversion shows on any image
 EXACT = (0.999, 0.001)  # agreement and change of a probability: float32, summed in another order, stays well within
 MIN_SAMPLES = 2  # validation images on which int8 can be judged; the quality gate measures it on the test split
 # Of classes that torch finds equally likely but for rounding, none counts as another answer: in a large split there is
@@ -43,19 +45,23 @@ def export(
 ) -> Exports:
     """Write the model and its record into `folder`; return what model.json has as `exports`.
 
-    Each format must agree with torch on `samples`, float32 [N, 3, crop, crop]; int8 is tried where there are images for
-    its `calibration`, shaped like them. The network is moved to the CPU. Raise TrainingError when float32 disagrees,
-    in any format.
+    Each float32 format must agree with torch on some of the `samples`, float32 [N, 3, crop, crop], or TrainingError is
+    raised. int8 is tried where there are images for its `calibration`, shaped like them, and compared on all samples
+    with the float32 that was written: that has just agreed with torch, and is faster. The network is moved to the CPU.
     """
     model, settings = model.cpu().eval(), settings or Hyperparameters()
     folder.mkdir(parents=True, exist_ok=True)
     for abandoned in folder.glob("model*"):  # by a run that was killed here
         abandoned.unlink()
-    reference = Reference(model, samples, record.get("temperature", 1.0))
+    temperature = record.get("temperature", 1.0)
+    spread = samples[:: -(-len(samples) // EXACT_IMAGES)].contiguous()  # over the classes
+    reference = Reference(partial(predict_in_torch, model), spread, temperature)
     program = export_program(model, samples.shape[-1])
     network = to_openvino(program)
-    exports = {"float32": _exact(reference, "model.xml", write_openvino(network, folder / "model.xml"))}
-    exports["int8"] = _int8(reference, network, folder / "model-int8.xml", settings, calibration)
+    float32 = write_openvino(network, folder / "model.xml")
+    exports = {"float32": _exact(reference, "model.xml", float32)}
+    written = Reference(float32, samples, temperature)
+    exports["int8"] = _int8(written, network, folder / "model-int8.xml", settings, calibration)
     if settings.runtime == "onnxruntime":
         exports["onnx"] = _exact(reference, "model.onnx", write_onnx(program, folder / "model.onnx"))
     if settings.runtime == "torch":
@@ -102,7 +108,7 @@ def _remove(file: Path) -> None:
 
 @dataclass(frozen=True)
 class Agreement:
-    """`share` of the images with torch's first choice, and the largest `change` of any probability."""
+    """`share` of the images with the reference's first choice, and the largest `change` of any probability."""
 
     share: float
     change: float
@@ -119,25 +125,28 @@ class Agreement:
 
 
 class Reference:
-    """Torch's float32 probabilities for `images`, float32 [N, 3, side, side]; `temperature` divides the logits.
+    """The float32 probabilities of `predict` for `images`, float32 [N, 3, side, side]; `temperature` divides the logits.
 
-    Computed here: the logits that training left may come from bfloat16 or int8 features.
+    Computed here, once they are asked for: the logits that training left may come from bfloat16 or int8 features.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, temperature: float) -> None:
-        self._images, self._temperature = images.numpy(), temperature
-        self._expected = self._probabilities(lambda batch: _predict_in_torch(model, batch))  # [N, classes]
+    def __init__(self, predict: Predict, images: Tensor, temperature: float) -> None:
+        self._predict, self._images, self._temperature = predict, images.numpy(), temperature
 
     def __len__(self) -> int:
         return len(self._images)
 
     def compare(self, predict: Predict) -> Agreement:
-        """Return how far the exported network agrees with torch."""
+        """Return how far another network agrees."""
         found, expected = self._probabilities(predict), self._expected
         chosen = expected[np.arange(len(expected)), found.argmax(1)]
         same = chosen >= expected.max(1) - TIE
-        change = np.nan_to_num(np.abs(found - expected).max(), nan=1.0)  # NaN is as far from torch as can be
+        change = np.nan_to_num(np.abs(found - expected).max(), nan=1.0)  # NaN is as far away as can be
         return Agreement(float(same.mean()), float(change), len(expected))
+
+    @cached_property
+    def _expected(self) -> NDArray[np.float64]:
+        return self._probabilities(self._predict)  # [N, classes]
 
     def _probabilities(self, predict: Predict) -> NDArray[np.float64]:
         parts = [self._images[start : start + BATCH] for start in range(0, len(self._images), BATCH)]
@@ -145,7 +154,7 @@ class Reference:
 
 
 @torch.inference_mode()
-def _predict_in_torch(model: nn.Module, batch: NDArray[np.float32]) -> NDArray[Any]:
+def predict_in_torch(model: nn.Module, batch: NDArray[np.float32]) -> NDArray[Any]:
     # In this order of memory torch's convolutions are faster: ResNet-50 at 224 takes 50 ms an image, not 84.
     logits: Tensor = model(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
     return logits.numpy()

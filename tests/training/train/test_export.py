@@ -21,11 +21,13 @@ from training.passport import file_sha256  # noqa: E402
 from training.train import export as exporting  # noqa: E402
 from training.train.export import (  # noqa: E402
     BATCH,
+    EXACT_IMAGES,
     TIE,
     Agreement,
     Reference,
     export,
     export_program,
+    predict_in_torch,
     to_openvino,
     write_openvino,
 )
@@ -173,6 +175,21 @@ def _turned(network: Any) -> Any:
     return model
 
 
+def test_int8_is_judged_by_all_samples_and_torch_is_asked_about_a_few(
+    network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def in_torch(model: Any, batch: Any) -> Any:
+        asked.append(len(batch))
+        return predict_in_torch(model, batch)
+
+    monkeypatch.setattr(exporting, "predict_in_torch", in_torch)
+    exports = _export(network, tmp_path, checked=2 * EXACT_IMAGES)
+    assert exports["float32"]["images"] == sum(asked) == EXACT_IMAGES
+    assert exports["int8"]["images"] == 2 * EXACT_IMAGES
+
+
 def test_without_nncf_the_model_is_float32s_alone(
     network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +246,7 @@ def test_a_float32_that_disagrees_releases_nothing(
 
 def _reference(logits: list[list[float]], temperature: float = 1.0) -> Reference:
     """Of a network that answers these: each picture holds its own logits, one a channel."""
-    return Reference(torch.nn.Flatten(), torch.tensor(logits)[:, :, None, None], temperature)
+    return Reference(_by(lambda given: given), torch.tensor(logits)[:, :, None, None], temperature)
 
 
 def _by(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -261,7 +278,7 @@ def test_probabilities_are_compared_after_the_temperature() -> None:
     assert found.change == pytest.approx(expected.max())
 
 
-def test_a_choice_that_torch_holds_for_as_likely_is_no_other_one() -> None:
+def test_a_choice_that_the_reference_holds_for_as_likely_is_no_other_one() -> None:
     apart = 2 * TIE  # logits of two classes, so probabilities a quarter of it around a half: within the tie
     assert _reference([[apart, 0.0]]).compare(_by(lambda logits: -logits)).share == 1.0
     assert _reference([[6 * apart, 0.0]]).compare(_by(lambda logits: -logits)).share == 0.0
