@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from classify import aws, fetch, logic, sagemaker_runtime
+from classify import fetch, logic, objects, sagemaker_runtime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -98,7 +98,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 
 
 def _forget() -> None:
-    for remembered in (aws._s3, logic.runtime, logic.Settings.of_environment, sagemaker_runtime.tls_context):
+    for remembered in (objects.s3_client, logic.runtime, logic.Settings.of_environment, sagemaker_runtime.tls_context):
         remembered.cache_clear()
 
 

@@ -8,7 +8,7 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-from classify import aws
+from classify import objects
 from classify.errors import UnexpectedResponse
 from classify.sagemaker_runtime import raise_error
 
@@ -150,7 +150,7 @@ def test_an_error_answer_of_an_unknown_shape_is_read_all_the_same() -> None:
     for body in (b"", b"[[1, 2]]", b'[["message"]]', b"7", b"\xff", b'{"message": null, "__type": 7}'):
         with pytest.raises(UnexpectedResponse):
             raise_error(400, "", body)
-    assert str(aws.error_of({})).startswith("S3 could not give the object")
+    assert str(objects.error_of({})).startswith("S3 could not give the object")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 from classify.errors import UrlRefused
-from classify.urls import Target, is_public, parse
+from classify.fetch import Target, is_public, parse
 from hypothesis import given
 from hypothesis import strategies as st
 
