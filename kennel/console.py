@@ -207,5 +207,12 @@ def short(value: float) -> str:
     return f"{value:.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:.4f}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration for people: 45 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{round(seconds / 3600, 1):g} h"
+
+
 def _metrics_text(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name.replace('_', ' ')} {short(value)}" for name, value in values.items())

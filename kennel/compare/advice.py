@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kennel.compare.records import Run
+from kennel.console import duration
 from kennel.prices import dollars
 
 _LIKE = 1.25  # a run of this size: at most this factor larger or smaller
@@ -85,10 +86,3 @@ def _evidence(runs: Sequence[Run], expected: Sequence[Expected], images: int, mo
     kinds = "" if len(expected) > 1 else "; there is only one kind of run, so nothing to choose between"
     thin = " Each kind has a single run: take it as a hint." if max(one.runs for one in expected) < _FEW else ""
     return f"This rests on {count}, {size}{kinds}.{thin}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people: 45 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{round(seconds / 3600, 1):g} h"

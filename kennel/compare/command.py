@@ -10,10 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kennel.aws import client
-from kennel.compare.advice import advise, duration
-from kennel.compare.cloud import gather
-from kennel.compare.records import Found, Run
-from kennel.console import AsJson, Stage, print_json, say
+from kennel.compare.advice import advise
+from kennel.compare.records import Found, Run, gather
+from kennel.console import AsJson, Stage, duration, print_json, say
 from kennel.prices import Prices, dollars, read_prices
 
 

@@ -9,10 +9,9 @@ import typer
 from rich.console import Console
 
 from kennel.aws import Client, client
-from kennel.compare.advice import duration, expectations
-from kennel.compare.cloud import aws_runs, images_of
-from kennel.compare.records import Found
-from kennel.console import AsJson, Display, Stage, print_json, say
+from kennel.compare.advice import expectations
+from kennel.compare.records import Found, aws_runs, images_of
+from kennel.console import AsJson, Display, Stage, duration, print_json, say
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, read_prices
 from kennel.train.follow import Ending, Follower

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kennel.aws import Client, aws_errors, output
-from kennel.compare.advice import duration
+from kennel.console import duration
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, total
 from kennel.rehearsal.jobs.language import DefinitionError, resolve_parameters

@@ -13,9 +13,9 @@ from botocore.stub import Stubber  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
 from kennel.cli import app
-from kennel.compare.advice import advise, duration, factor
-from kennel.compare.cloud import aws_runs, local_runs
-from kennel.compare.records import Found, Run, interval
+from kennel.compare.advice import advise, factor
+from kennel.compare.records import Found, Run, aws_runs, interval, local_runs
+from kennel.console import duration
 from kennel.prices import Prices
 from tests.cli.launch_world import EVALUATION
 from training.evaluate import scores
