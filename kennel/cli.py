@@ -16,7 +16,7 @@ from kennel.errors import ROOT, KennelError
 
 COMMANDS = {  # name: the module that holds the function of that name
     "rehearse": "kennel.rehearsal.options",
-    "upload": "kennel.upload.command",
+    "upload": "kennel.upload.upload",
     "train": "kennel.train.command",
     "compare": "kennel.compare.command",
     "verify": "kennel.verify.command",
