@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from training.calibration import coverage_and_precision, expected_calibration_error
-from training.evaluate import artifact, probes, scores
+from training.evaluate import artifact, scores
 from training.evaluate.page import render
 from training.paths import Paths
 from training.split import Split, load_split
 
 SAMPLES = 24  # predictions shown
 PAIRS = 20  # confusions listed
+_PROBES, _PROBE_BYTES = 32, 1_000_000  # photos, and of each: all fit into the function that sends them
 _OF_MODEL = ("architecture", "hyperparameters", "data", "seed", "trained_on", "history", "trials")
 
 
@@ -36,7 +37,7 @@ def evaluate(paths: Paths) -> None:
     page = render(report, answers["float32"], split, model.record)
     # A class's name may hold bytes that are not UTF-8.
     (output / "report.html").write_text(page, encoding="utf-8", errors="replace")
-    probes.write(answers["float32"], split, output / "probes")
+    write_probes(answers["float32"], split, output / "probes")
     # Written last: where evaluation.json is, all else is too.
     (output / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(
@@ -114,3 +115,30 @@ def _samples(answers: scores.Answers, split: Split) -> list[dict[str, Any]]:
         }
         for index in chosen
     ]
+
+
+def write_probes(answers: scores.Answers, split: Split, folder: Path) -> None:
+    """Write probes.json and its photos into `folder`: of each class in turn the one that the model is surest of.
+
+    A release sends them to the new fleet (lambda/probe): a model that answers otherwise is rolled back. Whether the label is the true one does not matter; that the model is sure makes it the same in every precision.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    probes = []
+    for number, index in enumerate(_chosen_probes(answers, split)):
+        name = f"{number:02}.image"
+        (folder / name).write_bytes(split.read(index))
+        probes.append({"file": name, "label": split.classes[int(answers.predicted[index])]})
+    (folder / "probes.json").write_text(json.dumps({"format": 1, "probes": probes}, indent=1), encoding="utf-8")
+
+
+def _chosen_probes(answers: scores.Answers, split: Split) -> list[int]:
+    """Return the indices of at most _PROBES small photos, those of different predicted classes first."""
+    small = [index for index, sample in enumerate(split.samples) if sample.size <= _PROBE_BYTES]
+    surest = sorted(small, key=lambda index: -answers.confidence[index])
+    turns: dict[int, int] = {}  # by class: how many of it came before
+    order = []
+    for index in surest:
+        label = int(answers.predicted[index])
+        order.append((turns.get(label, 0), index))
+        turns[label] = turns.get(label, 0) + 1
+    return [index for _, index in sorted(order, key=lambda one: one[0])][:_PROBES]
