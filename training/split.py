@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,6 +110,16 @@ def load_split(folder: Path) -> Split:
         if Path(shard).name != shard or not (folder / shard).is_file():
             raise TrainingError(f"The shard {shard} is missing beside {file}.")
     return split
+
+
+def classes_in_turn(order: Iterable[int], labels: Sequence[int]) -> list[int]:
+    """Return the indices in `order`, but the first of each class before the second of any; `labels` are all images'."""
+    seen: Counter[int] = Counter()
+    rounds = {}  # how many of its class come before
+    for index in order:
+        rounds[index] = seen[labels[index]]
+        seen[labels[index]] += 1
+    return sorted(rounds, key=lambda index: rounds[index])
 
 
 def write_split(

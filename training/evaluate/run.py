@@ -13,7 +13,7 @@ from training.calibration import coverage_and_precision, expected_calibration_er
 from training.evaluate import artifact, scores
 from training.evaluate.page import render
 from training.paths import Paths
-from training.split import Split, load_split
+from training.split import Split, classes_in_turn, load_split
 
 SAMPLES = 24  # predictions shown
 PAIRS = 20  # confusions listed
@@ -120,25 +120,15 @@ def _samples(answers: scores.Answers, split: Split) -> list[dict[str, Any]]:
 def write_probes(answers: scores.Answers, split: Split, folder: Path) -> None:
     """Write probes.json and its photos into `folder`: of each class in turn the one that the model is surest of.
 
-    A release sends them to the new fleet (lambda/probe): a model that answers otherwise is rolled back. Whether the label is the true one does not matter; that the model is sure makes it the same in every precision.
+    A release sends them to the new fleet (lambda/probe): a model that answers otherwise is rolled back. Whether the
+    label is the true one does not matter; that the model is sure makes it the same in every precision.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    small = [index for index, sample in enumerate(split.samples) if sample.size <= _PROBE_BYTES]
+    surest = sorted(small, key=lambda index: -answers.confidence[index])
     probes = []
-    for number, index in enumerate(_chosen_probes(answers, split)):
+    for number, index in enumerate(classes_in_turn(surest, answers.predicted.tolist())[:_PROBES]):
         name = f"{number:02}.image"
         (folder / name).write_bytes(split.read(index))
         probes.append({"file": name, "label": split.classes[int(answers.predicted[index])]})
     (folder / "probes.json").write_text(json.dumps({"format": 1, "probes": probes}, indent=1), encoding="utf-8")
-
-
-def _chosen_probes(answers: scores.Answers, split: Split) -> list[int]:
-    """Return the indices of at most _PROBES small photos, those of different predicted classes first."""
-    small = [index for index, sample in enumerate(split.samples) if sample.size <= _PROBE_BYTES]
-    surest = sorted(small, key=lambda index: -answers.confidence[index])
-    turns: dict[int, int] = {}  # by class: how many of it came before
-    order = []
-    for index in surest:
-        label = int(answers.predicted[index])
-        order.append((turns.get(label, 0), index))
-        turns[label] = turns.get(label, 0) + 1
-    return [index for _, index in sorted(order, key=lambda one: one[0])][:_PROBES]

@@ -6,7 +6,7 @@ What a rank sees is a function of seed, epoch and step, so that a run can be res
 import io
 import math
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from training.distributed.cluster import cores
 from training.errors import TrainingError
-from training.split import Split
+from training.split import Split, classes_in_turn
 from training.transform import SMALL, Preprocessing, open_rgb, to_array
 
 Item = tuple[int, int]  # index of the sample, seed of its augmentation
@@ -192,13 +192,7 @@ def sample_images(split: Split, preprocessing: Preprocessing, *, most: int, seed
 def sample_by_class(split: Split, count: int, seed: int) -> list[int]:
     """Return `count` indices (or all), ascending: one of each class, then a second of each, as long as they last."""
     order = np.random.default_rng(seed).permutation(len(split)).tolist()
-    seen: Counter[int] = Counter()
-    rounds = {}  # which of its class's images one is, in this order
-    for index in order:
-        label = split.samples[index].label
-        rounds[index] = seen[label]
-        seen[label] += 1
-    return sorted(sorted(order, key=lambda index: rounds[index])[:count])
+    return sorted(classes_in_turn(order, [sample.label for sample in split.samples])[:count])
 
 
 def mix(*numbers: int) -> int:
