@@ -11,19 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from stacks.config import TrainingSettings
-from stacks.pipeline.language import (
-    EXECUTION_ID,
-    JOB_RETRIES,
-    SERVICE_RETRIES,
-    Step,
-    compare,
-    condition,
-    get,
-    join,
-    read,
-)
-from stacks.pipeline.requests import Jobs, evaluation, preparation, training, tuning
+from stacks.pipeline.requests import EXECUTION_ID, Jobs, evaluation, get, join, preparation, training, tuning
 from training.hyperparameters import parameter_name, settable
+
+Step = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +53,39 @@ def pipeline_definition(
 _TYPES = {str: "String", int: "Integer", float: "Float"}
 # Half of the 30 days after which the bucket drops what Prepare made: a cached answer must still have its files.
 _CACHE = {"Enabled": True, "ExpireAfter": "P14D"}
+# A step is retried when the fault is AWS's own, or a lack of capacity.
+_SERVICE_RETRIES = {
+    "ExceptionType": ["Step.SERVICE_FAULT", "Step.THROTTLING"],
+    "IntervalSeconds": 15,
+    "BackoffRate": 2.0,
+    "MaxAttempts": 5,
+}
+_JOB_RETRIES = [
+    _SERVICE_RETRIES,
+    {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "IntervalSeconds": 60, "BackoffRate": 2.0, "MaxAttempts": 2},
+    {"ExceptionType": ["SageMaker.CAPACITY_ERROR"], "IntervalSeconds": 300, "BackoffRate": 2.0, "ExpireAfterMin": 240},
+    # The account's quota: another job may end within minutes, a higher quota does not come by waiting.
+    {"ExceptionType": ["SageMaker.RESOURCE_LIMIT"], "IntervalSeconds": 60, "BackoffRate": 2.0, "ExpireAfterMin": 15},
+]
 
 
 def _job(name: str, kind: str, arguments: dict[str, Any], **more: Any) -> Step:
-    return {"Name": name, "Type": kind, "Arguments": arguments, "RetryPolicies": JOB_RETRIES, **more}
+    return {"Name": name, "Type": kind, "Arguments": arguments, "RetryPolicies": _JOB_RETRIES, **more}
+
+
+def _read(step: str, file: str, path: str) -> dict[str, Any]:
+    """Return the value at `path` (`a.b.c`) of the JSON file that step `step` declares as property file `file`."""
+    return {"Std:JsonGet": {"PropertyFile": get(f"Steps.{step}.PropertyFiles.{file}"), "Path": path}}
+
+
+def _compare(how: str, left: Any, right: Any) -> dict[str, Any]:
+    return {"Type": how, "LeftValue": left, "RightValue": right}
+
+
+def _condition(name: str, conditions: list[Any], if_steps: list[Step], else_steps: list[Step]) -> Step:
+    """Return a step that goes on with `if_steps` when all conditions hold, else with `else_steps`."""
+    arguments = {"Conditions": conditions, "IfSteps": if_steps, "ElseSteps": else_steps}
+    return {"Name": name, "Type": "Condition", "Arguments": arguments}
 
 
 def _prepare(jobs: Jobs) -> Step:
@@ -74,17 +94,17 @@ def _prepare(jobs: Jobs) -> Step:
 
 
 def _choice(jobs: Jobs, branch: Branch) -> Step:
-    spot = compare("Equals", get("Parameters.Spot"), "true" if branch.spot else "false")
+    spot = _compare("Equals", get("Parameters.Spot"), "true" if branch.spot else "false")
     steps = [_train(jobs, branch), _evaluate(jobs, branch)]
-    return condition(f"Choose{branch.suffix}", [*_tuned(branch), spot], steps, [])
+    return _condition(f"Choose{branch.suffix}", [*_tuned(branch), spot], steps, [])
 
 
 def _tuned(branch: Branch) -> list[Any]:
     """Return the conditions of a branch: whole-network trials are jobs, those of a head run in one job."""
-    trials, mode = get("Parameters.TuneTrials"), read("Prepare", "Preparation", "mode")
+    trials, mode = get("Parameters.TuneTrials"), _read("Prepare", "Preparation", "mode")
     if branch.tuned:
-        return [compare("GreaterThan", trials, 0), compare("Equals", mode, "whole")]
-    either = [compare("LessThanOrEqualTo", trials, 0), compare("Equals", mode, "head")]
+        return [_compare("GreaterThan", trials, 0), _compare("Equals", mode, "whole")]
+    either = [_compare("LessThanOrEqualTo", trials, 0), _compare("Equals", mode, "head")]
     return [{"Type": "Or", "Conditions": either}]
 
 
@@ -108,14 +128,14 @@ def _evaluate(jobs: Jobs, branch: Branch) -> Step:
 
 
 def _evaluated(suffix: str, path: str) -> dict[str, Any]:
-    return read(f"Evaluate{suffix}", "Evaluation", path)
+    return _read(f"Evaluate{suffix}", "Evaluation", path)
 
 
 def gate(suffix: str, register: Step) -> Step:
     """Return the condition step: `register` if both thresholds are met, else a Fail step that says so."""
     accuracy = _evaluated(suffix, "metrics.served_accuracy_lower.value"), get("Parameters.AccuracyThreshold")
     worst = _evaluated(suffix, "metrics.worst_classes_recall.value"), get("Parameters.WorstClassesThreshold")
-    enough = [compare("GreaterThanOrEqualTo", *accuracy), compare("GreaterThanOrEqualTo", *worst)]
+    enough = [_compare("GreaterThanOrEqualTo", *accuracy), _compare("GreaterThanOrEqualTo", *worst)]
     # Without the two values: no document says that a text may be joined from a property file.
     reason = join(
         "",
@@ -124,7 +144,7 @@ def gate(suffix: str, register: Step) -> Step:
         *("WorstClassesThreshold ", worst[1], ". See report.html of the Evaluate step."),
     )
     reject = {"Name": f"Reject{suffix}", "Type": "Fail", "Arguments": {"ErrorMessage": reason}}
-    return condition(f"Gate{suffix}", enough, [register], [reject])
+    return _condition(f"Gate{suffix}", enough, [register], [reject])
 
 
 def registration(jobs: Jobs, suffix: str, *, model: Any, inference_image: str, model_group: str) -> Step:
@@ -149,7 +169,7 @@ def registration(jobs: Jobs, suffix: str, *, model: Any, inference_image: str, m
         "Name": f"Register{suffix}",
         "Type": "RegisterModel",
         "Arguments": arguments,
-        "RetryPolicies": [SERVICE_RETRIES],
+        "RetryPolicies": [_SERVICE_RETRIES],
     }
 
 

@@ -5,13 +5,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from stacks.config import TrainingSettings
-from stacks.pipeline.language import EXECUTION_ID, get, join
 from training.hyperparameters import parameter_name, settable
 from training.metrics import METRIC_DEFINITIONS
 
 HOUR = 3600  # seconds
 _PROCESSING_HOURS = 4  # at most; a stage may allow its jobs less
 _OUTPUT = "/opt/ml/processing/output"
+
+
+def get(path: str) -> dict[str, str]:
+    """Return a reference to what is known when the pipeline runs: a parameter, a step's property, a variable."""
+    return {"Get": path}
+
+
+def join(separator: str, *values: Any) -> dict[str, Any]:
+    """Return the text made of `values`; it also turns a number into the string that a hyperparameter must be."""
+    return {"Std:Join": {"On": separator, "Values": list(values)}}
+
+
+EXECUTION_ID = get("Execution.PipelineExecutionId")
 
 
 @dataclass(frozen=True, kw_only=True)
