@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from inference import telemetry
 from inference.admission import WorkQueue
+from inference.classifier import Classifier
 from inference.errors import Refused, busy
 from inference.telemetry import AccessLog, Metrics, Timings
 
@@ -37,24 +38,7 @@ _ACCEPTED = {_JSON: _JSON, "application/*": _JSON, "*/*": _JSON, _CSV: _CSV, "te
 Result = list[float] | Refused  # one picture's probabilities, or why there are none
 
 
-class PictureClassifier(Protocol):
-    """What the routes need; `inference.classifier.Classifier` is one."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def threshold(self) -> float | None: ...
-
-    @property
-    def healthy(self) -> bool: ...
-
-    def classify(self, body: bytes, timings: Timings) -> list[float]: ...
-
-
-def build(
-    classifier: PictureClassifier, *, workers: int, metrics: Metrics, max_bytes: int, model: str = ""
-) -> Starlette:
+def build(classifier: Classifier, *, workers: int, metrics: Metrics, max_bytes: int, model: str = "") -> Starlette:
     """Return the ASGI application; `workers`: pictures that are worked on at a time, `model`: named in answers."""
     routes = _Routes(classifier, workers, metrics, max_bytes, model)
     return Starlette(
@@ -65,9 +49,7 @@ def build(
 
 
 class _Routes:
-    def __init__(
-        self, classifier: PictureClassifier, workers: int, metrics: Metrics, max_bytes: int, model: str
-    ) -> None:
+    def __init__(self, classifier: Classifier, workers: int, metrics: Metrics, max_bytes: int, model: str) -> None:
         self._classifier, self._metrics, self._max_bytes, self._model = classifier, metrics, max_bytes, model
         self._uploads, self._queue = asyncio.Semaphore(_UPLOADS), WorkQueue(workers, _WORK_SECONDS)
 

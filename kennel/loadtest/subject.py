@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 import tarfile
 import time
@@ -17,16 +16,11 @@ from urllib.parse import urlsplit
 
 from kennel.aws import Client, aws_errors, output
 from kennel.errors import ROOT, KennelError, require_repository
+from kennel.rehearsal.containers import Process
 from kennel.verify.archive import read_members, unpack
 
-_VECTOR_UNITS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-)  # those that decide speed
+# Those that decide speed.
+_VECTOR_UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 _START = 120.0  # seconds in which a server must listen
 _STOP = 30.0  # seconds after SIGTERM
@@ -142,13 +136,8 @@ def local(artifact: Path, folder: Path) -> Iterator[Subject]:
     log = folder / "server.log"
     environment = {"OPT_ML": str(folder), "BIND_ADDRESS": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": "0"}
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "inference", "serve"],
-            env={**os.environ, **environment},
-            cwd=ROOT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        command = [sys.executable, "-m", "inference", "serve"]
+        process = Process(command, environment={**os.environ, **environment}, cwd=ROOT, output=output.fileno())
     try:
         logged = _wait_until_listening(process, log)
         yield Subject(
@@ -160,7 +149,7 @@ def local(artifact: Path, folder: Path) -> Iterator[Subject]:
             url=f"http://127.0.0.1:{logged['port']}/invocations",
         )
     finally:
-        _stop_server(process)
+        process.stop(_STOP)
 
 
 def _unpack_to(artifact: Path, target: Path) -> None:
@@ -191,7 +180,7 @@ def _read_model(folder: Path, artifact: Path) -> dict[str, Any]:
         raise KennelError(f"{artifact} holds no model ({type(error).__name__}: {error}).") from None
 
 
-def _wait_until_listening(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
+def _wait_until_listening(process: Process, log: Path) -> dict[str, Any]:
     """Return all fields of the server's JSON log lines once one of them names its port."""
     end = time.monotonic() + _START
     while time.monotonic() < end:
@@ -219,12 +208,3 @@ def _logged(log: Path) -> dict[str, Any]:
 def _last_line(log: Path) -> str:
     lines = log.read_text("utf-8", "replace").strip().splitlines()
     return lines[-1][-300:] if lines else "its log is empty"
-
-
-def _stop_server(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -35,7 +36,7 @@ class Patient:
 @contextmanager
 def served(classifier: Patient, workers: int = 2) -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
-    built = app.build(classifier, workers=workers, metrics=Metrics(""), max_bytes=1000)
+    built = app.build(cast(Any, classifier), workers=workers, metrics=Metrics(""), max_bytes=1000)
     server = uvicorn.Server(uvicorn.Config(built, log_config=None, lifespan="off", timeout_keep_alive=75))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
