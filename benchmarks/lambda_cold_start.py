@@ -1,24 +1,22 @@
 """Process start to first answer of the classify function, under Lambda's own runtime client. `--json FILE` writes it.
 
 Against a handler that does nothing, and one that imports boto3 and makes its client. Kennel's first answer includes a
-call of an endpoint; a stub on loopback plays it, in a process of its own. Medians of runs in turns.
+call of an endpoint, which a stub on loopback plays. Medians of runs in turns.
 """
 
 import base64
-import http.client
 import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 # As `python -m` has it: so that `benchmarks` and `kennel` are found.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.lib import lambda_sandboxes, report  # noqa: E402
-from benchmarks.lib.lambda_sandboxes import Function, Warm, answered  # noqa: E402
+from benchmarks.lib.lambda_sandboxes import Function, StubEndpoint, Warm, answered  # noqa: E402
 from benchmarks.lib.photographs import files, photographs  # noqa: E402
 from benchmarks.lib.report import Figures, print_table, print_targets  # noqa: E402
 
@@ -26,7 +24,6 @@ REQUESTS = 300  # warm ones of each function
 WARM_UP = 20  # before them
 NOTHING, PLAIN, CALLING = "does nothing", "boto3 client", "boto3 client and call"
 KENNEL = "Kennel"
-PARTS = ("start", "import", "runtime", "client", "first request", "answer")
 TARGETS = {"cold_ratio": "at most 0.75", "warm_overhead_ms": "at most 2", "package_kb": "under 200"}
 
 
@@ -34,15 +31,15 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="counted cold starts of each (default 15)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kennel-lambda-") as folder, lambda_sandboxes.stub_endpoint() as port:
-        figures = measure(Path(folder), port, arguments.rounds)
+    with tempfile.TemporaryDirectory(prefix="kennel-lambda-") as folder, StubEndpoint() as stub:
+        figures = measure(Path(folder), stub, arguments.rounds)
     show(figures)
     report.write_json(figures, arguments.json)
 
 
-def measure(folder: Path, port: int, rounds: int) -> Figures:
+def measure(folder: Path, stub: StubEndpoint, rounds: int) -> Figures:
     asset = lambda_sandboxes.deployed(folder / "cdk.out")
-    plain, measured = lambda_sandboxes.plain(folder / "plain"), lambda_sandboxes.measured(asset, folder / "measured")
+    plain = lambda_sandboxes.plain(folder / "plain")
     functions = {
         NOTHING: ("nothing.handler", plain),
         PLAIN: ("plain.handler", plain),
@@ -52,33 +49,28 @@ def measure(folder: Path, port: int, rounds: int) -> Figures:
     picture = files(photographs(folder / "photos", None, made=1))[0].read_bytes()
     event = json.dumps({"image": base64.b64encode(picture).decode()}).encode()
     figures: Figures = {"machine": report.describe_machine(), "rounds": rounds, "picture_bytes": len(picture)}
-    figures |= _cold(functions, ("measured.handler", measured), event, port, rounds)
-    figures["warm"] = _warm({name: functions[name] for name in (NOTHING, CALLING, KENNEL)}, event, port)
+    figures["cold_ms"] = _cold(functions, event, stub, rounds)
+    figures["warm"] = _warm({name: functions[name] for name in (NOTHING, CALLING, KENNEL)}, event, stub)
     return figures | summary(figures) | {"package_kb": lambda_sandboxes.kilobytes(asset)}
 
 
-def _cold(functions: dict[str, Function], measured: Function, event: bytes, port: int, rounds: int) -> Figures:
+def _cold(functions: dict[str, Function], event: bytes, stub: StubEndpoint, rounds: int) -> dict[str, list[float]]:
     """Return the milliseconds of each round, after one that is not counted."""
     taken: dict[str, list[float]] = {name: [] for name in functions}
-    inside = []
-    for turn in range(rounds + 1):
+    for _ in range(rounds + 1):
         for name, function in functions.items():
-            with answered(function, event, f"http://127.0.0.1:{port}") as warm:
-                if turn:
-                    taken[name].append(1000 * (warm.answered - warm.started))
-        with answered(measured, event, f"http://127.0.0.1:{port}") as warm:
-            if turn:
-                inside.append(parts(warm.started, warm.first["clock"], warm.answered))
-    return {"cold_ms": taken, "parts_ms": inside}
+            with answered(function, event, stub.url) as warm:
+                taken[name].append(warm.cold)
+    return {name: times[1:] for name, times in taken.items()}
 
 
-def _warm(functions: dict[str, Function], event: bytes, port: int) -> Figures:
+def _warm(functions: dict[str, Function], event: bytes, stub: StubEndpoint) -> Figures:
     """Return the milliseconds of an answer, and those beyond the endpoint's own time where it was called."""
     rows = {}
     for name, function in functions.items():
-        with answered(function, event, f"http://127.0.0.1:{port}") as warm:
-            times = _times(warm, event, port)
-        its = _endpoint_times(port)
+        with answered(function, event, stub.url) as warm:
+            times = _times(warm, event, stub)
+        its = stub.take_times()
         rows[name] = {
             "answer_ms": statistics.median(times),
             "beyond_endpoint_ms": overhead(times, its) if its else None,
@@ -86,37 +78,11 @@ def _warm(functions: dict[str, Function], event: bytes, port: int) -> Figures:
     return rows
 
 
-def _times(warm: Warm, event: bytes, port: int) -> list[float]:
+def _times(warm: Warm, event: bytes, stub: StubEndpoint) -> list[float]:
     for _ in range(WARM_UP):
         warm.invoke(event)
-    _endpoint_times(port)  # drops those of the warm-up
+    stub.take_times()  # drops those of the warm-up
     return [warm.invoke(event) for _ in range(REQUESTS)]
-
-
-def _endpoint_times(port: int) -> list[float]:
-    """Return the milliseconds of the calls since the last time."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", "/times")
-    found: Any = json.loads(connection.getresponse().read())
-    connection.close()
-    return [float(milliseconds) for milliseconds in found]
-
-
-def parts(started: float, clock: Mapping[str, float], answered: float) -> dict[str, float]:
-    """Return the milliseconds of one cold start in order; their sum is the whole. Arguments in seconds of one clock.
-
-    start: the interpreter and the runtime client; import: the package and what it imports; runtime: until the handler
-    has the event; client: making a boto3 client; first request: the rest of it, with the endpoint's answer.
-    """
-    seconds = {
-        "start": clock["begun"] - started,
-        "import": clock["imported"] - clock["begun"],
-        "runtime": clock["called"] - clock["imported"],
-        "client": clock["client"],
-        "first request": clock["answered"] - clock["called"] - clock["client"],
-        "answer": answered - clock["answered"],
-    }
-    return {name: 1000 * taken for name, taken in seconds.items()}
 
 
 def overhead(function: Sequence[float], endpoint: Sequence[float]) -> float:
@@ -131,7 +97,6 @@ def summary(figures: Figures) -> Figures:
         "cold_median_ms": medians,
         "cold_ratio": medians[KENNEL] / medians[PLAIN],
         "cold_ratio_calling": medians[KENNEL] / medians[CALLING],
-        "parts": {name: statistics.median(one[name] for one in figures["parts_ms"]) for name in PARTS},
         "warm_overhead_ms": figures["warm"][KENNEL]["beyond_endpoint_ms"],
     }
 
@@ -148,7 +113,6 @@ def show(figures: Figures) -> None:
             for name, ms in figures["cold_ms"].items()
         ],
     )
-    print_table("Parts of it, ms", ("part", "median"), figures["parts"].items())
     print_table(
         "Warm, median ms",
         ("function", "answer", "beyond the endpoint"),

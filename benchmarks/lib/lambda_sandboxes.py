@@ -1,9 +1,4 @@
-"""Lambda sandboxes on this machine: the packages of the functions compared, run under Lambda's own runtime client.
-
-`python -m benchmarks.lib.lambda_sandboxes` plays the endpoint that they call: it prints its port, then answers every
-signed InvokeEndpoint with the same probabilities until its input ends. GET /times answers the milliseconds that each
-call since the last GET took it, from the request's first line to the answer.
-"""
+"""Lambda sandboxes on this machine: the functions compared, run under Lambda's own runtime client, and their endpoint."""
 
 import json
 import shutil
@@ -25,42 +20,6 @@ from typing import Any
 from benchmarks.lib.processes import ROOT, output_of, start
 from kennel.rehearsal.interfaces import FunctionCall
 from kennel.rehearsal.serving.sandbox import Invocation, RuntimeApi, environment
-
-# The first answer of each process tells what happened inside it, in seconds of time.monotonic(), which all processes
-# of a machine share. Where boto3 makes a client that is counted by itself.
-_MEASURED = """
-import time
-
-BEGUN = time.monotonic()
-import sys
-
-from classify import handler as ours
-
-IMPORTED = time.monotonic()
-clients = []
-
-
-def counted(make):
-    def make_and_count(*arguments, **options):
-        begun = time.monotonic()
-        try:
-            return make(*arguments, **options)
-        finally:
-            clients.append(time.monotonic() - begun)
-
-    return make_and_count
-
-
-if "boto3" in sys.modules:
-    sys.modules["boto3"].client = counted(sys.modules["boto3"].client)
-
-
-def handler(event, context):
-    called = time.monotonic()
-    answer = ours.handler(event, context)
-    clock = {"begun": BEGUN, "imported": IMPORTED, "called": called, "client": sum(clients)}
-    return answer | {"clock": clock | {"answered": time.monotonic()}}
-"""
 
 _PLAIN = {
     "nothing": "def handler(event, context):\n    return {}\n",
@@ -100,17 +59,7 @@ def deployed(folder: Path) -> Path:
 def plain(folder: Path) -> Path:
     """Return a folder with the functions to compare with: modules `nothing`, `plain` and `calling`."""
     folder.mkdir()
-    return _with_modules(folder, _PLAIN)
-
-
-def measured(asset: Path, folder: Path) -> Path:
-    """Return a copy with the module `measured` around it, whose first answer has `clock`, its moments in seconds."""
-    shutil.copytree(asset, folder)
-    return _with_modules(folder, {"measured": _MEASURED})
-
-
-def _with_modules(folder: Path, sources: dict[str, str]) -> Path:
-    for name, source in sources.items():
+    for name, source in _PLAIN.items():
         (folder / f"{name}.py").write_text(source)
     return folder
 
@@ -135,12 +84,10 @@ Function = tuple[str, Path]  # its handler, as Lambda names it, in the asset fol
 
 @dataclass(frozen=True)
 class Warm:
-    """A sandbox that has answered once; `started` and `answered` in seconds of time.monotonic()."""
+    """A sandbox that has answered once; `cold`: the milliseconds from the start of its process to that answer."""
 
     api: RuntimeApi
-    started: float
-    answered: float
-    first: Any
+    cold: float
 
     def invoke(self, payload: bytes) -> float:
         """Return the milliseconds from handing out the event to having the answer."""
@@ -166,8 +113,8 @@ def answered(function: Function, payload: bytes, endpoint: str) -> Iterator[Warm
             stderr=subprocess.STDOUT,
         )
         try:
-            first = _invoke(api, payload)
-            yield Warm(api, started, time.monotonic(), first)
+            _invoke(api, payload)
+            yield Warm(api, 1000 * (time.monotonic() - started))
         except RuntimeError as error:
             output.seek(0)
             raise RuntimeError(f"{handler}: {error}\n{output.read().decode(errors='replace')}") from error
@@ -177,26 +124,14 @@ def answered(function: Function, payload: bytes, endpoint: str) -> Iterator[Warm
             api.close()
 
 
-def _invoke(api: RuntimeApi, payload: bytes) -> Any:
+def _invoke(api: RuntimeApi, payload: bytes) -> None:
     api.invocations.put(Invocation(str(uuid.uuid4()), payload, time.time() + _TIMEOUT, _ARN))
     try:
         posted = api.posted.get(timeout=_TIMEOUT)
     except Empty as error:
         raise RuntimeError("it did not answer") from error
-    answer = json.loads(posted.body)
-    if posted.kind != "response" or "error" in answer:
+    if posted.kind != "response" or "error" in json.loads(posted.body):
         raise RuntimeError(f"it answered {posted.body[:500]!r}")
-    return answer
-
-
-@contextmanager
-def stub_endpoint() -> Iterator[int]:
-    """Yield the port of a stub endpoint, which ends with this process, whose pipe it reads."""
-    command = [sys.executable, "-m", "benchmarks.lib.lambda_sandboxes"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
-        yield int(process.stdout.readline())
-        process.stdin.close()
 
 
 _CLASSES = 133  # as many as the reference workload has
@@ -212,11 +147,10 @@ _SIGNATURE = ("AWS4-HMAC-SHA256 ", "Credential=", "SignedHeaders=", "Signature="
 
 
 class _StubHandler(BaseHTTPRequestHandler):
+    server: "StubEndpoint"
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body in one packet
-    times: list[float] = []  # noqa: RUF012  (of all connections)
-    writing = threading.Lock()  # so that who has an answer finds its time in the list
 
     def parse_request(self) -> bool:
         """Note the moment, as soon as the first line has come."""
@@ -226,22 +160,14 @@ class _StubHandler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Print nothing."""
 
-    def do_GET(self) -> None:
-        with self.writing:
-            self._answer(200, json.dumps(self.times).encode())
-            self.times.clear()
-
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         signature = self.headers.get("Authorization", "")
         if not all(part in signature for part in _SIGNATURE) or not self.headers.get("X-Amz-Date"):
-            self._answer(403, b'{"Message":"Missing Authentication Token"}')
-        elif not (self.path.startswith("/endpoints/") and self.path.endswith("/invocations")):
-            self._answer(404, b'{"Message":"not found"}')
-        else:
-            with self.writing:
-                self._answer(200, _BODY)
-                self.times.append(1000 * (time.perf_counter() - self.begun))
+            return self._answer(403, b'{"Message":"Missing Authentication Token"}')
+        with self.server.writing:
+            self._answer(200, _BODY)
+            self.server.times.append(1000 * (time.perf_counter() - self.begun))
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -253,8 +179,24 @@ class _StubHandler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-if __name__ == "__main__":
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _StubHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(server.server_address[1], flush=True)
-    sys.stdin.read()
+class StubEndpoint(ThreadingHTTPServer):
+    """Answers every signed InvokeEndpoint with the same probabilities while the block runs."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _StubHandler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.times: list[float] = []
+        self.writing = threading.Lock()  # so that who has an answer finds its time in the list
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def take_times(self) -> list[float]:
+        """Return the milliseconds that each call since the last time took, from its first line to the answer."""
+        with self.writing:
+            taken, self.times = self.times, []
+        return taken
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
