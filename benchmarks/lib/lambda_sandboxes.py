@@ -1,4 +1,4 @@
-"""Lambda sandboxes on this machine: the functions compared, run under Lambda's own runtime client, and their endpoint."""
+"""Lambda sandboxes on this machine, under Lambda's own runtime client: the functions compared, and their endpoint."""
 
 import json
 import shutil
@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty
-from typing import Any
 
-from benchmarks.lib.processes import ROOT, output_of, start
+from benchmarks.lib.processes import output_of, start
 from kennel.rehearsal.interfaces import FunctionCall
 from kennel.rehearsal.serving.sandbox import Invocation, RuntimeApi, environment
 

@@ -125,7 +125,7 @@ class Agreement:
 
 
 class Reference:
-    """The float32 probabilities of `predict` for `images`, float32 [N, 3, side, side]; `temperature` divides the logits.
+    """The probabilities of `predict` for `images`, float32 [N, 3, side, side]; `temperature` divides the logits.
 
     Computed here, once they are asked for: the logits that training left may come from bfloat16 or int8 features.
     """

@@ -15,7 +15,7 @@ from training.train.export import export
 from training.train.head.train import train_head
 from training.train.whole import train_whole
 
-# On two cores (Zen 4) ResNet-50 at 224 takes 45 ms for each image by which int8 is judged (in float32 and int8), and the
+# On two cores (Zen 4) ResNet-50 at 224 takes 45 ms for each image by which int8 is judged (float32 and int8), and the
 # calibration of int8 5 s and 57 ms for each of its images: less than half a minute in all.
 _CHECKED = 256  # validation images, at most, by which the exports are judged
 _CALIBRATED = 100  # training images, at most, from which int8 takes its scales
