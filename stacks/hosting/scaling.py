@@ -116,7 +116,6 @@ class Measured:
     image_size: int | None  # None: unknown
     runtime: str
     precision: str
-    p99_ms: float
     loads: tuple[Load, ...]
 
 
@@ -146,7 +145,6 @@ def _measured(instance_type: str, entry: dict[str, Any]) -> Measured:
         image_size=None if model["image_size"] is None else int(model["image_size"]),
         runtime=str(entry["runtime"]),
         precision=str(entry["precision"]),
-        p99_ms=float(entry["target_p99_ms"]),
         loads=tuple(Load(*each) for each in loads),
     )
 

@@ -94,7 +94,7 @@ def _examine(folder: Path, options: Options) -> tuple[Splits, list[str], Finding
     if options.duplicates == "remove":
         splits = duplicates.without(splits, leaks)
     classes = check_classes(splits)
-    left_out = [*listing.left_out, *((one.name, one.reason) for one in broken)]
+    left_out = [*listing.left_out, *broken]
     warned = [*warnings_of(splits, classes, listing.labels), *_animations(whole)]
     return splits, classes, Findings(left_out, listing.ignored, unique, leaks, warned, _fingerprint(whole))
 

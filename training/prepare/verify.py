@@ -34,23 +34,16 @@ class Verified:
         return self.found.source.name
 
 
-@dataclass(frozen=True)
-class Broken:
-    """An image that is left out, and why."""
-
-    name: str
-    reason: str
-
-
-def verify(images: Sequence[Found]) -> tuple[list[Verified], list[Broken]]:
-    """Return the images that can be decoded and those that cannot, each in the given order."""
+def verify(images: Sequence[Found]) -> tuple[list[Verified], list[tuple[str, str]]]:
+    """Return the images that can be decoded, and name and reason of those that cannot, each in the given order."""
     # Pillow decodes outside the GIL.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         results = list(pool.map(_verify, images))
-    return [one for one in results if isinstance(one, Verified)], [one for one in results if isinstance(one, Broken)]
+    whole = [one for one in results if isinstance(one, Verified)]
+    return whole, [one for one in results if isinstance(one, tuple)]
 
 
-def _verify(found: Found) -> Verified | Broken:
+def _verify(found: Found) -> Verified | tuple[str, str]:
     reason = ""
     try:
         data = found.source.read()
@@ -70,7 +63,7 @@ def _verify(found: Found) -> Verified | Broken:
     # Pillow's decoders raise nearly anything for hostile bytes: SyntaxError, struct.error, ZeroDivisionError ...
     except Exception as error:
         reason = f"cannot be decoded ({type(error).__name__}: {str(error)[:200]})"
-    return Broken(found.source.name, reason)
+    return found.source.name, reason
 
 
 def _refusal(header: Image.Image) -> str:

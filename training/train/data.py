@@ -4,10 +4,11 @@ What a rank sees is a function of seed, epoch and step, so that a run can be res
 """
 
 import io
+import itertools
 import math
 import random
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from training.distributed.cluster import cores
 from training.errors import TrainingError
@@ -26,7 +27,6 @@ from training.transform import SMALL, Preprocessing, open_rgb, to_array
 Item = tuple[int, int]  # index of the sample, seed of its augmentation
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-_PREFETCH = 1  # batches decoded in advance: more would only take memory
 _MIN_SIDE = 512  # pixels: no photograph is decoded smaller, even where the network sees less
 _MIN_SAMPLES = 32  # images of `sample_images`, however large they are
 
@@ -167,17 +167,42 @@ def batches(images: Images, plan: Sequence[list[Item]], device: torch.device) ->
 
 
 def _decode_in_threads(images: Images, plan: Sequence[list[Item]]) -> Iterator[tuple[Tensor, Tensor]]:
-    waiting: deque[list[Future[tuple[Tensor, int]]]] = deque()
     threads = ThreadPoolExecutor(cores(), "decode")
     try:
-        for items in plan:
-            waiting.append([threads.submit(images.__getitem__, item) for item in items])
-            if len(waiting) > _PREFETCH:
-                yield default_collate([future.result() for future in waiting.popleft()])
-        while waiting:
-            yield default_collate([future.result() for future in waiting.popleft()])
+        yield from DecodedBatches(threads, images, plan, ahead=2)  # the next while one is used: more would take memory
     finally:
         threads.shutdown(cancel_futures=True)
+
+
+class DecodedBatches:
+    """Images float32 [batch, 3, side, side] and labels [batch] of each batch of `plan`, in order.
+
+    `threads` decode up to `ahead` batches in advance, from the start on; Pillow decodes without Python's lock.
+    """
+
+    def __init__(
+        self, threads: ThreadPoolExecutor, images: Images, plan: Iterable[Sequence[Item]], *, ahead: int
+    ) -> None:
+        self._threads, self._images, self._plan, self._ahead = threads, images, iter(plan), ahead
+        self._waiting: deque[list[Future[tuple[Tensor, int]]]] = deque()
+        self._fill()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while self._waiting:
+            pixels, labels = zip(*(future.result() for future in self._waiting.popleft()), strict=True)
+            # By numpy: torch would wake threads for it, which then spin where the network computes.
+            yield torch.from_numpy(np.stack([one.numpy() for one in pixels])), torch.tensor(labels)
+            self._fill()
+
+    def close(self) -> None:
+        """Cancel the decoding of what has not been taken."""
+        for future in itertools.chain.from_iterable(self._waiting):
+            future.cancel()
+        self._waiting.clear()
+
+    def _fill(self) -> None:
+        for items in itertools.islice(self._plan, self._ahead - len(self._waiting)):
+            self._waiting.append([self._threads.submit(self._images.__getitem__, item) for item in items])
 
 
 def sample_images(split: Split, preprocessing: Preprocessing, *, most: int, seed: int) -> Tensor:

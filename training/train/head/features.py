@@ -2,11 +2,10 @@
 
 import hashlib
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from training.split import Split
 from training.train import data
 from training.train.checkpoint import FeatureStore, Rows, checkpoint_interval
 from training.train.context import StopFlag, TrainingContext, precision_name
-from training.train.data import Augmentation, Images, Item, mix
+from training.train.data import Augmentation, DecodedBatches, Images, Item, mix
 from training.train.head.backbone import (
     Backbone,
     BackboneFactory,
@@ -89,18 +88,18 @@ class Extraction:
             self._load(precision, context.train_split, views=1 + context.settings.views),
             self._load(precision, context.valid_split, views=1),
         ]
-        decoded = self._decode(splits[0][1][0])  # while the backbone is built
+        first = self._decode(splits[0][1][0])  # while the backbone is built
         missing = group.all_reduce(sum(len(part.items) for _, parts in splits for part in parts))[0]
         try:
             backbone = self._factory.build(precision) if missing else None
         except Int8TooCoarse:
-            decoded.close()
+            first.close()
             verdict.reject()
             raise
         for whole, parts in splits:
             started = time.monotonic()
             for part, rows in zip(parts, np.split(whole, len(parts)), strict=True):
-                decoded = decoded if decoded.part is part else self._decode(part)
+                decoded = first if part is splits[0][1][0] else self._decode(part)
                 if backbone and not self._compute(part, backbone, decoded):
                     return None
                 _gather(group, part.rows, rows)
@@ -110,13 +109,14 @@ class Extraction:
         (train, _), (valid, _) = splits
         return Features(torch.from_numpy(train), torch.from_numpy(valid), key)
 
-    def _compute(self, part: "PendingFeatures", backbone: Backbone, decoded: "DecodedBatches") -> bool:
+    def _compute(self, part: "PendingFeatures", backbone: Backbone, decoded: DecodedBatches) -> bool:
         """Compute and save what is missing until all ranks are done; return False once any rank was stopped.
 
         Ranks synchronize every few seconds, so that one that waits for the others does not run into the time-out.
         """
         seconds = min(CHUNK_SECONDS, checkpoint_interval())
-        with closing(decoded), closing(backbone.run(decoded)) as features:
+        taken = (images for images, _ in takewhile(lambda _: not self._stop.is_set, decoded))
+        with closing(decoded), closing(backbone.run(taken)) as features:
             while True:
                 started, busy = time.monotonic(), False
                 try:
@@ -144,10 +144,11 @@ class Extraction:
             parts.append(PendingFeatures(context, split, view, store, rows))
         return whole, parts
 
-    def _decode(self, part: "PendingFeatures") -> "DecodedBatches":
+    def _decode(self, part: "PendingFeatures") -> DecodedBatches:
         images = Images(part.split, self._context.preprocessing, augment=part.view > 0)
-        side = self._context.preprocessing.crop
-        return DecodedBatches(self._threads, images, part, batch=self._factory.batch, side=side, stop=self._stop)
+        size, side = self._factory.batch, self._context.preprocessing.crop
+        plan = (part.items[start : start + size] for start in range(0, len(part.items), size))
+        return DecodedBatches(self._threads, images, plan, ahead=max(2, PREFETCH_BYTES // (size * 3 * side**2 * 4)))
 
     def _store(self, precision: torch.dtype, view: dict[str, Any]) -> FeatureStore:
         folder = self._context.paths.checkpoints / "features"
@@ -225,50 +226,6 @@ def _view_key(context: TrainingContext, view: int) -> dict[str, Any]:
         key |= {"view": view, "seed": context.settings.seed, "scale": augmentation.scale, "ratio": augmentation.ratio}
         key["augmentation"] = file_sha256(Path(data.__file__))
     return key
-
-
-class DecodedBatches:
-    """Batches of the images that `part` lacks, float32 [batch, 3, side, side], in order, until `stop` is set.
-
-    Threads decode in advance, from the start on; Pillow decodes without Python's lock.
-    """
-
-    def __init__(
-        self,
-        threads: ThreadPoolExecutor,
-        images: Images,
-        part: PendingFeatures,
-        *,
-        batch: int,
-        side: int,
-        stop: StopFlag,
-    ) -> None:
-        self.part = part
-        self._threads, self._images, self._items = threads, images, iter(part.items)
-        self._batch, self._stop = batch, stop
-        self._limit = max(2 * batch, PREFETCH_BYTES // (3 * side**2 * 4))
-        self._waiting: deque[Future[tuple[Tensor, int]]] = deque()
-        self._fill()
-
-    def __iter__(self) -> Iterator[Tensor]:
-        while self._waiting and not self._stop.is_set:
-            count = min(self._batch, len(self._waiting))
-            # By numpy: torch would wake threads for it, which then spin where the backbone computes.
-            yield torch.from_numpy(np.stack([self._waiting.popleft().result()[0].numpy() for _ in range(count)]))
-            self._fill()
-
-    def close(self) -> None:
-        """Cancel the decoding of what has not been taken."""
-        for future in self._waiting:
-            future.cancel()
-        self._waiting.clear()
-
-    def _fill(self) -> None:
-        while len(self._waiting) < self._limit:
-            item = next(self._items, None)
-            if item is None:
-                return
-            self._waiting.append(self._threads.submit(self._images.__getitem__, item))
 
 
 def _gather(group: ProcessGroup, own: Rows, whole: Rows) -> None:
