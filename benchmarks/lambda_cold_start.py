@@ -102,7 +102,6 @@ def summary(figures: Figures) -> Figures:
 
 
 def show(figures: Figures) -> None:
-    """Print the tables."""
     print(f"{figures['machine']}\n")
     medians = figures["cold_median_ms"]
     print_table(

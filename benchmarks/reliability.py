@@ -205,7 +205,6 @@ def _recovery(answered: Sequence[Request], when: float) -> float | None:
 
 
 def show(figures: Figures) -> None:
-    """Print the tables."""
     print(f"{figures['machine']}\n{figures['callers']} callers for {figures['seconds']:g} s after all had joined\n")
     counts = ("requests", "right", "wrong", "lost", "pictures", "never_answered", "retries")
     rows: list[tuple[str, Cell]] = [(name.replace("_", " "), figures[name]) for name in counts]

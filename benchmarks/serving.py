@@ -186,7 +186,6 @@ def summary(servers: Figures) -> Figures:
 
 
 def show(figures: Figures) -> None:
-    """Print the tables."""
     pictures = figures["pictures"]
     kind = "made pictures" if pictures["made"] else "photographs"
     print(f"{figures['machine']}\n")

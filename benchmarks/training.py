@@ -148,7 +148,6 @@ def summary(figures: Figures) -> Figures:
 
 
 def show(figures: Figures) -> None:
-    """Print the tables."""
     reference, ours, floor = (figures["head"][name] for name in ("reference", "kennel", "floor"))
     images, epochs, speeds = figures["images"], figures["epochs"], figures["ranks"]
     efficiencies = figures["rank_efficiency_of"]

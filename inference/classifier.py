@@ -91,7 +91,6 @@ class Classifier:
 
     @property
     def healthy(self) -> bool:
-        """Return whether the network is."""
         return self._network.healthy
 
     def classify(self, body: bytes, timings: Timings) -> list[float]:

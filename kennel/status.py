@@ -41,7 +41,6 @@ class Status:
 
     @property
     def next(self) -> str:
-        """Say what the operator does next."""
         troubled = [name for name, status in self.stacks.items() if _is_troubled(name, status)]
         if not self.stacks:
             return f"Nothing is deployed: run `make deploy STAGE={self.stage}`."

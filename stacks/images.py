@@ -69,13 +69,10 @@ class Image(Construct):
         self._build.node.find_child("Resource").node.add_dependency(other._build.node.find_child("Resource"))
 
     def grant_pull(self, role: iam.IGrantable) -> iam.Grant:
-        """Allow `role` to pull the image."""
         return self._repository.grant_pull(role)
 
 
 class ImagesStack(cdk.Stack):
-    """The images `training` and `inference`."""
-
     def __init__(self, scope: Construct, id_: str, *, settings: StageSettings) -> None:
         super().__init__(scope, id_, description=f"{settings.name}: images of training and inference")
         # The build helper's log group would race with the function that writes to it, and be kept in every stage.

@@ -15,7 +15,6 @@ _BUCKET_ARN_EXPORT = "ExportsOutputFnGetAttBucket83908E77Arn063C8555"
 def allow(
     role: iam.Role, actions: Sequence[str], resources: Sequence[str], conditions: Mapping[str, object] | None = None
 ) -> None:
-    """Add a statement to the role's own policy."""
     role.add_to_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
 
 

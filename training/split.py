@@ -65,7 +65,6 @@ class Split:
         return data
 
     def write_index(self) -> None:
-        """Write index.json into the split's folder."""
         content = {
             "format": FORMAT,
             "split": self.split,

@@ -124,7 +124,6 @@ def _manifests(s3: Any, bucket: str, prefix: str) -> list[tuple[Any, str]]:
 
 
 def start(client: Client, plan: Plan) -> str:
-    """Start the run and return its ARN."""
     pairs = [{"Name": name, "Value": value} for name, value in plan.parameters.items()]
     with aws_errors():
         started = client("sagemaker").start_pipeline_execution(

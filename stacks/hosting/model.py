@@ -116,7 +116,6 @@ def _capture(
 def endpoint_role(
     scope: Construct, *, settings: StageSettings, data: DataStack, images: ImagesStack, network: NetworkStack | None
 ) -> iam.Role:
-    """Return the execution role of the hosted model."""
     role = iam.Role(scope, "Role", assumed_by=sagemaker_principal(scope), description="Serves the released model")
     images.inference.grant_pull(role)
     _use_data(role, data)

@@ -84,11 +84,9 @@ class HostingStack(cdk.Stack):
         return self.format_arn(service="sagemaker", resource="endpoint", resource_name=self.endpoint_name)
 
     def grant_invoke(self, role: iam.Role) -> None:
-        """Allow `role` to invoke this endpoint."""
         allow(role, ["sagemaker:InvokeEndpoint"], [self.endpoint_arn])
 
     def grant_describe(self, role: iam.Role) -> None:
-        """Allow `role` to read the endpoint's state."""
         allow(role, ["sagemaker:DescribeEndpoint"], [self.endpoint_arn])
 
     def grant_probe(self, role: iam.Role, data: DataStack) -> None:
