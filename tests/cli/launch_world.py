@@ -159,8 +159,6 @@ class LaunchWorld:
                 client=self.cloud.client,
                 work=self._work / "jobs",
                 containers=ProcessEngine(),
-                interrupt_spot=False,
-                seed=0,
             )
             try:
                 self.fill()

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from kennel.rehearsal.containers import ContainerEngine
+from kennel.rehearsal.containers.engine import ContainerEngine
 from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.contract import JobFailed
 from kennel.rehearsal.jobs.store import Store
@@ -28,16 +28,15 @@ _MESSAGE_LENGTH = 2000  # characters
 class Context:
     """One execution and its surroundings.
 
-    `client(service, role_arn)` returns a boto3 client; `interruptions` is how many spot jobs are still to be
-    interrupted; `closed` is set when the rehearsal ends.
+    `client(service, role_arn)` returns a boto3 client; `interrupt_spot`: a spot job is still to be interrupted;
+    `closed` is set when the rehearsal ends.
     """
 
     execution: PipelineExecution
     client: Callable[[str, str | None], Any]
     engine: ContainerEngine
     work: Path
-    interruptions: int
-    seed: int
+    interrupt_spot: bool
     closed: threading.Event
 
     def create(self, operation: str, request: Mapping[str, Any]) -> Any:
@@ -53,8 +52,7 @@ class Context:
         return f"pipelines-{self.execution.id}-{step}"[: limit - 11].rstrip("-") + f"-{suffix}"
 
     def arn(self, kind: str, name: str) -> str:
-        partition, service, region, account = self.execution.arn.split(":")[1:5]
-        return f"arn:{partition}:{service}:{region}:{account}:{kind}/{name}"
+        return ":".join([*self.execution.arn.split(":")[:5], f"{kind}/{name}"])
 
     @property
     def region(self) -> str:
@@ -102,45 +100,40 @@ class JobLog:
         self._stream = f"{job}/{{}}-{int(time.time())}".format
         self._created: set[str] = set()
         self._pending: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self._lock, self._sending = threading.Lock(), threading.Lock()
-        self._timer: threading.Timer | None = None
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self.metrics: Sequence[Mapping[str, str]] = ()
         self.final: dict[str, float] = {}
 
     def __enter__(self) -> Self:
+        self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._flush()
+        self._ended.set()
+        self._thread.join()
 
-    def write(self, line: str, host: str = "algo-1") -> bool:
-        """Write one line of `host`; return whether it contains a metric."""
+    def write(self, line: str, host: str = "algo-1") -> None:
         event = {"timestamp": int(time.time() * 1000), "message": line[:_MESSAGE_LENGTH] or " "}
         with self._lock:
             self._pending[host].append(event)
-            if self._timer is None:
-                self._timer = threading.Timer(_FLUSH_S, self._flush)
-                self._timer.daemon = True
-                self._timer.start()
-        found = dict(self._values(line))
-        self.final.update(found)
-        return bool(found)
-
-    def _values(self, line: str) -> Iterator[tuple[str, float]]:
         for metric in self.metrics:
-            match = re.search(metric["Regex"], line)
             with suppress(ValueError):  # SageMaker ignores a value that is not a number
-                if match:
-                    yield metric["Name"], float(match[1])
+                if found := re.search(metric["Regex"], line):
+                    self.final[metric["Name"]] = float(found[1])
+
+    def _run(self) -> None:
+        while not self._ended.wait(_FLUSH_S):
+            self._flush()
+        self._flush()
 
     def _flush(self) -> None:
         """Send the pending lines. A denied call does not fail the job: the control plane reports it as denied."""
-        with self._sending:
-            with self._lock:
-                pending, self._pending, self._timer = self._pending, defaultdict(list), None
-            with suppress(ClientError, BotoCoreError):
-                for host, events in pending.items():
-                    self._send(self._stream(host), events)
+        with self._lock:
+            pending, self._pending = self._pending, defaultdict(list)
+        with suppress(ClientError, BotoCoreError):
+            for host, events in pending.items():
+                self._send(self._stream(host), events)
 
     def _send(self, stream: str, events: list[dict[str, Any]]) -> None:
         if stream not in self._created:

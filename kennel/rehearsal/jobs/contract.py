@@ -1,16 +1,16 @@
 """SageMaker's contract with a job's containers: files below /opt/ml, start and end of all hosts, the failure reason."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kennel.rehearsal.containers import Container, ContainerEngine, Process
+from kennel.rehearsal.containers.engine import Container, ContainerEngine, Process
 
 _OPT_ML = "/opt/ml"
+DAY_S = 86_400.0  # a job's limit where it names none
 _POLL_S = 0.05
 GRACE_S = 120.0  # between SIGTERM and SIGKILL, as SageMaker waits
 _REASON_LENGTH = 1024  # characters of a failure file that SageMaker reports
@@ -31,14 +31,6 @@ def resource_config(instance_type: str, hosts: Sequence[str], host: str, interfa
         "instance_groups": [{"instance_group_name": group, "instance_type": instance_type, "hosts": [*hosts]}],
         "network_interface_name": interface,
     }
-
-
-def thread_limit(hosts: int) -> dict[str, str]:
-    """Return variables that give each of several hosts on this machine its share of the cores.
-
-    Without them the OpenMP threads of one host would spin while they wait for threads that another host displaces.
-    """
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // hosts))} if hosts > 1 else {}
 
 
 def write_config(folder: Path, files: Mapping[str, Any]) -> None:

@@ -3,57 +3,51 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from kennel.rehearsal.containers import ContainerEngine, ContainerError
+from kennel.rehearsal.containers.engine import ContainerEngine, ContainerError
 from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.context import Context
 from kennel.rehearsal.jobs.contract import JobFailed
 from kennel.rehearsal.jobs.language import DefinitionError, PlannedStep, Values, plan, resolve_parameters
 from kennel.rehearsal.jobs.processing import run_processing
-from kennel.rehearsal.jobs.training import TrainingJob
-from kennel.rehearsal.jobs.tuning import NAME_LENGTH, run_tuning
+from kennel.rehearsal.jobs.training import TUNING_NAME_LENGTH, TrainingJob, run_tuning
 
 _CLOSE_S = 20.0
 _REASON_LENGTH = 3000  # characters
 
 
-@dataclass(kw_only=True)
 class PipelineRunner:
     """Runs pipeline executions, each in the thread that calls `run`.
 
     `client(service, role_arn)` returns a boto3 client that calls as that role; `work` is the folder of the jobs'
-    /opt/ml trees; `interrupt_spot` takes the first spot job's instance away once; `seed` is for tuning jobs without
-    a RandomSeed.
+    /opt/ml trees; `interrupt_spot` takes the first spot job's instance away once.
     """
 
-    client: Callable[[str, str | None], Any]
-    work: Path
-    containers: ContainerEngine
-    interrupt_spot: bool
-    seed: int
-    _closed: threading.Event = field(default_factory=threading.Event)
-    _running: set[threading.Thread] = field(default_factory=set)
+    def __init__(
+        self,
+        *,
+        client: Callable[[str, str | None], Any],
+        work: Path,
+        containers: ContainerEngine,
+        interrupt_spot: bool = False,
+    ) -> None:
+        self._closed = threading.Event()
+        self._running: set[threading.Thread] = set()
+        self._context = partial(
+            Context, client=client, work=work, engine=containers, interrupt_spot=interrupt_spot, closed=self._closed
+        )
 
     def run(self, execution: PipelineExecution) -> None:
         """Run to the end; raise JobFailed with the reason of the first step that fails."""
         self._running.add(threading.current_thread())
         try:
             parameters = resolve_parameters(execution.definition, execution.parameters)
-            context = Context(
-                execution=execution,
-                client=self.client,
-                engine=self.containers,
-                work=self.work,
-                interruptions=int(self.interrupt_spot),
-                seed=self.seed,
-                closed=self._closed,
-            )
-            Execution(context, parameters).run(plan(execution.definition))
+            Execution(self._context(execution), parameters).run(plan(execution.definition))
         finally:
             self._running.discard(threading.current_thread())
 
@@ -68,19 +62,13 @@ class Execution:
     """The steps of one execution; each step's properties can be used by the steps after it."""
 
     def __init__(self, context: Context, parameters: Mapping[str, Any]) -> None:
-        self._context = context
-        execution = context.execution
-        started = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
-        variables = {
-            "PipelineExecutionId": execution.id,
-            "PipelineExecutionArn": execution.arn,
-            "PipelineName": execution.pipeline_name,
-            "PipelineArn": execution.arn.rsplit("/execution/", 1)[0],
-            "StartDateTime": started,
-            "CurrentDateTime": started,
-        }
+        self._context, execution = context, context.execution
         # The service reads a property file as the pipeline's role.
-        self._values = Values(parameters, variables, lambda uri: context.store(execution.role_arn).read(uri))
+        self._values = Values(
+            parameters,
+            {"PipelineExecutionId": execution.id},
+            lambda uri: context.store(execution.role_arn).read(uri),
+        )
         self._outcomes: dict[str, bool] = {}
         self._skipped: set[str] = set()
 
@@ -102,11 +90,9 @@ class Execution:
     def _run_step(self, step: Mapping[str, Any]) -> None:
         name = step["Name"]
         record: dict[str, Any] = {"StepName": name, "StepStatus": "Executing", "StartTime": time.time()}
-        if "DisplayName" in step:
-            record["StepDisplayName"] = step["DisplayName"]
         self._context.execution.steps.append(record)
         try:
-            self._run_type(step, record)
+            self._values.properties[name] = self._run_type(step, record)
         except BaseException as error:
             reason = (str(error) or type(error).__name__)[:_REASON_LENGTH]
             record |= {"StepStatus": "Failed", "FailureReason": reason, "EndTime": time.time()}
@@ -115,8 +101,9 @@ class Execution:
             raise
         record |= {"StepStatus": "Succeeded", "EndTime": time.time()}
 
-    def _run_type(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
-        types: dict[str, Callable[[Mapping[str, Any], dict[str, Any]], None]] = {
+    def _run_type(self, step: Mapping[str, Any], record: dict[str, Any]) -> Mapping[str, Any]:
+        """Run a step and return its properties."""
+        types: dict[str, Callable[[Mapping[str, Any], dict[str, Any]], Mapping[str, Any]]] = {
             "Condition": self._condition,
             "Processing": self._processing,
             "Training": self._training,
@@ -129,23 +116,24 @@ class Execution:
                 f"Steps of type {step['Type']} cannot be rehearsed; those of type {', '.join(types)} can."
             )
         try:
-            types[step["Type"]](step, record)
+            return types[step["Type"]](step, record)
         except KeyError as error:
             raise DefinitionError(f"The step {step['Name']} lacks {error} in its Arguments.") from error
 
-    def _condition(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
+    def _condition(self, step: Mapping[str, Any], record: dict[str, Any]) -> Mapping[str, Any]:
         outcome = all(self._values.is_true(condition) for condition in step["Arguments"]["Conditions"])
         self._outcomes[step["Name"]] = outcome
         record["Metadata"] = {"Condition": {"Outcome": str(outcome)}}
+        return {}
 
-    def _processing(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
+    def _processing(self, step: Mapping[str, Any], record: dict[str, Any]) -> Mapping[str, Any]:
         name = self._context.job_name(step["Name"])
         arn = self._context.arn("processing-job", name)
         record["Metadata"] = {"ProcessingJob": {"Arn": arn}}
         with self._context.timed("Processing", arn):
-            self._values.properties[step["Name"]] = run_processing(self._context, name, step, self._arguments(step))
+            return run_processing(self._context, name, step, self._arguments(step))
 
-    def _training(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
+    def _training(self, step: Mapping[str, Any], record: dict[str, Any]) -> Mapping[str, Any]:
         name = self._context.job_name(step["Name"])
         arn = self._context.arn("training-job", name)
         record["Metadata"] = {"TrainingJob": {"Arn": arn}}
@@ -153,25 +141,24 @@ class Execution:
         self._context.create("create_training_job", {"TrainingJobName": name, **request})
         with self._context.timed("Training", arn):
             done = TrainingJob(self._context, name, request).run()
-        final = done["FinalMetricDataList"]
-        self._context.record(arn, FinalMetricDataList=final, ModelArtifacts=done["ModelArtifacts"])
-        self._values.properties[step["Name"]] = done
+        self._context.record(arn, **{key: done[key] for key in ("FinalMetricDataList", "ModelArtifacts")})
+        return done
 
-    def _tuning(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
-        name = self._context.job_name(step["Name"], NAME_LENGTH)
+    def _tuning(self, step: Mapping[str, Any], record: dict[str, Any]) -> Mapping[str, Any]:
+        name = self._context.job_name(step["Name"], TUNING_NAME_LENGTH)
         record["Metadata"] = {"TuningJob": {"Arn": self._context.arn("hyper-parameter-tuning-job", name)}}
-        self._values.properties[step["Name"]] = run_tuning(self._context, name, self._arguments(step))
+        return run_tuning(self._context, name, self._arguments(step))
 
-    def _register(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
+    def _register(self, step: Mapping[str, Any], record: dict[str, Any]) -> Mapping[str, Any]:
         request = self._arguments(step)
         arn = self._context.create("create_model_package", request)["ModelPackageArn"]
         record["Metadata"] = {"RegisterModel": {"Arn": arn}}
-        self._values.properties[step["Name"]] = {**request, "ModelPackageArn": arn}
+        return {**request, "ModelPackageArn": arn}
 
-    def _fail(self, step: Mapping[str, Any], record: dict[str, Any]) -> None:
-        message = str(self._arguments(step).get("ErrorMessage", ""))
+    def _fail(self, step: Mapping[str, Any], record: dict[str, Any]) -> Mapping[str, Any]:
+        message = str(self._arguments(step)["ErrorMessage"])
         record["Metadata"] = {"Fail": {"ErrorMessage": message}}
         raise JobFailed(message)
 
     def _arguments(self, step: Mapping[str, Any]) -> Any:
-        return self._values.resolve(step.get("Arguments", {}))
+        return self._values.resolve(step["Arguments"])

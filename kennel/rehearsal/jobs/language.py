@@ -40,21 +40,17 @@ def resolve_parameters(definition: Mapping[str, Any], given: Mapping[str, str]) 
 
 
 def _parameter(parameter: Mapping[str, Any], given: str | None) -> Any:
-    name, kind = parameter["Name"], parameter["Type"]
-    value = _typed(name, kind, parameter["DefaultValue"] if given is None else given)
-    allowed = parameter.get("EnumValues")
+    name, kind, allowed = parameter["Name"], parameter["Type"], parameter.get("EnumValues")
+    if kind not in _TYPES:
+        raise DefinitionError(f"Parameters of type {kind} cannot be rehearsed; those of type {', '.join(_TYPES)} can.")
+    value = parameter["DefaultValue"] if given is None else given
+    try:
+        value = _TYPES[kind](value)
+    except ValueError:
+        raise DefinitionError(f"The pipeline parameter {name} must be of type {kind}, not {value!r}.") from None
     if allowed and value not in allowed:
         raise DefinitionError(f"The pipeline parameter {name} must be one of {', '.join(allowed)}, not {value!r}.")
     return value
-
-
-def _typed(name: str, kind: str, value: Any) -> Any:
-    if kind not in _TYPES:
-        raise DefinitionError(f"Parameters of type {kind} cannot be rehearsed; those of type {', '.join(_TYPES)} can.")
-    try:
-        return _TYPES[kind](value)
-    except ValueError:
-        raise DefinitionError(f"The pipeline parameter {name} must be of type {kind}, not {value!r}.") from None
 
 
 class Values:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kennel.rehearsal.containers import Container
+from kennel.rehearsal.containers.engine import Container
 from kennel.rehearsal.jobs.context import Context
 from kennel.rehearsal.jobs.contract import (
+    DAY_S,
     JobFailed,
     check_outcome,
     path_on_machine,
@@ -17,12 +18,11 @@ from kennel.rehearsal.jobs.contract import (
 )
 from kennel.rehearsal.jobs.store import Store
 
-_DAY_S = 86_400
 _HOST = "algo-1"
 
 
 def run_processing(context: Context, name: str, step: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one job; return the answer of DescribeProcessingJob and the step's PropertyFiles. Raise JobFailed."""
+    """Run one job; return the request with the step's PropertyFiles. Raise JobFailed."""
     context.create("create_processing_job", {"ProcessingJobName": name, **request})
     folder = context.work / context.execution.id / name
     root, store = folder / _HOST, context.store(request["RoleArn"])
@@ -32,21 +32,15 @@ def run_processing(context: Context, name: str, step: Mapping[str, Any], request
     try:
         _prepare(store, request, root)
         resources = resource_config(cluster["InstanceType"], [_HOST], _HOST)
-        config = {"resourceconfig": resources, "processingjobconfig": {**request, "ProcessingJobName": name}}
-        write_config(root / "config", config)
+        write_config(root / "config", {"resourceconfig": resources})
         _run(context, name, request, root)
         key = request.get("ProcessingOutputConfig", {}).get("KmsKeyId", "")
         for target in _outputs(request).values():
             store.upload(path_on_machine(root, target["LocalPath"]), target["S3Uri"], key)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return {
-        **request,
-        "ProcessingJobName": name,
-        "ProcessingJobArn": context.arn("processing-job", name),
-        "ProcessingJobStatus": "Completed",
-        "PropertyFiles": [_property_file(file, request) for file in step.get("PropertyFiles", [])],
-    }
+    files = [_property_file(file, request) for file in step.get("PropertyFiles", [])]
+    return {**request, "ProcessingJobName": name, "PropertyFiles": files}
 
 
 def _prepare(store: Store, request: Mapping[str, Any], root: Path) -> None:
@@ -59,12 +53,12 @@ def _prepare(store: Store, request: Mapping[str, Any], root: Path) -> None:
 
 def _run(context: Context, name: str, request: Mapping[str, Any], root: Path) -> None:
     specification = request["AppSpecification"]
-    limit_s = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY_S)
+    limit_s = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DAY_S)
     with context.log("ProcessingJobs", name, request["RoleArn"]) as log, context.engine.network() as network:
         container = Container(
             program="training",
             root=root,
-            image=specification.get("ImageUri", ""),
+            image=specification["ImageUri"],
             entrypoint=specification.get("ContainerEntrypoint", ()),
             arguments=[str(argument) for argument in specification.get("ContainerArguments", ())],
             environment={"PROCESSING_JOB_NAME": name, "AWS_REGION": context.region, **request.get("Environment", {})},

@@ -3,7 +3,8 @@
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from boto3.exceptions import S3UploadFailedError  # type: ignore[import-untyped]
@@ -20,16 +21,16 @@ class Store:
 
     def read(self, uri: str) -> bytes:
         """Return the content of one object."""
-        bucket, key = split(uri)
-        body: bytes = self._call("read", uri, "get_object", Bucket=bucket, Key=key)["Body"].read()
+        bucket, key = _split(uri)
+        with _refusal("read", uri):
+            body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         return body
 
     def download_source(self, source: Mapping[str, Any], folder: Path) -> None:
         """Download all of an S3DataSource or S3Input into `folder`."""
-        if source.get("S3DataDistributionType", "FullyReplicated") != "FullyReplicated":
-            raise JobFailed(
-                f"ClientError: {source['S3DataDistributionType']} cannot be rehearsed; FullyReplicated can."
-            )
+        distribution = source.get("S3DataDistributionType", "FullyReplicated")
+        if distribution != "FullyReplicated":
+            raise JobFailed(f"ClientError: {distribution} cannot be rehearsed; FullyReplicated can.")
         uri, manifest = source["S3Uri"], source.get("S3DataType") == "ManifestFile"
         if not self._download(self._manifest(uri) if manifest else self._prefix(uri), folder):
             raise JobFailed(f"ClientError: no S3 objects found under {uri}: was the step that writes them run?")
@@ -38,56 +39,53 @@ class Store:
         """Download all objects under `uri`, of which there may be none."""
         self._download(self._prefix(uri), folder)
 
-    def upload(self, folder: Path, uri: str, key_id: str = "") -> None:
-        """Upload every file below `folder`, encrypted with `key_id` if there is one."""
+    def upload(self, folder: Path, uri: str, key_id: str) -> None:
+        """Upload every file below `folder`, encrypted with `key_id` unless that is empty."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 self.put(path, f"{uri.rstrip('/')}/{path.relative_to(folder).as_posix()}", key_id)
 
-    def put(self, path: Path, uri: str, key_id: str = "") -> None:
-        bucket, key = split(uri)
+    def put(self, path: Path, uri: str, key_id: str) -> None:
+        bucket, key = _split(uri)
         extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key_id} if key_id else None
-        self._call("written", uri, "upload_file", Filename=str(path), Bucket=bucket, Key=key, ExtraArgs=extra)
+        with _refusal("written", uri):
+            self._s3.upload_file(str(path), bucket, key, ExtraArgs=extra)
 
     def delete(self, uri: str) -> None:
-        bucket, key = split(uri)
-        self._call("deleted", uri, "delete_object", Bucket=bucket, Key=key)
+        bucket, key = _split(uri)
+        with _refusal("deleted", uri):
+            self._s3.delete_object(Bucket=bucket, Key=key)
 
-    def _download(self, files: Iterator[tuple[str, str, str]], folder: Path) -> int:
-        """Download `files` (bucket, key, path below `folder`); return how many there are."""
+    def _download(self, files: Iterator[tuple[str, str, str]], folder: Path) -> bool:
+        """Download `files` (bucket, key, path below `folder`); return whether there are any."""
         folder.mkdir(parents=True, exist_ok=True)
         found = list(files)
         for bucket, key, relative in found:
-            path = _inside(folder, relative)
+            if ".." in Path(relative).parts or Path(relative).is_absolute():
+                raise JobFailed(f"ClientError: the object name {relative!r} would leave its folder.")
+            path = folder / relative
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._call("read", f"s3://{bucket}/{key}", "download_file", Bucket=bucket, Key=key, Filename=str(path))
-        return len(found)
-
-    def _call(self, verb: str, uri: str, operation: str, **request: Any) -> Any:
-        try:
-            return getattr(self._s3, operation)(**request)
-        except (ClientError, S3UploadFailedError) as error:
-            raise JobFailed(f"ClientError: {uri} cannot be {verb}: {error}") from error
+            with _refusal("read", f"s3://{bucket}/{key}"):
+                self._s3.download_file(bucket, key, str(path))
+        return bool(found)
 
     def _prefix(self, uri: str) -> Iterator[tuple[str, str, str]]:
         """Yield bucket, key and relative path of all objects in the folder `uri`, or of the one object of that name."""
-        bucket, prefix = split(uri)
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        try:
-            keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        except ClientError as error:
-            raise JobFailed(f"ClientError: {uri} cannot be listed: {error}") from error
+        bucket, prefix = _split(uri)
+        with _refusal("listed", uri):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            keys = [item["Key"] for page in pages for item in page.get("Contents", []) if item["Key"][-1] != "/"]
         base = prefix.rstrip("/") + "/" if prefix else ""
         for key in keys:
-            if key == prefix and not key.endswith("/"):
-                yield bucket, key, PurePosixPath(key).name
-            elif key.startswith(base) and not key.endswith("/"):
+            if key == prefix:
+                yield bucket, key, Path(key).name
+            elif key.startswith(base):
                 yield bucket, key, key.removeprefix(base)
 
     def _manifest(self, uri: str) -> Iterator[tuple[str, str, str]]:
         try:
             head, *files = json.loads(self.read(uri))
-            bucket, prefix = split(head["prefix"])
+            bucket, prefix = _split(head["prefix"])
         except (ValueError, TypeError, KeyError):
             raise JobFailed(
                 f'ClientError: {uri} is no manifest; a manifest is [{{"prefix": "s3://..."}}, "file", ...].'
@@ -96,7 +94,15 @@ class Store:
             yield bucket, prefix + name, name
 
 
-def split(uri: str) -> tuple[str, str]:
+@contextmanager
+def _refusal(verb: str, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (ClientError, S3UploadFailedError) as error:
+        raise JobFailed(f"ClientError: {uri} cannot be {verb}: {error}") from error
+
+
+def _split(uri: str) -> tuple[str, str]:
     """Return the bucket and the key of an s3:// URI."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
@@ -114,10 +120,3 @@ def pack(folders: Sequence[Path], archive: Path) -> None:
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         for name in sorted(found):
             tar.add(found[name], name)
-
-
-def _inside(folder: Path, relative: str) -> Path:
-    path = PurePosixPath(relative)
-    if path.is_absolute() or ".." in path.parts:
-        raise JobFailed(f"ClientError: the object name {relative!r} would leave its folder.")
-    return folder / path

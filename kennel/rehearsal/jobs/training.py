@@ -1,26 +1,32 @@
-"""CreateTrainingJob: hosts, channels, the artifact, checkpoints in S3 and the spot interruption that they survive."""
+"""Training jobs: hosts, channels, checkpoints and the spot interruption that they survive; and tuning, many of them."""
 
+import hashlib
+import math
+import os
+import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kennel.rehearsal.containers import Container, Network
-from kennel.rehearsal.jobs.context import Context, JobLog
+from kennel.rehearsal.containers.engine import Container, Network
+from kennel.rehearsal.jobs.context import Context
 from kennel.rehearsal.jobs.contract import (
+    DAY_S,
+    JobFailed,
     Outcome,
     check_outcome,
     path_on_machine,
     resource_config,
     run_hosts,
-    thread_limit,
     write_config,
 )
+from kennel.rehearsal.jobs.language import DefinitionError
 from kennel.rehearsal.jobs.store import Store, pack
 
-_DAY_S = 86_400
+TUNING_NAME_LENGTH = 32  # characters of a tuning job's name, SageMaker's limit
 _FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints", "tmp")
 
 
@@ -33,17 +39,20 @@ class TrainingJob:
     request: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        role = self.request["RoleArn"]
-        self._store: Store = self.context.store(role)
-        self._log: JobLog = self.context.log("TrainingJobs", self.name, role)
+        role, resources = self.request["RoleArn"], self.request["ResourceConfig"]
+        self._store = self.context.store(role)
+        self._log = self.context.log("TrainingJobs", self.name, role)
         self._log.metrics = self.request["AlgorithmSpecification"].get("MetricDefinitions", [])
         self._folder = self.context.work / self.context.execution.id / self.name
-        count = int(self.request["ResourceConfig"].get("InstanceCount", 1))
-        self._hosts = [f"algo-{number}" for number in range(1, count + 1)]
+        self._hosts = [f"algo-{number}" for number in range(1, int(resources.get("InstanceCount", 1)) + 1)]
         self._roots = [self._folder / host for host in self._hosts]
+        self._limit_s = float(self.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DAY_S))
+        self._key = str(self.request["OutputDataConfig"].get("KmsKeyId", ""))
+        kept = self.request.get("CheckpointConfig")
+        self._checkpoints = Checkpoints(self._store, kept, self._key) if kept else None
 
     def run(self) -> dict[str, Any]:
-        """Return the answer of DescribeTrainingJob; raise JobFailed with the job's own reason."""
+        """Return what steps may name of DescribeTrainingJob's answer; raise JobFailed with the job's own reason."""
         try:
             with self._log:
                 outcome = self._attempt()
@@ -51,91 +60,80 @@ class TrainingJob:
                     self._log.write("The spot instance was taken away: SIGTERM; starting again from the checkpoint.")
                     outcome = self._attempt()
             check_outcome(outcome, self._limit_s, [root / "output" / "failure" for root in self._roots])
-            return self._description(self._upload())
+            return {
+                **self.request,
+                "TrainingJobName": self.name,
+                "ModelArtifacts": {"S3ModelArtifacts": self._upload()},
+                "FinalMetricDataList": [
+                    {"MetricName": name, "Value": value} for name, value in self._log.final.items()
+                ],
+            }
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _attempt(self) -> Outcome:
         """Run the job once on new instances, with its checkpoints from S3 before and to S3 afterwards."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        config = self.request.get("CheckpointConfig")
-        checkpoints = Checkpoints(self._store, config, self._key) if config else None
-        has_checkpoint = partial(checkpoints.has_new, self._roots) if checkpoints else lambda: False
-        spot = bool(self.request.get("EnableManagedSpotTraining"))
-        interruption = SpotInterruption(self.context, spot, has_checkpoint)
         with self.context.engine.network() as network:
             for host, root in zip(self._hosts, self._roots, strict=True):
                 self._prepare(host, root, network)
-                if checkpoints:
-                    checkpoints.download(root)
+            if self._checkpoints:
+                self._checkpoints.download(self._roots)
             outcome = run_hosts(
                 self.context.engine,
-                [self._container(host, network, interruption) for host in self._hosts],
+                [self._container(host, network) for host in self._hosts],
                 limit_s=self._limit_s,
-                interrupted=interruption.due,
+                interrupted=self._is_interrupted,
                 stopped=lambda: self.context.stopping,
             )
-        if checkpoints:
-            checkpoints.upload(self._roots)
+        if self._checkpoints:
+            self._checkpoints.upload(self._roots)
         return outcome
+
+    def _is_interrupted(self) -> bool:
+        """Return true once, when a spot instance is to be taken away: after the first metric or checkpoint."""
+        if not (self.context.interrupt_spot and self.request.get("EnableManagedSpotTraining")):
+            return False
+        due = bool(self._log.final or (self._checkpoints and self._checkpoints.has_new(self._roots)))
+        self.context.interrupt_spot = not due
+        return due
 
     def _prepare(self, host: str, root: Path, network: Network) -> None:
         for folder in _FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)
-        write_config(root / "input" / "config", self._config(host, network))
-        for channel in self.request.get("InputDataConfig", []):
-            folder = root / "input" / "data" / channel["ChannelName"]
-            self._store.download_source(channel["DataSource"]["S3DataSource"], folder)
-
-    def _config(self, host: str, network: Network) -> dict[str, Any]:
-        channels = {
-            channel["ChannelName"]: {
-                "TrainingInputMode": channel.get("InputMode", "File"),
-                "S3DistributionType": channel["DataSource"]["S3DataSource"].get(
-                    "S3DataDistributionType", "FullyReplicated"
-                ),
-                "RecordWrapperType": channel.get("RecordWrapperType", "None"),
-            }
-            for channel in self.request.get("InputDataConfig", [])
+        channels = {one["ChannelName"]: one["DataSource"] for one in self.request.get("InputDataConfig", [])}
+        instance_type = self.request["ResourceConfig"]["InstanceType"]
+        config = {
+            "hyperparameters": {name: str(value) for name, value in self.request.get("HyperParameters", {}).items()},
+            "inputdataconfig": {name: {"TrainingInputMode": "File"} for name in channels},
+            "resourceconfig": resource_config(instance_type, self._hosts, host, network.interface),
         }
-        parameters = {name: str(value) for name, value in self.request.get("HyperParameters", {}).items()}
-        resources = resource_config(
-            self.request["ResourceConfig"]["InstanceType"], self._hosts, host, network.interface
-        )
-        return {"hyperparameters": parameters, "inputdataconfig": channels, "resourceconfig": resources}
+        write_config(root / "input" / "config", config)
+        for name, source in channels.items():
+            self._store.download_source(source["S3DataSource"], root / "input" / "data" / name)
 
-    def _container(self, host: str, network: Network, interruption: "SpotInterruption") -> Container:
-        def on_line(text: str) -> None:
-            if self._log.write(text, host):
-                interruption.metric()
-
+    def _container(self, host: str, network: Network) -> Container:
         algorithm = self.request["AlgorithmSpecification"]
+        # Without a share of the cores, OpenMP's threads of one host would spin while those of another displace them.
+        cores = max(1, (os.cpu_count() or 1) // len(self._hosts))
         return Container(
             program="training",
             root=self._folder / host,
             image=algorithm.get("TrainingImage", ""),
             entrypoint=algorithm.get("ContainerEntrypoint", ()),
-            arguments=algorithm.get("ContainerArguments") or (() if "ContainerEntrypoint" in algorithm else ("train",)),
+            arguments=() if "ContainerEntrypoint" in algorithm else ("train",),
             environment={
                 "TRAINING_JOB_NAME": self.name,
                 "TRAINING_JOB_ARN": self.context.arn("training-job", self.name),
                 "AWS_REGION": self.context.region,
-                **thread_limit(len(self._hosts)),
+                **({"OMP_NUM_THREADS": str(cores)} if len(self._hosts) > 1 else {}),
                 **self.request.get("Environment", {}),
             },
             network=network,
             host=host,
             hosts=self._hosts,
-            on_line=on_line,
+            on_line=lambda text: self._log.write(text, host),
         )
-
-    @property
-    def _limit_s(self) -> float:
-        return float(self.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY_S))
-
-    @property
-    def _key(self) -> str:
-        return str(self.request["OutputDataConfig"].get("KmsKeyId", ""))
 
     def _upload(self) -> str:
         """Upload model.tar.gz, and output.tar.gz when there is any output; return the URI of the first."""
@@ -147,71 +145,113 @@ class TrainingJob:
                 self._store.put(self._folder / archive, f"{target}/{archive}", self._key)
         return f"{target}/model.tar.gz"
 
-    def _description(self, model: str) -> dict[str, Any]:
-        final = [{"MetricName": name, "Value": value} for name, value in self._log.final.items()]
-        return {
-            **self.request,
-            "TrainingJobName": self.name,
-            "TrainingJobArn": self.context.arn("training-job", self.name),
-            "TrainingJobStatus": "Completed",
-            "ModelArtifacts": {"S3ModelArtifacts": model},
-            "FinalMetricDataList": final,
-        }
-
 
 class Checkpoints:
     """The folder of checkpoints that all hosts of a job share with the S3Uri of its CheckpointConfig.
 
-    Other jobs may write to the same S3Uri meanwhile: objects that this job has not downloaded stay as they are.
+    `roots` are the hosts' /opt/ml. Other jobs may write to the same S3Uri meanwhile: objects that this job has not
+    downloaded stay as they are.
     """
 
     def __init__(self, store: Store, config: Mapping[str, str], key_id: str) -> None:
-        self._store, self._uri, self._key = store, config["S3Uri"], key_id
+        self._store, self._uri, self._key = store, config["S3Uri"].rstrip("/"), key_id
         self._path = config.get("LocalPath", "/opt/ml/checkpoints")
         self._downloaded: set[str] = set()
 
-    def download(self, root: Path) -> None:
-        """Copy what is in S3 into the folder of one host."""
-        folder = path_on_machine(root, self._path)
-        self._store.download_if_any(self._uri, folder)
-        self._downloaded |= set(_files(folder))
+    def download(self, roots: Sequence[Path]) -> None:
+        """Copy what is in S3 into the folder of each host."""
+        for root in roots:
+            self._store.download_if_any(self._uri, path_on_machine(root, self._path))
+        self._downloaded = self._files(roots)
 
     def has_new(self, roots: Sequence[Path]) -> bool:
         """Return whether a host has written a whole file since the download."""
-        found = (name for root in roots for name in _files(path_on_machine(root, self._path)))
-        return any(name not in self._downloaded and not name.endswith(".partial") for name in found)
+        return any(not name.endswith(".partial") for name in self._files(roots) - self._downloaded)
 
     def upload(self, roots: Sequence[Path]) -> None:
         """Copy all files to S3, and delete there those that were downloaded and are gone from every host."""
+        for root in roots:
+            self._store.upload(path_on_machine(root, self._path), self._uri, self._key)
+        for name in sorted(self._downloaded - self._files(roots)):
+            self._store.delete(f"{self._uri}/{name}")
+
+    def _files(self, roots: Sequence[Path]) -> set[str]:
         folders = [path_on_machine(root, self._path) for root in roots]
-        for folder in folders:
-            self._store.upload(folder, self._uri, self._key)
-        remaining = {name for folder in folders for name in _files(folder)}
-        for name in sorted(self._downloaded - remaining):
-            self._store.delete(f"{self._uri.rstrip('/')}/{name}")
+        found = ((folder, path) for folder in folders for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix() for folder, path in found}
 
 
-class SpotInterruption:
-    """Takes the spot instance away once: after the first metric, or as soon as `has_checkpoint` returns true."""
+def run_tuning(context: Context, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a tuning job's trials, a training job each, one after the other; the best becomes the step's property.
 
-    def __init__(self, context: Context, spot: bool, has_checkpoint: Callable[[], bool]) -> None:
-        self._context, self._has_checkpoint = context, has_checkpoint
-        self._armed = spot and context.interruptions > 0
-        self._metric_seen = False
+    Raise JobFailed when none reports a value of the objective.
+    """
+    config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
+    context.create("create_hyper_parameter_tuning_job", {"HyperParameterTuningJobName": name, **request})
+    generator = random.Random(config["RandomSeed"])
+    summaries: list[dict[str, Any]] = []
+    context.record(context.arn("hyper-parameter-tuning-job", name), TrainingJobSummaries=summaries)
+    for number in range(1, int(config["ResourceLimits"]["MaxNumberOfTrainingJobs"]) + 1):
+        suffix = hashlib.sha256(f"{name}/{number}".encode()).hexdigest()[:8]
+        trial, now = f"{name}-{number:03d}-{suffix}", datetime.now(UTC)
+        summaries.append(
+            {
+                "TrainingJobName": trial,
+                "TrainingJobArn": context.arn("training-job", trial),
+                "TrainingJobStatus": "InProgress",
+                "TunedHyperParameters": dict(_sample(config["ParameterRanges"], generator)),
+                "CreationTime": now,
+                "TrainingStartTime": now,
+            }
+        )
+        ended = _trial(context, summaries[-1], definition, config["HyperParameterTuningJobObjective"])
+        summaries[-1] = {**summaries[-1], **ended, "TrainingEndTime": datetime.now(UTC)}
+    best = _best(summaries, config["HyperParameterTuningJobObjective"]["Type"])
+    return {**request, "HyperParameterTuningJobName": name, "BestTrainingJob": best}
 
-    def metric(self) -> None:
-        self._metric_seen = True
 
-    def due(self) -> bool:
-        """Return true once, when the instance is to be taken away."""
-        if self._armed and (self._metric_seen or self._has_checkpoint()):
-            self._armed = False
-            self._context.interruptions -= 1
-            return True
-        return False
+def _sample(ranges: Mapping[str, Any], generator: random.Random) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) for each parameter; values are strings, as SageMaker passes them."""
+    if others := sorted(set(ranges) - {"ContinuousParameterRanges"}):
+        raise DefinitionError(f"{', '.join(others)} cannot be rehearsed; ContinuousParameterRanges can.")
+    for one in ranges["ContinuousParameterRanges"]:
+        low, high = float(one["MinValue"]), float(one["MaxValue"])
+        if one["ScalingType"] == "Logarithmic":
+            value = math.exp(generator.uniform(math.log(low), math.log(high)))
+        elif one["ScalingType"] == "Linear":
+            value = generator.uniform(low, high)
+        else:
+            raise DefinitionError(f"{one['ScalingType']} scaling cannot be rehearsed; Linear and Logarithmic can.")
+        yield one["Name"], f"{value:.8g}"
 
 
-def _files(folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            yield path.relative_to(folder).as_posix()
+def _trial(
+    context: Context, summary: Mapping[str, Any], definition: Mapping[str, Any], objective: Mapping[str, str]
+) -> dict[str, Any]:
+    """Run one trial; return what is new in its summary."""
+    parameters = {
+        **definition.get("StaticHyperParameters", {}),
+        **summary["TunedHyperParameters"],
+        "_tuning_objective_metric": objective["MetricName"],
+    }
+    try:
+        job = TrainingJob(context, summary["TrainingJobName"], {**definition, "HyperParameters": parameters})
+        done = job.run()
+    except JobFailed as error:
+        if context.stopping:
+            raise
+        return {"TrainingJobStatus": "Failed", "FailureReason": str(error)}
+    values = {item["MetricName"]: item["Value"] for item in done["FinalMetricDataList"]}
+    final = {**objective, "Value": values.get(objective["MetricName"], math.nan)}
+    return {"TrainingJobStatus": "Completed", "FinalHyperParameterTuningJobObjectiveMetric": final}
+
+
+def _best(summaries: Sequence[Mapping[str, Any]], direction: str) -> Mapping[str, Any]:
+    def value(summary: Mapping[str, Any]) -> float:
+        return float(summary.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value", math.nan))
+
+    rated = [summary for summary in summaries if not math.isnan(value(summary))]
+    if not rated:
+        reasons = [summary["FailureReason"] for summary in summaries if "FailureReason" in summary]
+        raise JobFailed(f"No trial reported the objective. {reasons[0] if reasons else ''}".strip())
+    return max(rated, key=value) if direction == "Maximize" else min(rated, key=value)

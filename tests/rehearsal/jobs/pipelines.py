@@ -9,7 +9,8 @@ from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 
-from kennel.rehearsal.containers import Container, Process, pick_engine
+from kennel.rehearsal.containers.engine import Container, Process
+from kennel.rehearsal.containers.local import pick_engine
 from kennel.rehearsal.interfaces import PipelineExecution
 from kennel.rehearsal.jobs.contract import JobFailed
 from kennel.rehearsal.jobs.execution import PipelineRunner
@@ -59,9 +60,7 @@ class Pipelines:
         return self.clients[service]
 
     def runner(self, *, spot: bool = False, program: str = "") -> PipelineRunner:
-        return PipelineRunner(
-            client=self.client, work=self.work, containers=Programmed(program), interrupt_spot=spot, seed=0
-        )
+        return PipelineRunner(client=self.client, work=self.work, containers=Programmed(program), interrupt_spot=spot)
 
     def execution(self, *steps: dict[str, Any]) -> PipelineExecution:
         return PipelineExecution(

@@ -151,7 +151,7 @@ def test_what_one_job_keeps_the_next_one_finds_on_spot_and_off(pipelines: Pipeli
 def test_what_another_job_has_kept_meanwhile_stays(pipelines: Pipelines) -> None:
     pipelines.put("checkpoints/gone", b"1")
     checkpoints = Checkpoints(Store(pipelines.s3), {"S3Uri": "s3://data/checkpoints/"}, "")
-    checkpoints.download(pipelines.work)
+    checkpoints.download([pipelines.work])
     pipelines.put("checkpoints/another", b"1")
     (pipelines.work / "checkpoints" / "gone").unlink()
     checkpoints.upload([pipelines.work])
