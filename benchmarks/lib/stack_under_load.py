@@ -21,7 +21,7 @@ from kennel.rehearsal.cloud import lambda_functions
 from kennel.rehearsal.cloud.clients import REGION
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.server import Cloud
-from kennel.rehearsal.containers import pick_engine
+from kennel.rehearsal.containers.local import pick_engine
 from kennel.rehearsal.interfaces import DataPlane, PipelineExecution
 from kennel.rehearsal.rehearse import synthesize
 from kennel.rehearsal.serving.endpoints import Endpoints

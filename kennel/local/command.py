@@ -15,7 +15,7 @@ from kennel.compare.records import accuracy_line, read_evaluation
 from kennel.console import Display, print_json, say
 from kennel.errors import KennelError, require_repository
 from kennel.local.run import Interrupted, LocalRun, RunFolder, new_run, read_run
-from kennel.rehearsal.containers import pick_engine
+from kennel.rehearsal.containers.local import pick_engine
 from kennel.train.request import Request, check_hyperparameters
 from kennel.upload.folder import scan_folder
 

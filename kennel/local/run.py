@@ -17,7 +17,7 @@ from typing import IO, Any
 from kennel.console import Display
 from kennel.errors import KennelError
 from kennel.files import disk_full, locked, replace_text
-from kennel.rehearsal.containers import Container, ContainerEngine, ContainerError, Network
+from kennel.rehearsal.containers.engine import Container, ContainerEngine, ContainerError, Network
 from kennel.rehearsal.jobs.contract import JobFailed, check_outcome, resource_config, run_hosts, write_config
 from kennel.rehearsal.jobs.store import pack
 from kennel.upload.upload import upload_dataset

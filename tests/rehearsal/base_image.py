@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.rehearsal.containers import ContainerError
+from kennel.rehearsal.containers.engine import ContainerError
 from kennel.rehearsal.containers.images import DEFAULT_BASE, Tool
 
 _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.lib.stack_under_load import servers
 from benchmarks.lib.toy_model import Picture, pictures, write_artifact
-from kennel.rehearsal.containers import pick_engine
+from kennel.rehearsal.containers.local import pick_engine
 from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
 from kennel.rehearsal.serving.endpoints import EndpointError, Fleet
 

@@ -16,14 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from kennel.rehearsal.containers.engine import (
-    Container,
-    ContainerEngine,
-    ContainerError,
-    Network,
-    Process,
-    Program,
-)
+from kennel.rehearsal.containers.engine import Container, ContainerEngine, ContainerError, Network, Process
 from kennel.rehearsal.containers.local import NamespaceEngine
 
 # The Python of this machine, since torch is not in the training image but mounted from here.
@@ -41,9 +34,9 @@ def image_engine(scratch: Path, base: str | None = None) -> ContainerEngine:
 
     The folder `scratch` must outlive the engine.
     """
-    tool, torch = Tool.find(), TorchMount(scratch)
+    tool = Tool.find()
     kind = BuildahEngine if tool.name == "buildah" else DockerEngine
-    return kind(tool, base or DEFAULT_BASE, torch)
+    return kind(tool, base or DEFAULT_BASE, scratch)
 
 
 @dataclass(frozen=True)
@@ -139,37 +132,36 @@ def digest(context: Path, base: str) -> str:
     return found.hexdigest()[:16]
 
 
-class TorchMount:
-    """This machine's torch, for the training image, which in the cloud has it from its base."""
+class _ImageEngine(ContainerEngine):
+    """Images that a container engine builds on `base`; `images` are those built so far, by tag.
 
-    def __init__(self, scratch: Path) -> None:
+    The training image gets torch from this machine, which in the cloud it has from its base.
+    """
+
+    notice = _NOTICE
+
+    def __init__(self, tool: Tool, base: str, scratch: Path) -> None:
+        self._tool, self._base = tool, base
+        self.name = f"images ({tool.name})"
+        self.images: dict[str, Image] = {}
         found = importlib.util.find_spec("torch")
         if not found or not found.origin:
             raise ContainerError("The training image needs torch from this environment: make env")
         hook = scratch / "hook"
         hook.mkdir(parents=True, exist_ok=True)
         (hook / "sitecustomize.py").write_text(_HOOK)
-        self._mounts = [(str(hook), f"{_MOUNTED}/hook")]
-        self._mounts.append((str(Path(found.origin).parents[1]), f"{_MOUNTED}/packages"))
+        self._torch = [(str(hook), f"{_MOUNTED}/hook"), (str(Path(found.origin).parents[1]), f"{_MOUNTED}/packages")]
 
-    def mounts(self, program: Program) -> list[tuple[str, str]]:
+    def mounts(self, container: Container) -> list[tuple[str, str]]:
         """Return (folder of this machine, folder in the container) pairs."""
-        return self._mounts if program == "training" else []
+        return self._torch if container.program == "training" else []
 
-    def variables(self, program: Program, image: Image) -> dict[str, str]:
+    def environment(self, container: Container, image: Image) -> dict[str, str]:
+        """Return the variables of the container on top of the image's own."""
+        if container.program != "training":
+            return {**container.environment}
         path = os.pathsep.join(filter(None, [image.environment.get("PYTHONPATH", ""), f"{_MOUNTED}/hook"]))
-        return {"PYTHONPATH": path} if program == "training" else {}
-
-
-class _ImageEngine(ContainerEngine):
-    """Images that a container engine builds; `images` are those built so far, by tag."""
-
-    notice = _NOTICE
-
-    def __init__(self, tool: Tool, base: str, torch: TorchMount) -> None:
-        self._tool, self._base, self._torch = tool, base, torch
-        self.name = f"images ({tool.name})"
-        self.images: dict[str, Image] = {}
+        return {"PYTHONPATH": path, **container.environment}
 
     def build(self, tag: str, context: Path) -> None:
         self.images[tag] = build(self._tool, context, self._base)
@@ -187,10 +179,10 @@ class BuildahEngine(_ImageEngine):
     `buildah run` does not forward SIGTERM, which spot interruptions and a server's shutdown need.
     """
 
-    def __init__(self, tool: Tool, base: str, torch: TorchMount) -> None:
+    def __init__(self, tool: Tool, base: str, scratch: Path) -> None:
         if os.geteuid():
             raise ContainerError("buildah needs root here; without it use docker or podman.")
-        super().__init__(tool, base, torch)
+        super().__init__(tool, base, scratch)
         self._namespaces = NamespaceEngine()
         self._containers: list[tuple[str, Process]] = []
         atexit.register(self.close)
@@ -203,16 +195,11 @@ class BuildahEngine(_ImageEngine):
         image = self.image_of(container)
         name = self._tool.run("from", "--pull-never", image.name)
         isolation = self._namespaces.isolation(container)
-        mounts = [("/dev", "/dev"), ("/sys", "/sys"), *self._torch.mounts(container.program)]
+        mounts = [("/dev", "/dev"), ("/sys", "/sys"), *self.mounts(container)]
         isolation |= {"root": self._tool.run("mount", name), "mounts": [*isolation["mounts"], *mounts]}
         process = Process(
             [*(container.entrypoint or image.config["Entrypoint"]), *container.arguments],
-            environment={
-                "HOME": "/root",
-                **image.environment,
-                **self._torch.variables(container.program, image),
-                **container.environment,
-            },
+            environment={"HOME": "/root", **image.environment, **self.environment(container, image)},
             cwd=Path(image.config.get("WorkingDir") or "/"),
             on_line=container.on_line,
             isolation=isolation,
@@ -258,8 +245,8 @@ class DockerEngine(_ImageEngine):
         """Return the arguments of `docker` or `podman`."""
         image = self.image_of(container)
         first, *rest = container.entrypoint or image.config["Entrypoint"]
-        mounts = [(str(container.root), "/opt/ml"), *self._torch.mounts(container.program)]
-        variables = {**container.environment, **self._torch.variables(container.program, image)}
+        mounts = [(str(container.root), "/opt/ml"), *self.mounts(container)]
+        variables = self.environment(container, image)
         if container.network:
             network = ["--network", container.network.joins[0], "--network-alias", container.host]
         else:  # a server: publish its port on this machine's loopback interface only

@@ -11,7 +11,8 @@ from kennel.errors import KennelError
 from kennel.rehearsal.cloud.deployment import Deployed
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime
-from kennel.rehearsal.containers import Container, ContainerEngine, Process, pick_engine
+from kennel.rehearsal.containers.engine import Container, ContainerEngine, Process
+from kennel.rehearsal.containers.local import pick_engine
 from kennel.rehearsal.drill.models import MODELS, archive, pictures, write_server
 from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointAnswer, EndpointCall, PipelineExecution
 from kennel.rehearsal.serving.endpoints import Endpoints

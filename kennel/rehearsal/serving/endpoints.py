@@ -16,7 +16,7 @@ from typing import Any
 import urllib3
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from kennel.rehearsal.containers import Container, ContainerEngine, ContainerError, Process
+from kennel.rehearsal.containers.engine import Container, ContainerEngine, ContainerError, Process
 from kennel.rehearsal.containers.local import free_port
 from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
 from kennel.verify.archive import unpack

@@ -20,7 +20,7 @@ from typing import IO, Any, Literal, cast
 
 from werkzeug.serving import DechunkedInput
 
-from kennel.rehearsal.containers import Process
+from kennel.rehearsal.containers.engine import Process
 from kennel.rehearsal.interfaces import FunctionAnswer, FunctionCall
 
 PAYLOAD_LIMIT = 6 * 1024 * 1024  # bytes, of a request and of an answer

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from kennel.rehearsal.containers import Container, ContainerError, Network, image_engine
-from kennel.rehearsal.containers.images import DockerEngine, Image, Tool, TorchMount, digest
+from kennel.rehearsal.containers.engine import Container, ContainerError, Network
+from kennel.rehearsal.containers.images import DockerEngine, Image, Tool, digest, image_engine
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> DockerEngine:
     config = {"Entrypoint": ["python3", "-m", "training"], "Env": ["PATH=/bin"]}
     server = {"Entrypoint": ["python3", "-m", "inference"], "Env": ["PYTHONPATH=/opt/program"]}
-    engine = DockerEngine(Tool("docker"), "base", TorchMount(tmp_path))
+    engine = DockerEngine(Tool("docker"), "base", tmp_path)
     engine.images = {"1": Image("t", config), "2": Image("i", server)}
     return engine
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.rehearsal.containers import Container, ContainerEngine, ContainerError
+from kennel.rehearsal.containers.engine import Container, ContainerEngine, ContainerError
 from kennel.rehearsal.containers.local import NamespaceEngine, ProcessEngine
 
 pytestmark = pytest.mark.long  # real processes, half a second each and more: not on every save
@@ -182,7 +182,7 @@ def test_when_this_process_is_killed_everything_ends(engine: ContainerEngine, tm
     made = f"NamespaceEngine(user={user})" if isinstance(engine, NamespaceEngine) else "ProcessEngine()"
     parent = f"""
 import pathlib, time
-from kennel.rehearsal.containers import Container
+from kennel.rehearsal.containers.engine import Container
 from kennel.rehearsal.containers.local import NamespaceEngine, ProcessEngine
 root = pathlib.Path({str(tmp_path / "ml")!r}); root.mkdir()
 entrypoint = ["python3", "-c", "import time; time.sleep(600)", {mark!r}]

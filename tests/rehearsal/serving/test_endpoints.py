@@ -17,8 +17,8 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 from moto import mock_aws
 
-from kennel.rehearsal.containers import Container, ContainerEngine, Process, pick_engine
-from kennel.rehearsal.containers.local import free_port
+from kennel.rehearsal.containers.engine import Container, ContainerEngine, Process
+from kennel.rehearsal.containers.local import free_port, pick_engine
 from kennel.rehearsal.interfaces import Deployment, EndpointCall
 from kennel.rehearsal.serving import endpoints as endpoints_module
 from kennel.rehearsal.serving.endpoints import EndpointError, Endpoints
