@@ -84,8 +84,11 @@ def json_answer(result: Mapping[str, Any]) -> Response:
 
 
 def error_answer(service: str, error: ApiError) -> Response:
-    """Return `error` in the protocol of `service`."""
-    model = get_service_model(service)
+    """Return `error` in the protocol of `service`, which is S3's where nobody knows the service."""
+    try:
+        model = get_service_model(service)
+    except UnknownServiceError:
+        service, model = "s3", get_service_model("s3")
     operation = model.operation_model(model.operation_names[0])  # any: errors belong to the service
     serializer = get_serializer_class(service, model.resolved_protocol)(operation)
     found = serializer.serialize(error)

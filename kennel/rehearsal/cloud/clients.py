@@ -37,25 +37,15 @@ _SETTINGS = re.compile(
 )
 
 _lock = threading.RLock()  # a boto3 session creates one client at a time
-
-
-class _Server:
-    url = ""
-    admin: Mapping[str, str] = {}  # the variables of the administrator's key
+_admin: dict[str, str] = {}  # the variables by which the administrator, who may do everything, reaches the server
 
 
 def use_server(url: str) -> None:
     """Create all clients from now on for the embedded AWS at `url`, and make its administrator a new key."""
-    _Server.url = url
     key = "AKIA" + "".join(secrets.choice(_LETTERS) for _ in range(16))
-    _Server.admin = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
+    _admin.update(AWS_ENDPOINT_URL=url, AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secrets.token_hex(20))
     _client.cache_clear()
     _credentials.cache_clear()
-
-
-def admin() -> Mapping[str, str]:
-    """Return AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the administrator, who may do everything."""
-    return _Server.admin
 
 
 def client(service: str, role_arn: str | None = None) -> Any:
@@ -72,7 +62,7 @@ def _client(service: str, role_arn: str | None) -> Any:
     own = environment(role_arn)
     return _session().client(
         service,
-        endpoint_url=_Server.url,
+        endpoint_url=own["AWS_ENDPOINT_URL"],
         config=Config(
             retries={"total_max_attempts": 1},
             read_timeout=900,
@@ -97,9 +87,11 @@ def environment(role_arn: str | None = None) -> dict[str, str]:
 
     They suffice where no other variable of AWS is set.
     """
-    server = {"AWS_ENDPOINT_URL": _Server.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
-    with _lock:
-        return {**server, **_OWN_SETTINGS, **(_Server.admin if role_arn is None else _credentials(role_arn))}
+    variables = {**_admin, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **_OWN_SETTINGS}
+    if role_arn:
+        with _lock:
+            variables |= _credentials(role_arn)
+    return variables
 
 
 def forget_settings() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kennel.rehearsal.cloud.iam.policy import allowed
+from kennel.rehearsal.cloud.iam.authorizer import allowed
 
 KEY = "arn:aws:s3:::data/photos/a.jpg"
 

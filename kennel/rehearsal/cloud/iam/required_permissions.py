@@ -158,15 +158,9 @@ def _log(given: Parameters) -> str | None:
     return _arn("logs", "log-group:", f"{given['logGroupName']}:{stream}") if "logGroupName" in given else None
 
 
-def _alarm(given: Parameters) -> str | None:
-    name = given.get("AlarmName") or next(iter(given.get("AlarmNames", [])), None)
-    return _arn("cloudwatch", "alarm:", name) if name else None
-
-
 # What a call's parameters say of its resource; None where they name none.
 _RESOURCES: dict[str, Callable[[Parameters], str | None]] = {
     "cloudformation": _stack,
-    "cloudwatch": _alarm,
     "codedeploy": _deployment_group,
     "ecr": lambda given: _arn("ecr", "repository/", given["repositoryName"]) if "repositoryName" in given else None,
     "iam": lambda given: f"arn:aws:iam::{ACCOUNT}:role/{given['RoleName']}" if "RoleName" in given else None,
