@@ -227,7 +227,7 @@ def _show_alarms_of_deployment_groups() -> None:
 def _keep_fifo_queues_in_order() -> None:
     """moto forgets the deduplication id of a deleted message, reverses a batch that comes again, and names no queue.
 
-    It would also run a mapped function itself, in Docker; event_sources.py does that.
+    It would also run a mapped function itself, in Docker; events.py does that.
     """
     receive, create = SQSBackend.receive_message, Queue.create_from_cloudformation_json
 

@@ -17,8 +17,7 @@ from kennel.rehearsal.cloud.cloudformation.rollback_triggers import remember_tri
 from kennel.rehearsal.cloud.cloudwatch.alarms import Alarms
 from kennel.rehearsal.cloud.cloudwatch.metrics import Metrics
 from kennel.rehearsal.cloud.codedeploy import Deployments
-from kennel.rehearsal.cloud.event_sources import EventSources
-from kennel.rehearsal.cloud.events import EventBus
+from kennel.rehearsal.cloud.events import EventBus, EventSources
 from kennel.rehearsal.cloud.gateway import Gateway
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
 from kennel.rehearsal.cloud.image_builds import Builds
