@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from kennel.console import Step
-from kennel.rehearsal.report import CoverageRow, Prediction, RehearsalReport, write
-from kennel.rehearsal.report.page import duration, share
+from kennel.rehearsal.interfaces import CoverageRow
+from kennel.rehearsal.report import Prediction, RehearsalReport, duration, share, write
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}</style><script>"
 NOTHING = RehearsalReport(stage="Dev", started=datetime(2026, 11, 21, 12, tzinfo=UTC))

@@ -1,1 +1,0 @@
-"""Plays AWS for the synthesized templates on one machine."""
