@@ -44,10 +44,6 @@ class Options:
     threshold: float | None = None  # of the quality gate, 0 to 1; None: chosen by the data
     photos: tuple[Path, ...] = ()
 
-    @property
-    def seed(self) -> int:
-        return int(self.hyperparameters.get("seed", 0))
-
 
 @with_hyperparameters("Hyperparameters (default: the pipeline's; the image size: by the images)", SUITED_HERE)
 def rehearse(

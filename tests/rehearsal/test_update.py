@@ -12,11 +12,10 @@ import pytest
 from PIL import Image
 
 from kennel.errors import KennelError
-from kennel.rehearsal import cdk_cli
-from kennel.rehearsal.cdk_cli import CdkCli
+from kennel.rehearsal import update
 from kennel.rehearsal.cloud.deployment import bootstrap
 from kennel.rehearsal.rehearse import synthesize
-from kennel.rehearsal.update import CODE_EDITS, SETTING_EDITS, Edit, SourceTree
+from kennel.rehearsal.update import CODE_EDITS, SETTING_EDITS, CdkCli, Edit, SourceTree
 from tests.rehearsal.cloud.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,8 +53,8 @@ def test_the_copied_training_program_has_the_originals_hash_until_it_is_edited(t
 def _command_line(monkeypatch: pytest.MonkeyPatch, work: Path, script: str) -> CdkCli:
     """The command line with a script of Python in the place of Node's."""
     (work / "cdk.py").write_text(script)
-    monkeypatch.setattr(cdk_cli, "_CLI", work / "cdk.py")
-    monkeypatch.setattr(cdk_cli, "_NODE", Path(sys.executable))
+    monkeypatch.setattr(update, "_CLI", work / "cdk.py")
+    monkeypatch.setattr(update, "NODE", Path(sys.executable))
     return CdkCli(work, {"AWS_ENDPOINT_URL": "http://localhost:1"})
 
 
@@ -92,7 +91,7 @@ print(" ✅  Dev/Images (Kennel-Dev-Images)")
 
 
 def test_a_missing_command_line_is_said_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cdk_cli, "_CLI", tmp_path / "node_modules/aws-cdk/bin/cdk")
+    monkeypatch.setattr(update, "_CLI", tmp_path / "node_modules/aws-cdk/bin/cdk")
     with pytest.raises(KennelError, match="`make env` installs it"):
         CdkCli(tmp_path, {})
 

@@ -35,7 +35,7 @@ class Deployed:
 def deploy(cloud: Cloud, assembly_dir: Path, stage: str, progress: Callable[..., None] = lambda *_: None) -> Deployed:
     """Deploy `stage` into an empty account; raise KennelError with the resource that failed and its reason.
 
-    In a second or two it makes the calls that the CDK command line makes; what exists already needs cdk_cli.py.
+    It makes the calls that the CDK command line makes, in a second or two; what exists already needs update.py.
     """
     bootstrap(cloud)
     done: set[str] = set()

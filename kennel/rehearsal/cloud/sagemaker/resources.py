@@ -43,8 +43,6 @@ def check(operation: str, parameters: dict[str, Any]) -> None:
 def _leaves(shape: Shape, value: Any, path: str = "") -> Iterator[tuple[str, Shape, Any]]:
     if isinstance(shape, StructureShape) and isinstance(value, dict):
         for name, inner in value.items():
-            if name not in shape.members:
-                raise ApiError("ValidationException", f"Unknown member {path}{name}")
             yield from _leaves(shape.members[name], inner, f"{path}{name}.")
     elif isinstance(shape, ListShape) and isinstance(value, list):
         for number, inner in enumerate(value, 1):
