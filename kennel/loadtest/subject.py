@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from kennel.aws import Client, aws_errors, output
 from kennel.errors import ROOT, KennelError, require_repository
-from kennel.rehearsal.containers import Process
+from kennel.rehearsal.containers.engine import Process
 from kennel.verify.archive import read_members, unpack
 
 # Those that decide speed.
