@@ -26,7 +26,7 @@ _FILES = {  # path -> (file, media type)
     "/show.js": (_STATIC / "show.js", "text/javascript; charset=utf-8"),
     "/icon.svg": (_STATIC / "icon.svg", "image/svg+xml"),
     # The report's own, so that both look alike.
-    "/report.css": (_STATIC.parents[1] / "rehearsal/report/style.css", "text/css; charset=utf-8"),
+    "/report.css": (_STATIC.parents[1] / "rehearsal/report.css", "text/css; charset=utf-8"),
 }
 _MAX_PIXELS = 50_000_000  # what the inference server takes
 _SOURCES = ("url", "s3_uri", "image")
