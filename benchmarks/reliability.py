@@ -25,8 +25,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.lib.fault_proxy import Mix  # noqa: E402
 from benchmarks.lib.report import Cell, Figures, describe_machine, parser, print_table, write_json  # noqa: E402
-from benchmarks.lib.stack_under_load import killing, released  # noqa: E402
-from benchmarks.lib.toy_model import Picture, pictures  # noqa: E402
+from benchmarks.lib.stack_under_load import Picture, killing, pictures, released  # noqa: E402
 from kennel.loadtest.load import closed_loop, percentile  # noqa: E402
 
 CALLERS = 100  # the Prod stage's reserved concurrency

@@ -7,12 +7,16 @@ one. All of it takes a quarter of an hour.
 """
 
 import argparse
+import hashlib
 import json
+import re
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,11 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.lib import report  # noqa: E402
-from benchmarks.lib import training_job as kennel  # noqa: E402
 from benchmarks.lib.photographs import write_views  # noqa: E402
-from benchmarks.lib.processes import result_of, start_module  # noqa: E402
+from benchmarks.lib.processes import output_of, result_of, start, start_module  # noqa: E402
 from benchmarks.lib.report import Figures  # noqa: E402
+from kennel.rehearsal.containers.local import free_port  # noqa: E402
+from kennel.rehearsal.jobs.contract import resource_config, write_config  # noqa: E402
 
 BATCH_SIZE, LEARNING_RATE = 256, 0.0029  # the reference workload's
 WHOLE_BATCH_SIZE = 32  # torchvision's
@@ -74,8 +79,8 @@ def head(images: Path, weights: Path, epochs: int, folder: Path) -> Figures:
         settings = {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE}
         reference = _run("head", data=images, weights=weights, epochs=epochs, **settings)
     with _announced("Kennel's head mode"):
-        data = kennel.prepare(images, weights, folder / "head")
-        log = kennel.train(data, folder / "head-run", _head_settings(epochs))
+        data = prepare(images, weights, folder / "head")
+        log = train(data, folder / "head-run", _head_settings(epochs))
     ours = {
         "features_seconds": sum(log.number(f"features split={split}", "seconds") for split in ("train", "valid")),
         "backbone_seconds": log.number("backbone", "seconds"),
@@ -93,9 +98,9 @@ def whole(images: Path, folder: Path) -> Figures:
     """Return images a second of the second epoch, which has nothing left to warm up."""
     with _announced("torchvision's recipe"):
         reference = _run("whole", data=images, epochs=2, batch_size=WHOLE_BATCH_SIZE)
-    data = kennel.prepare(images, None, folder / "whole")
+    data = prepare(images, None, folder / "whole")
     with _announced("Kennel's whole-network mode"):
-        log = kennel.train(data, folder / "whole-run", _whole_settings(WHOLE_BATCH_SIZE))
+        log = train(data, folder / "whole-run", _whole_settings(WHOLE_BATCH_SIZE))
     return {
         "reference": {"images_per_second": reference["images_per_second"][-1]},
         "kennel": {
@@ -108,16 +113,16 @@ def whole(images: Path, folder: Path) -> Figures:
 def ranks(images: Path, some: Path, weights: Path, folder: Path) -> Figures:
     """Return images a second of one rank and of two, each bound to a core of its own."""
     figures: Figures = {}
-    data = kennel.prepare(images, weights, folder / "ranks-head")
+    data = prepare(images, weights, folder / "ranks-head")
     for count in (1, 2):
         with _announced(f"features, {count} of one core"):
-            log = kennel.train(data, folder / f"features-{count}", _head_settings(1), cores=range(count))
+            log = train(data, folder / f"features-{count}", _head_settings(1), cores=range(count))
         figures[f"features_{count}"] = log.number("features split=train", "images_per_second")
-    data = kennel.prepare(some, None, folder / "ranks-whole")
+    data = prepare(some, None, folder / "ranks-whole")
     for count in (1, 2):
         settings = _whole_settings(WHOLE_BATCH_SIZE * count)
         with _announced(f"whole network, {count} of one core"):
-            log = kennel.train(data, folder / f"whole-{count}", settings, cores=range(count))
+            log = train(data, folder / f"whole-{count}", settings, cores=range(count))
         figures[f"whole_{count}"] = log.number("epoch", "images_per_second")
     return figures
 
@@ -191,6 +196,67 @@ def _announced(name: str) -> Iterator[None]:
     begun = time.perf_counter()
     yield
     print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """The log of a run, and its duration in seconds."""
+
+    log: str
+    seconds: float
+
+    def number(self, line: str, name: str) -> float:
+        """Return `name=NUMBER` of the last line that begins with `line`."""
+        return float(self.text(line, name))
+
+    def text(self, line: str, name: str) -> str:
+        """Return `name=TEXT` of the last line that begins with `line`; raise RuntimeError where there is none."""
+        found = re.findall(rf"^{line}\b.*?\b{name}=(\S+)", self.log, re.MULTILINE)
+        if not found:
+            raise RuntimeError(f"The log has no {name}= in a line that begins with {line!r}:\n{self.log}")
+        return str(found[-1])
+
+
+def prepare(dataset: Path, weights: Path | None, folder: Path) -> Path:
+    """Run Prepare on class folders; return the folder that holds the input channels."""
+    given = folder / "processing" / "input" / "dataset"
+    shutil.copytree(dataset, given)
+    if weights:
+        (given / "weights").mkdir()
+        shutil.copy(weights, given / "weights" / weights.name)
+        named = {"file": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+        (given / "dataset.json").write_text(json.dumps({"weights": named}))
+    output_of(start([sys.executable, "-m", "training", "prepare"], OPT_ML=str(folder)))
+    made, data = folder / "processing" / "output", folder / "input" / "data"
+    data.mkdir(parents=True)
+    for channel in ("train", "valid"):
+        shutil.move(made / "data" / channel, data / channel)
+    shutil.move(made / "weights", data / "weights")
+    return data
+
+
+def train(data: Path, folder: Path, settings: Mapping[str, Any], *, cores: Sequence[int] = ()) -> RunLog:
+    """Return the first host's log of training on the channels in `data`; raise RuntimeError with the log if it fails.
+
+    One host for each of `cores`, bound to that core; without them one host on all cores.
+    """
+    hosts = [f"algo-{place + 1}" for place in range(max(1, len(cores)))]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} | ({"OMP_NUM_THREADS": "1"} if cores else {})
+    begun, children = time.perf_counter(), []
+    for place, host in enumerate(hosts):
+        _write(folder / host / "input", data, host, hosts, settings)
+        bound = ["taskset", "--cpu-list", str(cores[place])] if cores else []
+        command = [*bound, sys.executable, "-m", "training", "train"]
+        children.append(start(command, OPT_ML=str(folder / host), **common))
+    logs = [output_of(child) for child in children]
+    return RunLog(logs[0], time.perf_counter() - begun)
+
+
+def _write(given: Path, data: Path, host: str, hosts: Sequence[str], settings: Mapping[str, Any]) -> None:
+    hyperparameters = {name: str(value) for name, value in settings.items()}
+    resources = resource_config("", hosts, host)
+    write_config(given / "config", {"hyperparameters": hyperparameters, "resourceconfig": resources})
+    (given / "data").symlink_to(data)
 
 
 if __name__ == "__main__":

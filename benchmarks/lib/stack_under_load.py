@@ -1,5 +1,11 @@
-"""The whole chain on this machine: the Prod stage in the embedded AWS, with a model released through it."""
+"""The whole chain on this machine: the Prod stage in the embedded AWS, with a model released through it.
 
+The model is so small that what it must answer can be worked out without it: its logits are the mean colour of a picture
+times a table. The truth is taken with training's transform and numpy: no part of what answers takes part in it.
+"""
+
+import io
+import json
 import tarfile
 import threading
 import time
@@ -12,11 +18,14 @@ from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import boto3  # type: ignore[import-untyped]
+import numpy as np
 import psutil  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from PIL import Image
 
+import inference  # noqa: F401  (keeps OpenVINO from reporting to its makers when it is imported after this)
 from benchmarks.lib.fault_proxy import FaultProxy, Mix
-from benchmarks.lib.toy_model import write_artifact
 from kennel.rehearsal.cloud import lambda_functions
 from kennel.rehearsal.cloud.clients import REGION
 from kennel.rehearsal.cloud.deployment import deploy
@@ -28,6 +37,7 @@ from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
 from kennel.rehearsal.session import wait_until_served
 from kennel.releases import give_approval
+from training.transform import Preprocessing, open_rgb, to_array
 
 STAGE = "Prod"
 
@@ -151,3 +161,68 @@ def killing(every: float, seconds: float) -> Iterator[list[tuple[float, int]]]:
     finally:
         done.set()
         thread.join()
+
+
+CLASSES = ["red", "green", "blue", "cyan", "magenta", "yellow", "white", "black"]
+TOLERANCE = 0.02  # of a probability: bfloat16's rounding stays well below
+_APART = 4 * TOLERANCE  # two pictures' answers at least: one that went to the wrong caller shows
+_HOW = Preprocessing.for_image_size(64)
+_TABLE = np.random.default_rng(4).normal(0, 1.2, (3, len(CLASSES))).astype(np.float32)  # [colours, classes]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`probabilities` [classes], or the `refusal` (code, status) that it must get."""
+
+    body: bytes
+    probabilities: NDArray[np.float64] | None = None
+    refusal: tuple[str, int] | None = None
+
+    def fits(self, answer: Any) -> bool:
+        """Whether these are the probabilities of this picture, in the order of the classes."""
+        given = answer.get("probabilities") if isinstance(answer, dict) else None
+        if self.probabilities is None or not isinstance(given, list) or len(given) != len(self.probabilities):
+            return False
+        best = CLASSES[int(self.probabilities.argmax())]
+        near = bool(np.abs(np.asarray(given, np.float64) - self.probabilities).max() <= TOLERANCE)
+        return near and answer.get("label") == best == answer["predictions"][0]["label"]
+
+
+def write_artifact(folder: Path) -> Path:
+    """Write model.json, model.xml and model.bin as docs/contracts/model-artifact.md has them."""
+    import openvino  # type: ignore[import-untyped]
+
+    ops = openvino.opset13
+    folder.mkdir(parents=True)
+    image = ops.parameter([-1, 3, _HOW.crop, _HOW.crop], np.float32)
+    image.output(0).get_tensor().set_names({"image"})
+    logits = ops.matmul(ops.reduce_mean(image, [2, 3], False), _TABLE, False, False)
+    openvino.save_model(openvino.Model([logits], [image]), folder / "model.xml", compress_to_fp16=False)
+    facts = {"format": 1, "architecture": "mean colour", "classes": CLASSES, "preprocessing": _HOW.to_dict()}
+    (folder / "model.json").write_text(json.dumps(facts))
+    return folder
+
+
+def pictures(count: int) -> list[Picture]:
+    """Return JPEG files of one colour with noise, no two with like answers; the last is cut short, to be refused."""
+    chance = np.random.default_rng(0)
+    found: list[Picture] = []
+    known = np.empty((0, len(CLASSES)))
+    while len(found) < count - 1:
+        body, probabilities = _picture(chance)
+        best, next_best = np.sort(probabilities)[:-3:-1]
+        if best - next_best > _APART and (np.abs(known - probabilities).max(1) > _APART).all():
+            found.append(Picture(body, probabilities))
+            known = np.vstack([known, probabilities])
+    body = found[0].body
+    return [*found, Picture(body[: len(body) // 2], refusal=("not_an_image", 400))]
+
+
+def _picture(chance: np.random.Generator) -> tuple[bytes, NDArray[np.float64]]:
+    noise = chance.normal(0, 12, (120, 160, 3))
+    pixels = (chance.uniform(0, 255, 3) + noise).clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    logits = to_array(open_rgb(file.getvalue()), _HOW).mean((1, 2), np.float64) @ _TABLE
+    odds = np.exp(logits - logits.max())
+    return file.getvalue(), odds / odds.sum()

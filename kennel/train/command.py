@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from kennel.aws import Client, client
-from kennel.compare.advice import expectations
+from kennel.compare.command import expectations
 from kennel.compare.records import Found, aws_runs, images_of
 from kennel.console import AsJson, Display, Stage, duration, print_json, say
 from kennel.errors import KennelError

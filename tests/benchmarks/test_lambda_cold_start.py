@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from benchmarks import lambda_cold_start
-from benchmarks.lib import lambda_sandboxes
 
 
 def test_the_stub_endpoint_wants_a_signature_and_tells_how_long_each_call_took() -> None:
-    with lambda_sandboxes.StubEndpoint() as stub:
+    with lambda_cold_start.StubEndpoint() as stub:
         connection = http.client.HTTPConnection("127.0.0.1", stub.server_address[1], timeout=60)
         signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=b, Signature=c", "X-Amz-Date": "d"}
         answers = []

@@ -18,7 +18,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from benchmarks.lib.fault_proxy import FaultProxy, Mix
-from benchmarks.lib.toy_model import CLASSES, Picture, pictures
+from benchmarks.lib.stack_under_load import CLASSES, Picture, pictures
 from benchmarks.reliability import Reply, Request, outcome_of, summary, until_answered
 
 GOOD, *_, BROKEN = pictures(4)

@@ -13,7 +13,7 @@ from botocore.stub import Stubber  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
 from kennel.cli import app
-from kennel.compare.advice import advise, factor
+from kennel.compare.command import advise, factor
 from kennel.compare.records import Found, Run, aws_runs, interval, local_runs
 from kennel.console import duration
 from kennel.prices import Prices

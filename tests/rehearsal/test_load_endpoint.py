@@ -11,8 +11,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from benchmarks.lib.stack_under_load import servers
-from benchmarks.lib.toy_model import Picture, pictures, write_artifact
+from benchmarks.lib.stack_under_load import Picture, pictures, servers, write_artifact
 from kennel.rehearsal.containers.local import pick_engine
 from kennel.rehearsal.interfaces import Deployment, EndpointAnswer, EndpointCall
 from kennel.rehearsal.serving.endpoints import EndpointError, Fleet
