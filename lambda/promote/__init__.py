@@ -1,1 +1,0 @@
-"""Releases an approved model package: sets two parameters of the hosting stack."""

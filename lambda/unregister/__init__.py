@@ -1,1 +1,0 @@
-"""Empties the model package group of a stage that is destroyed: CloudFormation deletes no group that holds models."""
