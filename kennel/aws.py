@@ -67,6 +67,18 @@ def aws_errors(absent: str = "") -> Iterator[None]:
         raise KennelError(_client_error(error)) from error
 
 
+@contextmanager
+def suppressed(*codes: str) -> Iterator[None]:
+    """Pass over AWS's errors with these codes, as contextlib.suppress does over exceptions."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in codes:
+            raise
+
+
 def _service_error(error: dict[str, str], operation: str, absent: str) -> str:
     code, message = error.get("Code", "Unknown"), error.get("Message", "").strip()
     if absent and code == "ValidationError" and "does not exist" in message:

@@ -1,16 +1,17 @@
 """What the steps of a pipeline run, the jobs behind them and the lines of their logs say."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from kennel.aws import suppressed
 from kennel.prices import Prices
 
 _STATUS = {"Succeeded": "done", "Failed": "failed", "Stopped": "stopped"}
-_UNKNOWN = {"ValidationException", "ResourceNotFound"}
+# Of a job that does not exist: a step may name it a moment before, and long after it was forgotten.
+_UNKNOWN = ("ValidationException", "ResourceNotFound")
 _KINDS = ("TrainingJob", "ProcessingJob", "TuningJob")
 _METRIC_LINE = re.compile(r"(epoch|trial)=\d+ ")
 _PAIR = re.compile(r"(\w+)=([-+]?(?:[0-9.]+(?:e[-+]?\d+)?|nan|inf))(?=\s|$)", re.I)
@@ -90,7 +91,7 @@ class Usage:
 
 def usages(sagemaker: Any, step: Step) -> list[Usage]:
     """Return what the step's job, or each trial of it, has used so far; nothing where SageMaker knows no such job."""
-    with _unless_unknown():
+    with suppressed(*_UNKNOWN):
         if step.kind == "TrainingJob":
             return [training_usage(sagemaker.describe_training_job(TrainingJobName=step.job))]
         if step.kind == "ProcessingJob":
@@ -98,18 +99,6 @@ def usages(sagemaker: Any, step: Step) -> list[Usage]:
         if step.kind == "TuningJob":
             return _trial_usages(sagemaker, step.job)
     return []
-
-
-@contextmanager
-def _unless_unknown() -> Iterator[None]:
-    """Pass over a job that does not exist: a step may name it a moment before, and long after it was forgotten."""
-    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-
-    try:
-        yield
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") not in _UNKNOWN:
-            raise
 
 
 def _processing_usage(about: Mapping[str, Any]) -> Usage:
@@ -129,7 +118,7 @@ def trials_of(sagemaker: Any, tuning: str) -> list[dict[str, Any]]:
     """Return the summaries of a tuning job's training jobs, oldest first; none where SageMaker knows no such job."""
     pages = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
     found = pages.paginate(HyperParameterTuningJobName=tuning, SortBy="CreationTime", SortOrder="Ascending")
-    with _unless_unknown():
+    with suppressed(*_UNKNOWN):
         return list(found.search("TrainingJobSummaries[]"))
     return []
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kennel import releases
-from kennel.aws import Client, aws_errors, client, stack_name
+from kennel.aws import Client, aws_errors, client, stack_name, suppressed
 from kennel.console import AsJson, Stage, print_json
 from kennel.releases import Release
 
@@ -145,14 +145,9 @@ def _execution(sagemaker: Any, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _endpoint(sagemaker: Any, name: str) -> Mapping[str, Any]:
     """Return the endpoint's description, an empty one where no model is released yet."""
-    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-
-    try:
-        found: Mapping[str, Any] = sagemaker.describe_endpoint(EndpointName=name) if name else {}
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") != "ValidationException":
-            raise
-        return {}
+    found: Mapping[str, Any] = {}
+    with suppressed("ValidationException"):
+        found = sagemaker.describe_endpoint(EndpointName=name) if name else {}
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kennel.aws import Client, aws_errors, output
+from kennel.aws import Client, aws_errors, output, suppressed
 from kennel.errors import ROOT, KennelError, require_repository
 from kennel.rehearsal.containers.engine import Process
 from kennel.verify.archive import read_members, unpack
@@ -96,16 +96,11 @@ def deployed(stage: str, client: Client) -> Subject:
 
 
 def _endpoint(sagemaker: Any, name: str, stage: str) -> dict[str, Any]:
-    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-
-    try:
-        found: dict[str, Any] = sagemaker.describe_endpoint(EndpointName=name)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") != "ValidationException":
-            raise
-        raise KennelError(
-            f"There is no endpoint {name} yet: release a model first (`kennel status --stage {stage}`)."
-        ) from error
+    found: dict[str, Any] = {}
+    with suppressed("ValidationException"):
+        found = sagemaker.describe_endpoint(EndpointName=name)
+    if not found:
+        raise KennelError(f"There is no endpoint {name} yet: release a model first (`kennel status --stage {stage}`).")
     if found["EndpointStatus"] != "InService":
         raise KennelError(f"The endpoint {name} is {found['EndpointStatus']}: measure it when it is InService.")
     return found

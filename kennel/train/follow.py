@@ -2,11 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from kennel.aws import Client, aws_errors
+from kennel.aws import Client, aws_errors, suppressed
 from kennel.console import Display
 from kennel.console import Step as Shown
 from kennel.pipeline_steps import (
@@ -109,9 +109,10 @@ class Follower:
         """Follow to the end; raise KennelError when AWS refuses to tell."""
         wait = self._poll_s
         while True:
-            with aws_errors():
-                about = self._unless_throttled(self._look)
-            if about is None:
+            about: dict[str, Any] = {}
+            with aws_errors(), suppressed(*_THROTTLED):
+                about = self._look()
+            if not about:
                 wait = min(wait * 2, _LONGEST_WAIT_S)
             else:
                 wait = self._poll_s
@@ -119,16 +120,6 @@ class Follower:
                 if over and all(job.settled for job in self._jobs.values()):
                     return self._ending(about)
             time.sleep(wait)
-
-    def _unless_throttled(self, look: Callable[[], Any]) -> Any:
-        from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-
-        try:
-            return look()
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in _THROTTLED:
-                return None
-            raise
 
     def _look(self) -> dict[str, Any]:
         """Take one round. The run's status comes first: what is read after its end is complete."""
