@@ -36,7 +36,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 def judge(version: str, stack: str, endpoint: str) -> dict[str, Any]:
     """Return the `status` for CodeDeploy with the counts of right, wrong and excused answers.
 
-    Excused are those that the endpoint itself does not get right within the time either.
+    Excused are documented answers to what the endpoint itself does not get right within the time either.
     """
     _, package = aws.release_of(stack)
     probes = aws.probes_of(package) if package else ()
@@ -61,6 +61,8 @@ def _outcome(version: str, endpoint: str, one: aws.Probe, longest: float) -> str
     found = (answer or {}).get("predictions") or [{}]
     if found[0].get("label") == one.label and seconds <= longest:
         return "right"
+    if not _is_documented(answer):
+        return "wrong"
     began = time.monotonic()
     direct = aws.ask(endpoint, one.photo)
     is_fine = direct is not None and aws.best_label(direct) == one.label and time.monotonic() - began <= longest
@@ -68,7 +70,7 @@ def _outcome(version: str, endpoint: str, one: aws.Probe, longest: float) -> str
 
 
 def _is_documented(answer: dict[str, Any] | None) -> bool:
-    """Return whether a picture without a known label got what callers may get: no crash and no internal error."""
+    """Return whether it is what callers may get of a sound function: no crash and no internal error."""
     if answer is None:
         return False
     return "predictions" in answer or answer.get("error", {}).get("code") not in (None, "internal_error")

@@ -1,4 +1,4 @@
-"""`kennel drill`: bad models, released through a stage's settings, and what became of each."""
+"""`kennel drill`: bad models and functions, released through a stage's settings, and what became of each."""
 
 import dataclasses
 import signal
@@ -16,27 +16,31 @@ from kennel.errors import require_repository
 
 if TYPE_CHECKING:
     from kennel.rehearsal.drill.drill import Case, Outcome
+    from kennel.rehearsal.drill.functions import FunctionCase
 
-_TITLE = f"{'model':26} {'traffic':7} {'old fleet':9} {'nets':20} {'rolled back':11} {'min':>3} {'by':16} "
+_TITLE = f"{'released':26} {'traffic':7} {'old fleet':9} {'nets':20} {'rolled back':11} {'min':>3} {'by':16} "
 _COUNTS = f"{'failed':>6} {'of':>5} {'busy':>5}"
 
 
 def drill(
     only: Annotated[
-        list[str] | None, typer.Option(metavar="WORDS", help="Only models, traffic or nets of this name; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="WORDS", help="Only releases with this word: model, traffic, net, function; repeatable."),
     ] = None,
     stage: Stage = "Prod",
     as_json: AsJson = False,
 ) -> None:
-    """Release bad models through a stage's settings here: is each rolled back, when, and by which alarm?
+    """Release bad models and functions through a stage's settings here: is each rolled back, when, and by what?
 
-    Time is simulated, the servers and their answers are real. Exit code 1: a bad model stayed, or a good one did not.
+    Time is simulated, the servers and their answers are real. Exit code 1: something bad stayed or something good not.
 
     [bold]Examples[/]
 
       kennel drill
 
       kennel drill --only slow --only night
+
+      kennel drill --only function
     """
     require_repository("The drill")
     stack_name(stage, "")  # a wrong name is an error before the embedded AWS is imported, which takes a second
@@ -45,9 +49,11 @@ def drill(
 
     forget_settings()
     from kennel.rehearsal.drill.drill import all_cases
+    from kennel.rehearsal.drill.functions import function_cases
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop by SIGTERM cleans up as Ctrl-C does
-    cases = [case for case in all_cases() if case.has_names(only or [])]
+    known: list[Case | FunctionCase] = [*all_cases(), *function_cases()]
+    cases = [case for case in known if case.has_names(only or [])]
     if not cases:
         raise typer.BadParameter(f"No case of the drill is called {' and '.join(only or [])}.", param_hint="--only")
     about, show = f"{date.today().isoformat()}, {describe_machine()}", _say_nothing if as_json else typer.echo
@@ -65,9 +71,10 @@ def _say_nothing(text: str) -> None:
     """Take the place of what people read, where a program reads."""
 
 
-def _run(cases: "Sequence[Case]", stage: str, show: Callable[[str], object]) -> "list[Outcome]":
+def _run(cases: "Sequence[Case | FunctionCase]", stage: str, show: Callable[[str], object]) -> "list[Outcome]":
     """Return the outcome of each case, shown as soon as it is known."""
-    from kennel.rehearsal.drill.drill import Drill
+    from kennel.rehearsal.drill.drill import Case, Drill
+    from kennel.rehearsal.drill.functions import FunctionDrill
     from kennel.rehearsal.drill.stage import embedded
     from kennel.rehearsal.rehearse import synthesize
 
@@ -75,9 +82,13 @@ def _run(cases: "Sequence[Case]", stage: str, show: Callable[[str], object]) -> 
     with tempfile.TemporaryDirectory(prefix="kennel-") as folder:
         work = Path(folder)
         assembly = synthesize(work / "cdk.out")
-        with embedded(work) as (cloud, fleets), Drill(cloud, fleets, assembly, stage, work) as made:
+        with (
+            embedded(work) as (cloud, fleets),
+            Drill(cloud, fleets, assembly, stage, work) as models,
+            FunctionDrill(models, assembly, stage, work) as functions,
+        ):
             for case in cases:
-                outcomes.append(made.run(case))
+                outcomes.append(models.run(case) if isinstance(case, Case) else functions.run(case))
                 show(line(outcomes[-1]))
     return outcomes
 

@@ -96,8 +96,8 @@ class Drill:
     """A stage that is deployed in an embedded AWS, for one case after the other."""
 
     def __init__(self, cloud: Cloud, fleets: Fleets, assembly: Path, stage: str, work: Path) -> None:
-        self._cloud, self._fleets = cloud, fleets
-        deployed = deploy(cloud, assembly, stage)
+        self.cloud, self._fleets = cloud, fleets
+        deployed = self.deployed = deploy(cloud, assembly, stage)
         self._stack = deployed.name("Hosting")
         self._template = next(one for one in stacks_of(assembly, stage) if one.name == self._stack).read()
         if "DeploymentConfig" not in _endpoint_of(self._template):
@@ -111,13 +111,13 @@ class Drill:
 
     def run(self, case: Case) -> Outcome:
         """Release the case's model; raise KennelError when the embedded AWS itself fails."""
-        self._replace_old(case.old)
+        self.serve(case.old)
         self._callers.traffic = case.traffic
         self._fleets.shifts.clear()
         HANDLER.notices_rollback = case.net.notices
         before = self._describe()["EndpointConfigName"]
         # A version of its own: the same model again would be no update.
-        status, reason = self._update(self._packages.register(case.model.name), case.net)
+        status, reason = self._release(self._packages.register(case.model.name), case.net)
         went_back = self._describe()["EndpointConfigName"] == before
         # What CloudFormation takes for the served model, right or wrong, is what it would go back to.
         self._old = self._old if status.startswith("UPDATE_ROLLBACK") else "" if went_back else case.model.name
@@ -141,9 +141,9 @@ class Drill:
     def _minutes_of_the_new_fleet(self, before: str) -> tuple[int, int]:
         """Return when it got its first request and when its last; `before` names the configuration of the old one."""
         shifts = self._fleets.shifts
-        first = next((minute for minute, shares in shifts if len(shares) > 1), self._cloud.time.minute)
+        first = next((minute for minute, shares in shifts if len(shares) > 1), self.cloud.time.minute)
         ended = [minute for minute, shares in shifts if [*shares] == [before]]
-        return first, max([first, *(ended[-1:] or [self._cloud.time.minute])])
+        return first, max([first, *(ended[-1:] or [self.cloud.time.minute])])
 
     def __enter__(self) -> Self:
         return self
@@ -152,44 +152,53 @@ class Drill:
         self._callers.close()
         HANDLER.notices_rollback = True
 
-    def _replace_old(self, old: str) -> None:
-        """Let a good or a broken model serve before the case begins, at once: without a canary and without alarms."""
+    def serve(self, old: str) -> None:
+        """Let a good or a broken model serve, which nobody asks: at once, without a canary and without alarms."""
+        self._callers.traffic = TRAFFIC[0]
         wanted = MODELS[-1].name if old == "healthy" else MODELS[0].name
         if self._old == wanted:
             return
         HANDLER.notices_rollback = True
-        self._callers.traffic = TRAFFIC[0]
         package = self._packages.register(wanted)
         # Then the settings again, to which CloudFormation goes back; without triggers, which a broken fleet would ring.
         for net in (None, SAGEMAKER):
-            status, reason = self._update(package, net)
+            status, reason = self._release(package, net)
             if status != "UPDATE_COMPLETE":
                 raise KennelError(f"The fleet before the drill could not be started: {reason}")
         self._old = wanted
 
     def _describe(self) -> dict[str, Any]:
-        return dict(self._cloud.client("sagemaker").describe_endpoint(EndpointName=self._endpoint))
+        return dict(self.cloud.client("sagemaker").describe_endpoint(EndpointName=self._endpoint))
 
-    def _update(self, package: str, net: Net | None) -> tuple[str, str]:
-        """Update the stack as the promote function does; return its last status and the reason."""
-        cloudformation = self._cloud.client("cloudformation")
-        known = cloudformation.describe_stacks(StackName=self._stack)["Stacks"][0].get("Parameters", [])
-        parameters = {one["ParameterKey"]: one["ParameterValue"] for one in known}
-        parameters["ModelPackageArn"] = package
+    def _release(self, package: str, net: Net | None) -> tuple[str, str]:
+        """Update the hosting stack as the promote function does; return its last status and the reason."""
+        template, triggers = _with_net(self._template, net), {"RollbackConfiguration": self._triggers(net)}
+        status, reason = self.update(self._stack, template, {"ModelPackageArn": package}, **triggers)
+        return status, reason or self._describe().get("FailureReason", "")
+
+    def update(
+        self, stack: str, template: Mapping[str, Any], parameters: Mapping[str, str] | None = None, **more: Any
+    ) -> tuple[str, str]:
+        """Update a stack, whose other parameters stay; return its last status and the reason."""
+        cloudformation = self.cloud.client("cloudformation")
+        known = cloudformation.describe_stacks(StackName=stack)["Stacks"][0].get("Parameters", [])
+        own = {name for name, one in template.get("Parameters", {}).items() if one["Type"] == "String"}
+        given = {one["ParameterKey"]: one["ParameterValue"] for one in known if one["ParameterKey"] in own}
+        given |= parameters or {}
         cloudformation.update_stack(
-            StackName=self._stack,
-            TemplateBody=json.dumps(_with_net(self._template, net)),
-            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+            StackName=stack,
+            TemplateBody=json.dumps(template),
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
             Capabilities=["CAPABILITY_IAM"],
-            RollbackConfiguration=self._triggers(net),
+            **more,
         )
 
         def ended() -> Any:
-            about = cloudformation.describe_stacks(StackName=self._stack)["Stacks"][0]
+            about = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
             return None if about["StackStatus"].endswith("IN_PROGRESS") else about
 
         about = wait_for("The end of the stack update", ended, [], seconds=_LONGEST_S)
-        return about["StackStatus"], about.get("StackStatusReason") or self._describe().get("FailureReason", "")
+        return about["StackStatus"], about.get("StackStatusReason", "")
 
     def _triggers(self, net: Net | None) -> dict[str, Any]:
         """Return the RollbackConfiguration: the alarms that are SageMaker's too, for as long as the canary bakes."""
@@ -198,7 +207,7 @@ class Drill:
         config = _endpoint_of(self._template)["DeploymentConfig"]
         bake = config["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["WaitIntervalInSeconds"]
         wanted = [one["AlarmName"]["Ref"] for one in config["AutoRollbackConfiguration"]["Alarms"]]
-        alarms = self._cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+        alarms = self.cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
         arns = [alarm["AlarmArn"] for alarm in alarms if any(f"-{id_}-" in alarm["AlarmName"] for id_ in wanted)]
         triggers = [{"Arn": arn, "Type": "AWS::CloudWatch::Alarm"} for arn in arns]
         return {"RollbackTriggers": triggers, "MonitoringTimeInMinutes": bake // 60}
@@ -208,12 +217,18 @@ class Drill:
 
         Raise KennelError for any other reason: then the embedded AWS has refused the update.
         """
-        for minute, name in self._cloud.alarms.rang:
-            if minute >= first and (found := re.search(r"-(Rollback[A-Za-z]+?)[0-9A-F]{8}-", name)):
-                return found[1]
+        if found := self.alarm_since(first):
+            return found
         if not any(said in reason for said in ("health check", "extract")):
             raise KennelError(f"The release was neither served nor rolled back by an alarm: {reason}")
         return "at the start"
+
+    def alarm_since(self, first: int) -> str:
+        """Return the rollback alarm that rang first since minute `first`, by its construct id; empty: none did."""
+        for minute, name in self.cloud.alarms.rang:
+            if minute >= first and (found := re.search(r"-(Rollback[A-Za-z]+?)[0-9A-F]{8}-", name)):
+                return found[1]
+        return ""
 
 
 def _disable_rules(cloud: Cloud) -> None:

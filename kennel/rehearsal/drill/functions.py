@@ -1,0 +1,179 @@
+"""Bad versions of the classify function, deployed through a stage's settings: what keeps each from the callers."""
+
+import io
+import itertools
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kennel.assembly import stacks_of
+from kennel.errors import ROOT, KennelError
+from kennel.rehearsal.drill.callers import Callers, Traffic, of_function
+from kennel.rehearsal.drill.drill import Drill, Outcome
+from kennel.rehearsal.drill.models import pictures
+
+# Appended to the copy's handler.py: what is done with a call before and after the sound handler.
+_FAULT = """
+
+import time
+
+{top}
+_asked, _sound = 0, handler
+
+
+def handler(event, context):
+    global _asked
+    _asked += 1
+    {before}
+    answer = _sound(event, context)
+    {after}
+    return answer
+"""
+_TURNED = 'answer.get("predictions", []).reverse()'
+
+
+@dataclass(frozen=True)
+class Function:
+    """`top`, `before` and `after`: lines of Python when it is loaded, before each call and after it."""
+
+    name: str
+    top: str = ""
+    before: str = "pass"
+    after: str = "pass"
+
+    @property
+    def is_bad(self) -> bool:
+        return self.name != GOOD
+
+
+GOOD = "good"
+FUNCTIONS = (
+    Function("fails at import", top='raise ImportError("a drill")'),
+    Function("raises always", before='raise RuntimeError("a drill")'),
+    Function("internal_error always", before="logic.classify = None"),
+    Function("slow", before="time.sleep(4.5)"),
+    Function("wrong answers", after=_TURNED),
+    Function("good on the first hundred", before='assert _asked <= 100, "a drill"'),
+    Function(GOOD),
+)
+# Fewer at a time than for a model: each is a process of its own.
+TRAFFIC = (Traffic("night", 0, 1), Traffic("normal", 60, 8), Traffic("busy", 120, 8))
+WITH_HOOK, WITHOUT_HOOK = "CodeDeploy", "CodeDeploy, no hook"
+_SEEN_BY_ALARMS = ("fails at import", "raises always", "slow", GOOD)
+
+
+@dataclass(frozen=True)
+class FunctionCase:
+    """One deployment of a version of the function, in front of a `healthy` or a `broken` fleet."""
+
+    function: Function
+    traffic: Traffic
+    old: str = "healthy"
+    net: str = WITH_HOOK
+
+    def has_names(self, names: Sequence[str]) -> bool:
+        """Return whether each of `names` is the function's, the traffic's, the fleet's, the net's or "function"."""
+        return {*names} <= {self.function.name, self.traffic.name, self.old, self.net, "function"}
+
+
+def function_cases() -> Iterator[FunctionCase]:
+    """Yield every function at every traffic; some in front of a broken fleet; and without the hook what alarms see."""
+    yield from (FunctionCase(function, traffic) for traffic in TRAFFIC for function in FUNCTIONS)
+    by_name = {function.name: function for function in FUNCTIONS}
+    yield from (FunctionCase(by_name[name], TRAFFIC[1], "broken") for name in ("raises always", GOOD))
+    yield from (FunctionCase(by_name[name], TRAFFIC[2], net=WITHOUT_HOOK) for name in _SEEN_BY_ALARMS)
+
+
+class FunctionDrill:
+    """The classify function of a drill's stage, in one version after the other."""
+
+    def __init__(self, drill: Drill, assembly: Path, stage: str, work: Path) -> None:
+        self._drill, self._cloud, self._work = drill, drill.cloud, work / "functions"
+        self._stack = drill.deployed.name("Classify")
+        self._template = next(one for one in stacks_of(assembly, stage) if one.name == self._stack).read()
+        if not _ids(self._template, "AWS::CodeDeploy::DeploymentGroup"):
+            raise KennelError(f"{stage} has no canary of the function, so nothing takes a version back there.")
+        self._alias = drill.deployed.of("Classify")["FunctionAliasArn"]
+        self._numbers = itertools.count()
+        ask = of_function(self._cloud.client("lambda").invoke, self._alias)
+        self._callers = Callers(ask, pictures(), self._cloud.time)
+
+    def __enter__(self) -> "FunctionDrill":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._callers.close()
+
+    def run(self, case: FunctionCase) -> Outcome:
+        """Deploy the case's function; raise KennelError when the embedded AWS itself fails."""
+        self._drill.serve(case.old)
+        before, first = self._version(), self._cloud.time.minute
+        self._callers.traffic = case.traffic
+        status, reason = self._drill.update(self._stack, self._changed(case))
+        self._callers.traffic = TRAFFIC[0]
+        rolled_back, last = self._version() == before, self._cloud.time.minute
+        counts = self._callers.between(first, last)
+        return Outcome(
+            model=case.function.name,
+            traffic=case.traffic.name,
+            old=case.old,
+            net=case.net,
+            bad=case.function.is_bad,
+            rolled_back=rolled_back,
+            minutes=last - first,
+            by=self._reason(first, reason) if rolled_back else "",
+            stack=status,
+            requests=counts["requests"],
+            failed=counts["failed"],
+            busy=counts["busy"],
+        )
+
+    def _version(self) -> str:
+        name, alias = self._alias.split(":")[6:]
+        return str(self._cloud.client("lambda").get_alias(FunctionName=name, Name=alias)["FunctionVersion"])
+
+    def _changed(self, case: FunctionCase) -> dict[str, Any]:
+        """Return the stack's template with the function's code, and so its version, changed."""
+        number = next(self._numbers)
+        [version] = _ids(self._template, "AWS::Lambda::Version")
+        # CDK's way: the version's logical id ends in a hash of the function.
+        text = json.dumps(self._template).replace(version, f"{version[:-8]}{number:08x}")
+        template: dict[str, Any] = json.loads(text)
+        resources = template["Resources"]
+        [id_] = [one for one in _ids(template, "AWS::Lambda::Function") if one.startswith("ClassifyFunction")]
+        resources[id_]["Properties"]["Code"]["S3Key"] = self._upload(case.function, number)
+        if case.net == WITHOUT_HOOK:
+            [alias] = _ids(template, "AWS::Lambda::Alias")
+            del resources[alias]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["BeforeAllowTrafficHook"]
+        return template
+
+    def _upload(self, function: Function, number: int) -> str:
+        """Put a copy of the function's code with the fault beside the assets of the deployment; return its key."""
+        folder = self._work / str(number)
+        shutil.copytree(ROOT / "lambda" / "classify", folder / "classify", ignore=shutil.ignore_patterns("__pycache__"))
+        with (folder / "classify" / "handler.py").open("a", encoding="utf-8") as file:
+            file.write(_FAULT.format(top=function.top, before=function.before, after=function.after))
+            file.write(f"# {number}\n")  # a version of its own: the same code again would be none
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for path in sorted(folder.rglob("*.py")):
+                archive.write(path, path.relative_to(folder))
+        s3 = self._cloud.client("s3")
+        [bucket] = [one["Name"] for one in s3.list_buckets()["Buckets"] if "-assets-" in one["Name"]]
+        s3.put_object(Bucket=bucket, Key=f"drill-{number}.zip", Body=packed.getvalue())
+        return f"drill-{number}.zip"
+
+    def _reason(self, first: int, reason: str) -> str:
+        if "BeforeAllowTraffic" in reason:
+            return "hook"
+        if found := self._drill.alarm_since(first):
+            return found
+        raise KennelError(f"The function was rolled back neither by the hook nor by an alarm: {reason}")
+
+
+def _ids(template: dict[str, Any], kind: str) -> list[str]:
+    return [id_ for id_, one in template["Resources"].items() if one["Type"] == kind]
