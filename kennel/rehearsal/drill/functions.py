@@ -60,9 +60,12 @@ FUNCTIONS = (
     Function("good on the first hundred", before='assert _asked <= 100, "a drill"'),
     Function(GOOD),
 )
+# The hook has asked 150 times when the first caller does.
+LATE = Function("good on the first 160", before='assert _asked <= 160, "a drill"')
 # Fewer at a time than for a model: each is a process of its own.
 TRAFFIC = (Traffic("night", 0, 1), Traffic("normal", 60, 8), Traffic("busy", 120, 8))
 WITH_HOOK, WITHOUT_HOOK = "CodeDeploy", "CodeDeploy, no hook"
+_QUIET_SECONDS = 180  # before a case, so that no alarm still rings for the version of the one before
 _SEEN_BY_ALARMS = ("fails at import", "raises always", "slow", GOOD)
 
 
@@ -81,8 +84,9 @@ class FunctionCase:
 
 
 def function_cases() -> Iterator[FunctionCase]:
-    """Yield every function at every traffic; some in front of a broken fleet; and without the hook what alarms see."""
+    """Yield every function at every traffic; some in front of a broken fleet; and what is left to the alarms."""
     yield from (FunctionCase(function, traffic) for traffic in TRAFFIC for function in FUNCTIONS)
+    yield from (FunctionCase(LATE, traffic) for traffic in TRAFFIC[1:])
     by_name = {function.name: function for function in FUNCTIONS}
     yield from (FunctionCase(by_name[name], TRAFFIC[1], "broken") for name in ("raises always", GOOD))
     yield from (FunctionCase(by_name[name], TRAFFIC[2], net=WITHOUT_HOOK) for name in _SEEN_BY_ALARMS)
@@ -111,6 +115,7 @@ class FunctionDrill:
     def run(self, case: FunctionCase) -> Outcome:
         """Deploy the case's function; raise KennelError when the embedded AWS itself fails."""
         self._drill.serve(case.old)
+        self._cloud.time.wait(_QUIET_SECONDS)
         before, first = self._version(), self._cloud.time.minute
         self._callers.traffic = case.traffic
         status, reason = self._drill.update(self._stack, self._changed(case))

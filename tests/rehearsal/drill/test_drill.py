@@ -1,4 +1,4 @@
-"""Bad models through the synthesized Prod settings, on real servers, in simulated time: what goes, and why."""
+"""Bad models and functions through the synthesized Prod settings, in simulated time: what goes, and why."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from kennel.cli import app
 from kennel.rehearsal.drill.callers import TRAFFIC, Traffic
 from kennel.rehearsal.drill.command import line
 from kennel.rehearsal.drill.drill import BOTH, NETS, Case, Drill, Outcome, all_cases
+from kennel.rehearsal.drill.functions import FUNCTIONS, LATE, WITHOUT_HOOK, FunctionCase, FunctionDrill, function_cases
 from kennel.rehearsal.drill.models import MODELS
 from kennel.rehearsal.drill.stage import embedded
 from kennel.rehearsal.rehearse import synthesize
@@ -21,11 +22,25 @@ NET = {net.name: net for net in NETS}
 
 
 @pytest.fixture(scope="module")
-def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Drill, FunctionDrill]]:
     work = tmp_path_factory.mktemp("drill")
     assembly = synthesize(work / "cdk.out")
-    with embedded(work) as (cloud, fleets), Drill(cloud, fleets, assembly, "Prod", work) as made:
-        yield made
+    with (
+        embedded(work) as (cloud, fleets),
+        Drill(cloud, fleets, assembly, "Prod", work) as models,
+        FunctionDrill(models, assembly, "Prod", work) as functions,
+    ):
+        yield models, functions
+
+
+@pytest.fixture
+def drill(both: tuple[Drill, FunctionDrill]) -> Drill:
+    return both[0]
+
+
+@pytest.fixture
+def functions(both: tuple[Drill, FunctionDrill]) -> FunctionDrill:
+    return both[1]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +97,55 @@ def test_only_with_the_triggers_does_cloudformation_hear_of_a_rollback_that_it_d
     unseen, seen = (drill.run(Case(error, FEW, net=NET[f"{name}, unnoticed"])) for name in ("SageMaker", "both"))
     assert (unseen.rolled_back, unseen.stack) == (True, "UPDATE_COMPLETE")
     assert (seen.rolled_back, seen.stack) == (True, "UPDATE_ROLLBACK_COMPLETE")
+
+
+FUNCTION = {one.name: one for one in FUNCTIONS}
+HOUR = Traffic("an hour", 40, 4)  # four calls a minute for the new version
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["fails at import", "internal_error always", "wrong answers"])
+def test_a_bad_function_is_refused_by_the_hook_before_any_caller_meets_it(functions: FunctionDrill, name: str) -> None:
+    outcome = functions.run(FunctionCase(FUNCTION[name], HOUR))
+    assert (outcome.rolled_back, outcome.by, outcome.requests) == (True, "hook", 0)
+    assert outcome.stack == "UPDATE_ROLLBACK_COMPLETE"
+
+
+@pytest.mark.long
+def test_the_hook_asks_long_enough_to_see_what_breaks_after_a_hundred(functions: FunctionDrill) -> None:
+    outcome = functions.run(FunctionCase(FUNCTION["good on the first hundred"], NIGHT))
+    assert (outcome.rolled_back, outcome.by) == (True, "hook")
+
+
+@pytest.mark.long
+def test_what_breaks_after_the_hooks_photos_is_left_to_the_alarms(functions: FunctionDrill) -> None:
+    outcome = functions.run(FunctionCase(LATE, HOUR))
+    assert (outcome.rolled_back, outcome.by) == (True, "RollbackErrors")
+    assert 0 < outcome.failed < outcome.requests / 10
+
+
+@pytest.mark.long
+def test_without_the_hook_the_alarms_on_the_new_version_take_it_back(functions: FunctionDrill) -> None:
+    outcome = functions.run(FunctionCase(FUNCTION["raises always"], HOUR, net=WITHOUT_HOOK))
+    assert (outcome.rolled_back, outcome.by, outcome.minutes) == (True, "RollbackErrors", 1)
+    assert (outcome.requests, outcome.failed) == (40, 4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("old", ["healthy", "broken"])
+def test_a_good_function_passes_also_in_front_of_a_broken_model(functions: FunctionDrill, old: str) -> None:
+    outcome = functions.run(FunctionCase(FUNCTION["good"], HOUR, old))
+    assert (outcome.rolled_back, outcome.stack, outcome.minutes) == (False, "UPDATE_COMPLETE", 10)
+    assert outcome.failed == (0 if old == "healthy" else outcome.requests)
+
+
+def test_the_functions_cases_are_every_function_at_every_traffic_and_some_without_the_hook() -> None:
+    cases = [*function_cases()]
+    asked = {(one.function.name, one.traffic.name) for one in cases if (one.old, one.net) == ("healthy", "CodeDeploy")}
+    assert len(asked - {(LATE.name, name) for name in ("normal", "busy")}) == len(FUNCTIONS) * 3
+    assert {one.function.name for one in cases if one.net == WITHOUT_HOOK} < {*FUNCTION}
+    assert all(one.has_names(["function"]) for one in cases)
+    assert not any(one.has_names(["function"]) for one in all_cases())
 
 
 def test_the_cases_are_every_model_at_every_traffic_over_both_fleets_and_behind_each_net() -> None:
