@@ -75,12 +75,8 @@ class EventBus:
         for rule in [*events_backends[ACCOUNT][REGION]._get_event_bus("default").rules.values()]:
             rate = re.fullmatch(r"rate\((\d+) minutes?\)", rule.scheduled_expression or "")
             if rate and rule.state == "ENABLED" and minute % int(rate[1]) == 0:
-                event = {
-                    "source": "aws.events",
-                    "detail-type": "Scheduled Event",
-                    "resources": [rule.arn],
-                    "detail": {},
-                }
+                kind = {"source": "aws.events", "detail-type": "Scheduled Event"}
+                event = {**kind, "resources": [rule.arn], "detail": {}}
                 for target in rule.targets:
                     self._deliver(rule, target, event)
 
@@ -186,19 +182,15 @@ class EventSources:
     def __init__(self, invoke: Callable[[str, bytes], FunctionAnswer]) -> None:
         self._invoke = invoke
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True, name="event sources")
         self.failure = ""  # the reason of the last batch that failed
 
     def start(self) -> None:
-        self._stopped.clear()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="event sources")
         self._thread.start()
 
     def stop(self) -> None:
-        """End the polling; safe to call twice."""
         self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(_POLL_S):

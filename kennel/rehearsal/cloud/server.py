@@ -14,13 +14,13 @@ from kennel.errors import KennelError
 from kennel.rehearsal.cloud import clients, moto_patches
 from kennel.rehearsal.cloud.api import Call, Handler
 from kennel.rehearsal.cloud.cloudformation.rollback_triggers import remember_triggers
+from kennel.rehearsal.cloud.cloudformation.types.custom import image_builder
 from kennel.rehearsal.cloud.cloudwatch.alarms import Alarms
 from kennel.rehearsal.cloud.cloudwatch.metrics import Metrics
 from kennel.rehearsal.cloud.codedeploy import Deployments
 from kennel.rehearsal.cloud.events import EventBus, EventSources
 from kennel.rehearsal.cloud.gateway import Gateway
 from kennel.rehearsal.cloud.iam.authorizer import Authorizer
-from kennel.rehearsal.cloud.image_builds import Builds
 from kennel.rehearsal.cloud.lambda_functions import Functions
 from kennel.rehearsal.cloud.quotas import Quotas
 from kennel.rehearsal.cloud.sagemaker.endpoints import Endpoints
@@ -34,10 +34,10 @@ _log = logging.getLogger(__name__)
 
 
 class Cloud:
-    """One embedded AWS. Use it as a context manager, or call start() and stop(). One at a time in a process.
+    """One embedded AWS, which serves while it is a context; one at a time in a process.
 
-    `work` holds unpacked functions and images' sources; `port` 0 takes a free one. Raises KennelError when the port is
-    in use.
+    `work` holds unpacked functions and images' sources; `port` 0 takes a free one. Entering raises KennelError when the
+    port is in use.
     """
 
     client = staticmethod(clients.client)
@@ -56,7 +56,6 @@ class Cloud:
         self.time.at_end.append(lambda: self.alarms.evaluate(self.time.minute))
         self.event_sources = EventSources(self.functions.invoke_with_batch)
         self._server: BaseWSGIServer | None = None
-        self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -75,7 +74,7 @@ class Cloud:
         """What the roles of the deployed stacks may do and no call has needed so far."""
         return self.authorizer.unused()
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Serve on `port`, empty: moto's state of this process is reset."""
         moto_patches.apply()
         moto_patches.send_events_to(self.bus.deliver, self.bus.object_created, self.bus.publish)
@@ -86,7 +85,7 @@ class Cloud:
             ("cloudformation", "UpdateStack"): remember_triggers(self.time, self.alarms.rang),
             **self.alarms.handlers(),
             **Deployments(self.time).handlers(),
-            ("codebuild", "StartBuild"): Builds(self.data_plane, self.work / "images").start,
+            ("codebuild", "StartBuild"): image_builder(self.data_plane, self.work / "images"),
             **self.quotas.handlers(),
             **sagemaker_handlers(self),
         }
@@ -96,30 +95,21 @@ class Cloud:
         except (OSError, SystemExit) as error:
             raise KennelError(f"Port {self.port} is in use: choose another, or 0 for any free one.") from error
         self._server.daemon_threads = True  # type: ignore[attr-defined]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         clients.use_server(self.url)
         self.event_sources.start()
+        return self
 
     def _permit(self, call: Call) -> None:
         self.authorizer.permit(call)
         self.quotas.permit(call)
 
-    def stop(self) -> None:
-        """End the server; safe to call twice."""
+    def __exit__(self, *exception: object) -> None:
         self.event_sources.stop()
-        if self._server is not None and self._thread is not None:
+        if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-            self._thread.join()
             self._server = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.stop()
 
 
 def sagemaker_handlers(cloud: "Cloud") -> dict[tuple[str, str], Handler]:
@@ -129,7 +119,7 @@ def sagemaker_handlers(cloud: "Cloud") -> dict[tuple[str, str], Handler]:
     packages = Packages(groups, publish)
     models = Models(packages)
     configs = Configs(models)
-    endpoints = Endpoints(models, configs, data_plane, publish, cloud.time, cloud.metrics.put)
+    endpoints = Endpoints(configs, data_plane, publish, cloud.time, cloud.metrics)
     pipelines = Pipelines()
     executions = Executions(pipelines, data_plane, publish)
     training = Jobs("TrainingJob", "training-job", executions)

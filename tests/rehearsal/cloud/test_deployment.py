@@ -176,4 +176,4 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with first.cloud:
         second.cloud.port = int(first.cloud.url.rpartition(":")[2])
         with pytest.raises(KennelError, match="is in use"):
-            second.cloud.start()
+            second.cloud.__enter__()

@@ -4,10 +4,9 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from werkzeug.datastructures import Headers
@@ -15,8 +14,9 @@ from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT, client
+from kennel.rehearsal.cloud.cloudwatch.metrics import Metrics
 from kennel.rehearsal.cloud.events import Publish
-from kennel.rehearsal.cloud.sagemaker.packages import Configs, Models, first_container
+from kennel.rehearsal.cloud.sagemaker.packages import Configs, first_container
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, check
 from kennel.rehearsal.cloud.sagemaker.rollout import Policy, Rollout
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime
@@ -37,23 +37,15 @@ _IN_EVENTS = (
 )
 
 
-class Put(Protocol):
-    """Publishes one sample of a metric, as Metrics.put does."""
-
-    def __call__(
-        self, namespace: str, name: str, dimensions: Mapping[str, str], value: float, unit: str = "None"
-    ) -> None: ...
-
-
 class Endpoints(ResourceStore):
     """All endpoints, each deployed and updated in a thread of its own, with the metrics and events of SageMaker."""
 
     def __init__(
-        self, models: Models, configs: Configs, data_plane: DataPlane, publish: Publish, time: SimulatedTime, put: Put
+        self, configs: Configs, data_plane: DataPlane, publish: Publish, time: SimulatedTime, metrics: Metrics
     ) -> None:
         super().__init__("Endpoint", "endpoint", described_as={"DeploymentConfig": "LastDeploymentConfig"})
-        self.models, self.configs, self.data_plane = models, configs, data_plane
-        self._publish, self._time, self._put = publish, time, put
+        self.models, self.configs, self.data_plane = configs.models, configs, data_plane
+        self._publish, self._time, self._metrics = publish, time, metrics
         self._updated: set[str] = set()  # configurations that came by an update: their metrics name them
 
     def create(self, call: Call) -> Response:
@@ -125,8 +117,8 @@ class Endpoints(ResourceStore):
         }
         for one in sets:
             for metric, value in counts.items():
-                self._put("AWS/SageMaker", metric, one, float(value))
-            self._put("AWS/SageMaker", "ModelLatency", one, answer.seconds * 1e6, "Microseconds")
+                self._metrics.put("AWS/SageMaker", metric, one, float(value))
+            self._metrics.put("AWS/SageMaker", "ModelLatency", one, answer.seconds * 1e6, "Microseconds")
 
     def _create(self, record: Record) -> None:
         try:

@@ -22,8 +22,7 @@ from kennel.rehearsal.cloud.cloudformation.resource import (
 )
 from kennel.rehearsal.cloud.cloudformation.types import buckets, functions, sagemaker
 from kennel.rehearsal.cloud.cloudformation.types.accepted import ACCEPTED, AcceptedResource
-from kennel.rehearsal.cloud.cloudformation.types.custom import EmptiedBucket, FunctionOnDelete
-from kennel.rehearsal.cloud.image_builds import ImageBuild
+from kennel.rehearsal.cloud.cloudformation.types.custom import EmptiedBucket, FunctionOnDelete, ImageBuild
 
 
 def _retain(created: Created) -> None:
