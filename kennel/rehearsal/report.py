@@ -86,7 +86,6 @@ class RehearsalReport:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Return the metrics that evaluation.json has a number for."""
         measured = self.evaluation.get("metrics", {})
         return {name: one["value"] for name, one in measured.items() if one.get("value") is not None}
 
@@ -97,7 +96,6 @@ class RehearsalReport:
 
     @property
     def test_interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of `test_accuracy`."""
         return None if self.test_accuracy is None else interval(self.test_accuracy, self.evaluation["test_samples"])
 
     @property

@@ -169,15 +169,12 @@ class Session:
         return self.deployed.of(stack)[name]
 
     def _say_what_is_not_enacted(self) -> None:
-        others: dict[str, Counter[str]] = {}
-        for row in self.report.coverage:
-            if row.status != "enacted":
-                others.setdefault(row.status, Counter())[row.type] += 1
+        others = Counter((row.status, row.type) for row in self.report.coverage if row.status != "enacted")
         all_ = len(self.report.coverage)
-        enacted = all_ - sum(types.total() for types in others.values())
+        enacted = all_ - others.total()
         self.display.log(f"Enacted: {enacted} of {all_} resources. The others, explained in the report:")
-        for status, types in sorted(others.items()):
-            listed = ", ".join(f"{count} {type_}" for type_, count in sorted(types.items()))
+        for status in sorted({status for status, _ in others}):
+            listed = ", ".join(f"{others[one]} {one[1]}" for one in sorted(others) if one[0] == status)
             self.display.log(f"  {status}: {listed}")
 
 
@@ -204,7 +201,6 @@ class JobOutputs:
                         self._addresses[one["OutputName"]] = one["S3Output"]["S3Uri"].rstrip("/")
 
     def place(self, output: str) -> tuple[str, str]:
-        """Return bucket and prefix of an output."""
         bucket, prefix = self._addresses[output].removeprefix("s3://").split("/", 1)
         return bucket, prefix
 

@@ -28,7 +28,6 @@ class Deployed:
         return next(name for name in self.outputs if name.endswith(f"{self.stage}-{stack}"))
 
     def of(self, stack: str) -> dict[str, str]:
-        """Return the outputs of the stage's `stack`."""
         return self.outputs[self.name(stack)]
 
 

@@ -42,7 +42,6 @@ class EventBus:
         self.delays, self._drawing = _delays(random.Random(1)), threading.Lock()
 
     def publish(self, source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> None:
-        """Send an event as an AWS service does."""
         entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail), "Resources": resources}
         events_backends[ACCOUNT][REGION].put_events([entry])
 

@@ -34,7 +34,6 @@ _COMMON_ERRORS = (
 
 @cache
 def apply() -> None:
-    """Change moto for the whole process."""
     register()
     _evaluate_stack_outputs()
     # moto reads each with PyYAML in Python, which takes seconds for a template; CDK writes JSON.

@@ -73,7 +73,6 @@ class Quotas:
                     raise _exceeded(name, self._values.get(name, 0), used, more)
 
     def handlers(self) -> dict[tuple[str, str], Handler]:
-        """Return what answers about quotas, by service and operation."""
         return {
             ("service-quotas", "GetServiceQuota"): self._get,
             ("service-quotas", "ListServiceQuotas"): self._list,
@@ -134,7 +133,6 @@ def _exceeded(name: str, limit: int, used: int, asked: int) -> ApiError:
 
 
 def _uses(call: Call) -> Iterator[Use]:
-    """Yield each quota that the call draws on."""
     if call.operation in ("CreateEndpoint", "UpdateEndpoint"):
         yield from _of_endpoints(call.parameters["EndpointConfigName"])
     elif call.operation == "CreateProcessingJob":

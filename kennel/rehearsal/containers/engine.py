@@ -104,7 +104,6 @@ class Process:
 
     @property
     def log(self) -> str:
-        """The last lines of standard output and error."""
         return "\n".join(self._tail.copy())
 
     def poll(self) -> int | None:

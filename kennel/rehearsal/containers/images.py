@@ -41,8 +41,6 @@ def image_engine(scratch: Path, base: str | None = None) -> ContainerEngine:
 
 @dataclass(frozen=True)
 class Tool:
-    """The command line of docker, podman or buildah."""
-
     name: str
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -219,8 +217,6 @@ class BuildahEngine(_ImageEngine):
 
 
 class DockerEngine(_ImageEngine):
-    """Docker or podman through their command line."""
-
     @contextmanager
     def network(self) -> Iterator[Network]:
         name = f"kennel-{uuid.uuid4().hex[:12]}"
@@ -242,7 +238,6 @@ class DockerEngine(_ImageEngine):
         )
 
     def arguments(self, container: Container, name: str) -> list[str]:
-        """Return the arguments of `docker` or `podman`."""
         image = self.image_of(container)
         first, *rest = container.entrypoint or image.config["Entrypoint"]
         mounts = [(str(container.root), "/opt/ml"), *self.mounts(container)]

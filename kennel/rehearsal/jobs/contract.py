@@ -21,7 +21,6 @@ class JobFailed(RuntimeError):
 
 
 def resource_config(instance_type: str, hosts: Sequence[str], host: str, interface: str = "lo") -> dict[str, Any]:
-    """Return the content of resourceconfig.json for `host`."""
     group = "homogeneousCluster"
     return {
         "current_host": host,

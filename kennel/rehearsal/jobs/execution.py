@@ -102,7 +102,6 @@ class Execution:
         record |= {"StepStatus": "Succeeded", "EndTime": time.time()}
 
     def _run_type(self, step: Mapping[str, Any], record: dict[str, Any]) -> Mapping[str, Any]:
-        """Run a step and return its properties."""
         types: dict[str, Callable[[Mapping[str, Any], dict[str, Any]], Mapping[str, Any]]] = {
             "Condition": self._condition,
             "Processing": self._processing,

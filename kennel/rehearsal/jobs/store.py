@@ -20,7 +20,6 @@ class Store:
         self._s3 = s3
 
     def read(self, uri: str) -> bytes:
-        """Return the content of one object."""
         bucket, key = _split(uri)
         with _refusal("read", uri):
             body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -103,7 +102,6 @@ def _refusal(verb: str, uri: str) -> Iterator[None]:
 
 
 def _split(uri: str) -> tuple[str, str]:
-    """Return the bucket and the key of an s3:// URI."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme != "s3" or not bucket:

@@ -29,7 +29,7 @@ _CONNECTIONS = 1000  # kept alive: as many as an account runs functions at once
 _TIMED_OUT = b"Your invocation timed out while waiting for a response from container primary."
 
 
-class EndpointError(RuntimeError):
+class EndpointError(ContainerError):
     """An endpoint does not exist or could not be created; the text says why, with the end of the server's log."""
 
 
@@ -206,10 +206,7 @@ class _Server:
             environment=environment,
             host="endpoint",
         )
-        try:
-            self._process = self._engine.start(container)
-        except ContainerError as error:
-            raise EndpointError(str(error)) from error
+        self._process = self._engine.start(container)
         if self._closed:  # by another thread while the server started
             self._process.kill()
             raise EndpointError(f"Endpoint {self._deployment.endpoint} was ended.")
@@ -232,7 +229,7 @@ class _Server:
             answer = self._pool.request("POST", "/invocations", body=call.body, headers=dict(call.headers))
         except urllib3.exceptions.TimeoutError:
             return EndpointAnswer(504, _TIMED_OUT, {"Content-Type": "text/plain"}, broken=True)
-        except (urllib3.exceptions.HTTPError, EndpointError) as error:
+        except (urllib3.exceptions.HTTPError, ContainerError) as error:
             if self._process:
                 self._process.wait(_POLL_S * 10)  # so that the next request sees the end of a crashed server
             reason = f"The container primary did not answer: {error}".encode()

@@ -31,7 +31,6 @@ class RequiredPermission:
 
 
 def required_permissions(call: Call) -> list[RequiredPermission]:
-    """Return everything that must be allowed for `call`."""
     known = {"cloudwatch": _cloudwatch, "s3": _s3, "sagemaker": _sagemaker, "sns": _sns}
     return list(known.get(call.service, _other)(call))
 
@@ -221,7 +220,6 @@ def _sagemaker_resource(call: Call) -> str | None:
 
 
 def _roles(parameters: Any) -> set[str]:
-    """Return every role that the request hands to SageMaker."""
     if isinstance(parameters, list):
         return {role for one in parameters for role in _roles(one)}
     if not isinstance(parameters, dict):

@@ -49,7 +49,6 @@ class Endpoints(ResourceStore):
         self._updated: set[str] = set()  # configurations that came by an update: their metrics name them
 
     def create(self, call: Call) -> Response:
-        """Answer CreateEndpoint and begin to deploy."""
         self._check_alarms(call.parameters)
         record = self.add(call.parameters)
         self._set_status(record, "Creating")

@@ -116,7 +116,6 @@ class Executions:
         self._tell(execution)
 
     def _tell(self, execution: PipelineExecution) -> None:
-        """Publish the event of a run's end."""
         pipeline = self._records[execution.arn][1]["PipelineArn"]
         detail = {
             "pipelineArn": pipeline,
@@ -159,7 +158,6 @@ class Jobs(ResourceStore):
         return json_answer({**record, **facts, f"{self.noun}Status": status, **reason})
 
     def trials(self, call: Call) -> Response:
-        """Answer ListTrainingJobsForHyperParameterTuningJob."""
         facts = self._executions.facts_of(self.get(self.name_in(call))[f"{self.noun}Arn"])
         return page(call, list(facts.get("TrainingJobSummaries", [])))
 
