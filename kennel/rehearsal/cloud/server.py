@@ -85,6 +85,7 @@ class Cloud:
             ("cloudformation", "UpdateStack"): remember_triggers(self.time, self.alarms.rang),
             **self.alarms.handlers(),
             **Deployments(self.time).handlers(),
+            ("logs", "PutLogEvents"): self.metrics.put_from_logs,
             ("codebuild", "StartBuild"): image_builder(self.data_plane, self.work / "images"),
             **self.quotas.handlers(),
             **sagemaker_handlers(self),

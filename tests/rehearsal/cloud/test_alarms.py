@@ -1,5 +1,6 @@
 """CloudWatch's alarms in simulated time: metric math, statistics, units, missing data, history and events."""
 
+import time
 from typing import Any
 
 import pytest
@@ -140,6 +141,35 @@ def test_an_alarm_on_metric_math_sees_the_metrics_of_its_own_dimensions(world: W
                 put(world, "Errors", 1)
         world.cloud.time.wait(60)
         assert state(world, "Share") == ("OK", "ALARM", "OK")[minute]
+
+
+def test_a_metric_filter_counts_the_log_lines_that_match(world: World) -> None:
+    logs, group = world.cloud.client("logs"), "/aws/lambda/observe"
+    metric = {"metricNamespace": NAMESPACE, "metricName": "Diverged", "metricValue": "1"}
+    filters = {
+        "Type": "AWS::Logs::MetricFilter",
+        "Properties": {
+            "LogGroupName": group,
+            "FilterPattern": '{ $.state = "diverged" }',
+            "MetricTransformations": [
+                {
+                    **{name[0].upper() + name[1:]: value for name, value in metric.items()},
+                    "Dimensions": [{"Key": "EndpointName", "Value": "$.endpoint"}],
+                }
+            ],
+        },
+    }
+    logs.create_log_group(logGroupName=group)
+    logs.create_log_stream(logGroupName=group, logStreamName="one")
+    world.create("Filters", {"Resources": {"Diverged": filters}})
+    make(world, "Diverged", Threshold=2)
+    lines = ['{"state": "diverged", "endpoint": "kennel"}', '{"state": "live", "endpoint": "kennel"}', "diverged"]
+    for expected in ("OK", "ALARM"):
+        for line in lines if expected == "OK" else [*lines, *lines]:
+            event = {"timestamp": int(time.time() * 1000), "message": line}
+            logs.put_log_events(logGroupName=group, logStreamName="one", logEvents=[event])
+        world.cloud.time.wait(60)
+        assert state(world, "Diverged") == expected
 
 
 def test_a_role_sees_the_alarms_that_its_policy_names_and_no_other(world: World) -> None:

@@ -1,8 +1,16 @@
-"""The metrics of the embedded CloudWatch: samples by simulated minute, and their statistics."""
+"""The metrics of the embedded CloudWatch: samples by simulated minute, their statistics, and samples from logs."""
 
+import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from moto.logs.models import logs_backends
+
+from kennel.rehearsal.cloud.api import Call
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
 
 Series = tuple[str, str, frozenset[tuple[str, str]]]  # namespace, name, dimensions: all three must be the same
 Sample = tuple[float, str]  # value and unit
@@ -32,6 +40,29 @@ class Metrics:
         by_minute = self._samples.get(series, {})
         found = [sample for minute in range(first, first + minutes) for sample in by_minute.get(minute, [])]
         return [value for value, own in found if unit is None or own == unit]
+
+    def put_from_logs(self, call: Call) -> None:
+        """Publish what the metric filters of a log group find in the lines of PutLogEvents, which moto then answers."""
+        given = call.parameters
+        for one in logs_backends[ACCOUNT][REGION].describe_metric_filters(log_group_name=given["logGroupName"]):
+            member, wanted = _pattern(one["filterPattern"])
+            for event in given["logEvents"]:
+                line: dict[str, object] = {}
+                with suppress(ValueError):  # not JSON
+                    line = json.loads(event["message"])
+                for metric in one["metricTransformations"] if line.get(member) == wanted else []:
+                    paths: dict[str, str] = metric.get("dimensions", {})
+                    dimensions = {name: str(line[path.removeprefix("$.")]) for name, path in paths.items()}
+                    value = float(metric["metricValue"])
+                    self.put(metric["metricNamespace"], metric["metricName"], dimensions, value)
+
+
+def _pattern(text: str) -> tuple[str, str]:
+    """Return the member and the value that a log line must have; raise NotImplementedError for another pattern."""
+    found = re.fullmatch(r'\{ \$\.(\w+) = "([^"]*)" \}', text)
+    if not found:
+        raise NotImplementedError(f"The filter pattern {text!r} is not rehearsed: add it to cloudwatch/metrics.py")
+    return found[1], found[2]
 
 
 def statistic(name: str, values: Sequence[float]) -> float | None:

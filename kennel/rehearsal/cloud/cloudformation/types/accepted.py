@@ -29,7 +29,6 @@ ACCEPTED = {
     "AWS::ECR::Repository": "no image is pushed or pulled",
     "AWS::IAM::InstanceProfile": "no instance is launched",
     "AWS::KMS::Key": "nothing is encrypted, but S3's use of the key is checked against each role's policies",
-    "AWS::Logs::MetricFilter": "not evaluated",
     "AWS::SNS::TopicPolicy": "not evaluated: whoever has the permission may publish",
     "AWS::SageMaker::NotebookInstance": "not started",
     "AWS::SageMaker::NotebookInstanceLifecycleConfig": "not started",

@@ -43,6 +43,15 @@ def _update_alarm(created: Created, _before: Properties) -> None:
     alarms[created.physical_id].state_value = state
 
 
+def _metric_filter(properties: Properties) -> Properties:
+    """Return `properties` with the dimensions as a map, as the API has them."""
+
+    def changed(metric: Properties) -> Properties:
+        return {**metric, "Dimensions": {one["Key"]: one["Value"] for one in metric.get("Dimensions", [])}}
+
+    return {**properties, "MetricTransformations": [changed(one) for one in properties["MetricTransformations"]]}
+
+
 def _rule(member: str) -> Any:
     return lambda physical_id, _properties: {member: physical_id.rpartition("/")[2]}
 
@@ -72,6 +81,18 @@ _OTHER_TYPES = [
         attributes={"Arn": lambda group: f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group.physical_id}:*"},
         after=_retain,
         reads=[Read("describe_log_groups", by_id("logGroupNamePrefix"))],
+    ),
+    EnactedType(
+        type="AWS::Logs::MetricFilter",
+        service="logs",
+        create="PutMetricFilter",
+        name="FilterName",
+        parameters=_metric_filter,
+        ref=lambda made: str(made.properties["FilterName"]),
+        delete=lambda made: client("logs").delete_metric_filter(
+            filterName=made.physical_id, logGroupName=made.properties["LogGroupName"]
+        ),
+        reads=[Read("describe_metric_filters", by_id("filterNamePrefix"))],
     ),
     EnactedType(
         type="AWS::CloudWatch::Alarm",
