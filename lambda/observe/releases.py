@@ -92,7 +92,7 @@ def stack_status(stage: Stage, event: Event) -> Done:
     if token is None:
         return _deployment_failed(stage, state, f"{why}. Alarm: {rang or 'none'}")
     record = replace(_of(stage, text, token, at, state), why=why, alarm=rang)
-    return _ended_badly(stage, record, token, can_be_cured=status == "UPDATE_COMPLETE")
+    return _ended_badly(stage, record, token, can_be_cured=not status.endswith("_FAILED"))
 
 
 _UNCHECKED = "Another update began before the endpoint could be compared with the stack."
@@ -107,7 +107,7 @@ def _of(stage: Stage, text: str, token: Token, at: datetime, state: str) -> Reco
 def _why(stage: Stage, status: str, reason: str, differs: bool) -> str:
     said = f"{stage.stack} is {status}" + (f": {reason}" if reason else "")
     if differs:
-        return f"{said}, but the endpoint serves another configuration: SageMaker has rolled it back by itself"
+        said = f"{said}, but the endpoint serves another configuration: SageMaker has gone back by itself"
     if status.endswith("_FAILED"):
         return f"{said}. Continue the rollback: aws cloudformation continue-update-rollback --stack-name {stage.stack}"
     return said
@@ -151,7 +151,7 @@ def _headline(record: Record) -> str:
     return {
         "rolled_back": f"version {record.version} was rolled back by {record.alarm}",
         "failed": f"the release of version {record.version} failed",
-        "diverged": f"DIVERGED, version {record.version} is not what the endpoint serves",
+        "diverged": f"DIVERGED, after version {record.version} the endpoint serves something else",
     }[record.state]
 
 
@@ -162,7 +162,7 @@ def _message(record: Record, rejects: bool, before: int | None) -> str:
     if before is not None:
         lines.append(f"Version {before}, which was live before, is released again.")
     elif record.state == "diverged":
-        lines.append("Nothing was live before that could be released again: approve another version.")
+        lines.append("No version is released again by itself: approve one.")
     return "\n".join(lines)
 
 

@@ -33,13 +33,14 @@ class ServedModel(Construct):
         *,
         settings: StageSettings,
         package_arn: str,
+        approved_at: str,
         role: iam.Role,
         data: DataStack,
         network: NetworkStack | None,
     ) -> None:
         super().__init__(scope, id_)
         container = sagemaker.CfnModel.ContainerDefinitionProperty(
-            model_package_name=package_arn, environment=_environment(settings, package_arn)
+            model_package_name=package_arn, environment=_environment(settings, package_arn, approved_at)
         )
         vpc = None
         if network:
@@ -66,10 +67,13 @@ class ServedModel(Construct):
         self.config_name = config.attr_endpoint_config_name
 
 
-def _environment(settings: StageSettings, package_arn: str) -> dict[str, str]:
+def _environment(settings: StageSettings, package_arn: str, approved_at: str) -> dict[str, str]:
     hosting = settings.hosting
     return {
         "MODEL_PACKAGE_ARN": package_arn,
+        # Nobody reads it. It makes a version that is approved once more another Model, so that CloudFormation moves
+        # an endpoint to it which serves something else than the stack says.
+        "APPROVED_AT": approved_at,
         "ENDPOINT_NAME": settings.name,  # dimension of the server's own metrics
         "RUNTIME": hosting.runtime,
         "PRECISION": hosting.precision,

@@ -57,13 +57,14 @@ class HostingStack(cdk.Stack):
             endpoint_name=settings.name, variant_name=VARIANT, instance_type=settings.hosting.instance_type
         )
         package = self._model_package_parameter(settings.name)
-        self._approval_parameter()
+        approved_at = self._approval_parameter()
         role = endpoint_role(self, settings=settings, data=data, images=images, network=network)
         model = ServedModel(
             self,
             "Served",
             settings=settings,
             package_arn=package.value_as_string,
+            approved_at=approved_at.value_as_string,
             role=role,
             data=data,
             network=network,
@@ -166,8 +167,8 @@ class HostingStack(cdk.Stack):
             description="The approved model package that is served; set by the promote function, empty: no endpoint.",
         )
 
-    def _approval_parameter(self) -> None:
-        cdk.CfnParameter(
+    def _approval_parameter(self) -> cdk.CfnParameter:
+        return cdk.CfnParameter(
             self,
             "ApprovedAt",
             default="",
@@ -175,7 +176,6 @@ class HostingStack(cdk.Stack):
             constraint_description="must be empty or a time in UTC such as 2026-11-30T16:30:00.000Z",
             description="When the approval was given that led to this release; promote ignores older ones.",
         )
-        acknowledge(self, "ApprovedAt is for whoever describes the stack.", "CloudFormation-Validate::W2001")
 
     def _log_group(self, settings: StageSettings) -> logs.LogGroup:
         # SageMaker would make this group itself and keep it for ever. It is removed with the stack in every stage:

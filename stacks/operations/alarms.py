@@ -27,8 +27,8 @@ _MEANS = {  # by the alarm's id; `limits` are the stage's OperationsSettings
     "RunNotStarted": "A data set was uploaded and no run began. The queue NotStarted says why; start it by hand.",
     "ReleaseFailed": "An approved model was not released. See the promote function's log and the queue; approve again.",
     "ApprovalNotQueued": "An approval could not be put into its queue. The queue Undelivered says why; approve again.",
-    "ReleaseDiverged": "SageMaker rolled a release back by itself, and CloudFormation takes it for done: the endpoint "
-    "serves another configuration than its stack says. The version before is released again; see `kennel releases`.",
+    "ReleaseDiverged": "The endpoint serves another configuration than its stack says: SageMaker went back by itself, "
+    "unnoticed by CloudFormation. The version before is released again; see `kennel releases`.",
     "ObserverErrors": "What happened to a release was not written down. See the observe function's log.",
 }
 

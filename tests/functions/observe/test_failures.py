@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from moto.cloudformation.models import cloudformation_backends
 from moto.sns.models import sns_backends
 from observe import aws
 
@@ -96,7 +97,7 @@ def test_an_endpoint_that_serves_another_configuration_is_told_and_cured(
     assert account.states()[-1] == (version, "diverged")
     assert account.records()[-1]["alarm"].startswith("Hosting-Rollback-")
     assert account.about(version) == ("Rejected", "Diverged")
-    assert account.told[-1].startswith(f"kennel-dev: DIVERGED, version {version} is not")
+    assert account.told[-1] == f"kennel-dev: DIVERGED, after version {version} the endpoint serves something else"
     logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["endpoint"] for one in logged if one.get("state") == "diverged"] == ["kennel-dev"]
     about = account.sagemaker.describe_model_package(ModelPackageName=f"{GROUP}/{good}")
@@ -135,19 +136,27 @@ def test_without_a_version_to_go_back_to_the_message_says_so(account: Account) -
     (message,) = [
         text for _, text, *_ in sns_backends["123456789012"]["us-east-1"].topics[account.topic].sent_notifications
     ]
-    assert "Nothing was live before" in message
+    assert "No version is released again by itself" in message
 
 
-def test_a_rollback_that_leaves_the_endpoint_elsewhere_diverged_too(account: Account) -> None:
+@pytest.mark.parametrize(("status", "is_cured"), [("", True), ("UPDATE_ROLLBACK_FAILED", False)])
+def test_a_rollback_that_leaves_the_endpoint_elsewhere_diverged_too(
+    account: Account, status: str, is_cured: bool
+) -> None:
     good = account.live()
     account.world.refuse_models = "broken"
-    token = account.release(account.version("broken.tar.gz"))
+    version = account.version("broken.tar.gz")
+    token = account.release(version)
     account.world.refuse_models = None
     account.roll_back_unseen()
+    if status:
+        cloudformation_backends["123456789012"]["us-east-1"].get_stack("Hosting").status = status
     account.hear(account.status(token))
     assert account.states()[-1][1] == "diverged"
+    assert ("continue-update-rollback" in account.records()[-1]["why"]) is not is_cured
     about = account.sagemaker.describe_model_package(ModelPackageName=f"{GROUP}/{good}")
-    assert "ApprovalDescription" not in about  # the stack has that version: releasing it again would change nothing
+    cure = f"Released again in place of version {version}, which diverged." if is_cured else None
+    assert about.get("ApprovalDescription") == cure  # a stack whose rollback has failed takes no release
 
 
 def test_a_deployment_that_works_is_no_release(account: Account) -> None:

@@ -75,6 +75,7 @@ def test_the_model_comes_from_the_package_isolated_and_without_a_name(synth: Syn
     assert model["PrimaryContainer"]["ModelPackageName"] == package
     assert model["PrimaryContainer"]["Environment"] == {
         "MODEL_PACKAGE_ARN": package,
+        "APPROVED_AT": {"Ref": "ApprovedAt"},  # so that an approval given anew is another model
         "ENDPOINT_NAME": f"kennel-{stage.lower()}",
         "RUNTIME": "openvino",
         "PRECISION": "auto",
