@@ -1,21 +1,21 @@
 """What only an AWS account can tell: docs/first-account.md, asked of the account of your credentials, as a table.
 
-It reads only. With `--failing-model` it also releases a copy of the live model that cannot start, after it has said
-what that costs and you have agreed: whether CloudFormation notices SageMaker's own rollback is nowhere documented.
+It reads only. With `--failing-model` it also releases a model that starts, passes its health checks and fails on
+photos, after it has said what that costs and you have agreed: which alarm takes it back, and whether CloudFormation
+notices SageMaker's own rollback, is nowhere documented. Only for a stage with a canary.
 Exit status 1: an answer is not what Kennel rests on.
 """
 
-import io
 import json
 import sys
-import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +29,15 @@ from kennel.aws import Client, client, output, stack_name  # noqa: E402
 from kennel.errors import KennelError  # noqa: E402
 from kennel.pipeline_steps import steps_of  # noqa: E402
 from kennel.prices import dollars, read_prices  # noqa: E402
+from kennel.rehearsal.drill.models import MODELS, archive  # noqa: E402
+from kennel.releases import FAILED, Release, gather  # noqa: E402
 
 _IDLE = timedelta(hours=3)
 _RELEASE_S = 75 * 60  # the longest release: docs/contracts
+_RECORD_S = 5 * 60  # until the observe function has written down how it ended
 _POLL_S = 15.0
 _MINUTES = 30  # in which two fleets run while a release fails
+_FAILING = next(model for model in MODELS if model.name == "NaN")
 
 
 class Answer(NamedTuple):
@@ -238,15 +242,31 @@ def ask(account: Account, questions: dict[str, Callable[[Account], Answer]] = QU
 
 # ---- the one thing that costs
 def release_a_failing_model(account: Account, wait: Callable[[float], object] = time.sleep) -> dict[str, Answer]:
-    """Release a copy of the live model with an empty artifact, and say what each service made of that.
-
-    No container of it gets healthy; the endpoint goes on with its old fleet. The copy is rejected in the end.
-    """
+    """Release a model that fails on photos; say what each service made of it. Without alarms it would stay."""
     sagemaker, before = account.client("sagemaker"), account.endpoint["EndpointConfigName"]
     live = sagemaker.describe_model_package(ModelPackageName=account.container["ModelPackageName"])
-    package = _register_broken(account, live)
-    cloudformation, stack = account.client("cloudformation"), stack_name(account.stage, "Hosting")
+    package = _register_failing(account, live)
     sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved")
+    states = _states(account, wait)
+    release = _failed_release(account, package, wait)
+    with suppress(ClientError):  # the observer may have done it
+        sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Rejected")
+    after = sagemaker.describe_endpoint(EndpointName=account.endpoint["EndpointName"])
+    kept = after["EndpointConfigName"] == before and after["EndpointStatus"] == "InService"
+    serves = f"{after['EndpointStatus']} with {after['EndpointConfigName']}: {after.get('FailureReason', 'no reason')}"
+    said = f"{release.sentence}: {release.why}" if release else "no record of its end"
+    went_back = states[-1] == "UPDATE_ROLLBACK_COMPLETE"
+    return {
+        "The old fleet goes on": Answer("good" if kept else "bad", serves),
+        "An alarm takes the failing model back": Answer("good" if release and release.alarm else "bad", said),
+        "CloudFormation notices that SageMaker rolled back": _noticed(account, states),
+        "CloudFormation's own rollback succeeds": Answer("good" if went_back else "bad", states[-1]),
+    }
+
+
+def _states(account: Account, wait: Callable[[float], object]) -> list[str]:
+    """Return the statuses that the hosting stack goes through until its update has ended."""
+    cloudformation, stack = account.client("cloudformation"), stack_name(account.stage, "Hosting")
     states: list[str] = []
     for _ in range(int(_RELEASE_S / _POLL_S)):
         state = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
@@ -254,42 +274,45 @@ def release_a_failing_model(account: Account, wait: Callable[[float], object] = 
         if len(states) > 1 and not state.endswith("IN_PROGRESS"):
             break
         wait(_POLL_S)
-    with suppress(ClientError):  # the observer may have done it
-        sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Rejected")
-    after = sagemaker.describe_endpoint(EndpointName=account.endpoint["EndpointName"])
-    kept = after["EndpointConfigName"] == before and after["EndpointStatus"] == "InService"
-    noticed = any("ROLLBACK" in state for state in states[1:])
-    return {
-        "The old fleet goes on": Answer(
-            "good" if kept else "bad",
-            f"{after['EndpointStatus']} with {after['EndpointConfigName']}: {after.get('FailureReason', 'no reason')}",
-        ),
-        "CloudFormation notices that SageMaker rolled back": Answer("good" if noticed else "bad", " > ".join(states)),
-        "CloudFormation's own rollback succeeds": Answer(
-            "good" if states[-1] == "UPDATE_ROLLBACK_COMPLETE" else "bad", states[-1]
-        ),
-    }
+    return states
 
 
-def _register_broken(account: Account, live: dict[str, Any]) -> str:
-    """Register a copy of `live` whose archive is empty; it waits for approval.
+def _failed_release(account: Account, package: str, wait: Callable[[float], object]) -> Release | None:
+    """Return what the records say of how the package's release failed; None where they never do."""
+    group, bucket = (output(account.stage, "Data", name) for name in ("ModelPackageGroupName", "DataBucketName"))
+    for _ in range(int(_RECORD_S / _POLL_S)):
+        found = [one for one in gather(account.client, group, bucket) if one.arn == package and one.state in FAILED]
+        if found:
+            return found[0]
+        wait(_POLL_S)
+    return None
 
-    The archive is there: CreateModel refuses one that is not, and then no endpoint is updated at all.
-    """
+
+def _noticed(account: Account, states: list[str]) -> Answer:
+    """Whether the endpoint's own update failed, or the stack's triggers alone took the release back."""
+    if not any("ROLLBACK" in state for state in states[1:]):
+        return Answer("bad", " > ".join(states))
+    begun = ("AWS::CloudFormation::Stack", "UPDATE_IN_PROGRESS")
+    events = takewhile(lambda one: (one["ResourceType"], one["ResourceStatus"]) != begun, account.events("Hosting"))
+    failed = [one for one in events if one["ResourceStatus"] == "UPDATE_FAILED"]
+    said = f"yes: {failed[-1].get('ResourceStatusReason')}" if failed else "no: its rollback triggers saw the alarm"
+    return Answer("known", said)
+
+
+def _register_failing(account: Account, live: dict[str, Any]) -> str:
+    """Register a copy of `live`, probes included, with a network to which dark colours are no numbers."""
     specification = live["InferenceSpecification"]
-    container = {**specification["Containers"][0]}
+    container = {name: value for name, value in specification["Containers"][0].items() if name != "ModelDataETag"}
+    container["ModelDataUrl"] = f"{container['ModelDataUrl'].rpartition('/')[0]}/failing/model.tar.gz"
     bucket, _, key = container["ModelDataUrl"].removeprefix("s3://").partition("/")
-    key = f"{key.rpartition('/')[0]}/empty/model.tar.gz"
-    empty = io.BytesIO()
-    tarfile.open(fileobj=empty, mode="w:gz").close()
-    account.client("s3").put_object(Bucket=bucket, Key=key, Body=empty.getvalue())
-    container["ModelDataUrl"] = f"s3://{bucket}/{key}"
-    container.pop("ModelDataETag", None)
+    with tempfile.TemporaryDirectory() as folder:
+        account.client("s3").put_object(Bucket=bucket, Key=key, Body=archive(_FAILING, Path(folder) / "model"))
     made = account.client("sagemaker").create_model_package(
         ModelPackageGroupName=live["ModelPackageGroupName"],
-        ModelPackageDescription="cannot start: a test of the rollback",
+        ModelPackageDescription="fails on photos: a test of the rollback",
         InferenceSpecification={**specification, "Containers": [container]},
         ModelApprovalStatus="PendingManualApproval",
+        **{name: live[name] for name in ("ModelMetrics",) if name in live},
     )
     return str(made["ModelPackageArn"])
 
@@ -306,11 +329,13 @@ def price(account: Account) -> str:
 def main(arguments: list[str] | None = None) -> int:
     made = parser(__doc__)
     made.add_argument("--stage", default="Dev", help="the deployed stage (default Dev)")
-    made.add_argument("--failing-model", action="store_true", help="also release a model that cannot start; it asks")
+    made.add_argument("--failing-model", action="store_true", help="also release a model that fails; it asks")
     given = made.parse_args(arguments)
     account = Account(given.stage, client)
     found = ask(account)
     if given.failing_model:
+        if not _alarms(account):
+            raise SystemExit(f"{given.stage} has no rollback alarms: nothing would take the failing model back.")
         print(price(account))
         if input("Release it? [y/N] ").strip().lower() != "y":
             raise SystemExit("Nothing was released.")
