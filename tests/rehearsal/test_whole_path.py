@@ -8,11 +8,20 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.first_account import Account, release_a_failing_model
+from kennel.console import Display
+from kennel.rehearsal.options import SUITED_HERE, Options, overrides
+from kennel.rehearsal.rehearse import embedded, synthesize
+from kennel.rehearsal.report import RehearsalReport
+from kennel.rehearsal.samples import write_digits
+from kennel.rehearsal.session import Session
+from kennel.upload.folder import scan_folder
 from tests.rehearsal.base_image import base_image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,11 +114,41 @@ def test_no_call_was_outside_its_role(rehearsed: Rehearsed) -> None:
     assert rehearsed[1]["denied"] == []
 
 
-def test_each_permission_that_no_call_needed_has_its_reason_on_the_page(rehearsed: Rehearsed) -> None:
+def _unneeded(stage: str) -> set[tuple[str, str]]:
+    """Role and action of each permission that the page on security says no call in `stage` needs."""
     page = (ROOT / "docs" / "security.md").read_text().split("## What no call of a rehearsal needs")[1]
     rows = [line.strip("| ").split(" | ") for line in page.split("\n## ")[0].splitlines() if line.startswith("| `")]
-    listed = {(row[0].strip("`"), action) for row in rows for action in re.findall(r"`([^`]+)`", row[1])}
-    assert {(one["role"], one["action"]) for one in rehearsed[1]["unused"]} == listed
+    own = [row for row in rows if row[1] in ("both", stage)]
+    return {(row[0].strip("`"), action) for row in own for action in re.findall(r"`([^`]+)`", row[2])}
+
+
+def test_each_permission_that_no_call_needed_has_its_reason_on_the_page(rehearsed: Rehearsed) -> None:
+    assert {(one["role"], one["action"]) for one in rehearsed[1]["unused"]} == _unneeded("Dev")
+
+
+@pytest.mark.long
+def test_so_has_each_that_no_call_of_prod_needed_with_a_release_that_an_alarm_took_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(
+        hyperparameters={**SUITED_HERE, "epochs": "1"}, stage="Prod", threshold=0.01, out=tmp_path / "out"
+    )
+    data = write_digits(tmp_path / "digits", seed=0)
+    report = RehearsalReport(stage="Prod", started=datetime.now(UTC), overrides=overrides(options, scan_folder(data)))
+    with Display() as display, embedded(options, tmp_path, display) as cloud:
+        session = Session(options, tmp_path, report, display, cloud)
+        session.deploy(synthesize(tmp_path / "cdk.out"))
+        session.train(data)
+        session.release()
+        session.classify()
+        for name, value in cloud.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
+        found = release_a_failing_model(Account("Prod", cloud.client), lambda _seconds: time.sleep(2))
+        assert {answer.verdict for answer in found.values()} <= {"good", "known"}, found
+        assert "-Rollback" in found["An alarm takes the failing model back"].text
+        assert cloud.denied == []
+        assert {(one.role, one.action) for one in cloud.unused} == _unneeded("Prod")
 
 
 def test_what_the_embedded_aws_does_not_hold_is_printed_by_type(rehearsed: Rehearsed) -> None:
