@@ -102,25 +102,9 @@ class FunctionCanary(Construct):
         hosting: HostingStack,
     ) -> None:
         super().__init__(scope, id_)
-        limits, version = settings.classify, alias.version
-        hook = PackageFunction(
-            self,
-            "PreTraffic",
-            package="probe",
-            module="pre_traffic",
-            settings=settings,
-            environment={
-                "NEW_VERSION": version.function_arn,
-                "HOSTING_STACK": hosting.stack_name,
-                "ENDPOINT_NAME": hosting.endpoint_name,
-                "LONGEST_MILLISECONDS": str(limits.rollback_duration_milliseconds),
-            },
-            memory_mib=256,
-            timeout_seconds=900,  # Lambda's longest; CodeDeploy waits an hour
-            reserved_concurrency=None,
-        )
+        limits = settings.classify
+        hook = self._hook(settings, alias.version, hosting)
         hosting.grant_probe(hook.role, data)
-        allow(hook.role, ["lambda:InvokeFunction"], [version.function_arn])
         alarms = _rollback_alarms(alias, limits.rollback_duration_milliseconds)
         role = _codedeploy_role(self, alias, hook.function, alarms)
         codedeploy.LambdaDeploymentGroup(
@@ -135,6 +119,26 @@ class FunctionCanary(Construct):
             pre_hook=hook.function,
         )
         alias.node.add_dependency(role)  # whose policy must be there when traffic shifts
+
+    def _hook(self, settings: StageSettings, version: lambda_.IVersion, hosting: HostingStack) -> PackageFunction:
+        hook = PackageFunction(
+            self,
+            "PreTraffic",
+            package="probe",
+            module="pre_traffic",
+            settings=settings,
+            environment={
+                "NEW_VERSION": version.function_arn,
+                "HOSTING_STACK": hosting.stack_name,
+                "ENDPOINT_NAME": hosting.endpoint_name,
+                "LONGEST_MILLISECONDS": str(settings.classify.rollback_duration_milliseconds),
+            },
+            memory_mib=256,
+            timeout_seconds=900,  # Lambda's longest; CodeDeploy waits an hour
+            reserved_concurrency=None,
+        )
+        allow(hook.role, ["lambda:InvokeFunction"], [version.function_arn])
+        return hook
 
 
 def _codedeploy_role(
@@ -153,50 +157,45 @@ def _codedeploy_role(
 
 def _rollback_alarms(alias: lambda_.Alias, milliseconds: int) -> list[cloudwatch.Alarm]:
     """Return the alarms on what the new version alone does with the calls of the alias."""
-    function = alias.version.lambda_.function_name
-    of_version = {
-        "FunctionName": function,
-        "Resource": f"{function}:{alias.alias_name}",
-        "ExecutedVersion": alias.version.version,
-    }
-
-    def metric(name: str, statistic: str = "Sum") -> cloudwatch.Metric:
-        return cloudwatch.Metric(
-            namespace="AWS/Lambda",
-            metric_name=name,
-            dimensions_map=of_version,
-            statistic=statistic,
-            period=cdk.Duration.minutes(1),
-        )
-
-    asked = metric("Invocations")
-    share = cloudwatch.MathExpression(
+    asked = _metric_of_version(alias, "Invocations", "Sum")
+    failed_percent = cloudwatch.MathExpression(
         expression=f"IF(FILL(failed, 0) >= {_LEAST_ERRORS}, 100 * failed / asked, 0 * asked)",
         label="calls that the new version failed (%)",
-        using_metrics={"asked": asked, "failed": metric("Errors")},
+        using_metrics={"asked": asked, "failed": _metric_of_version(alias, "Errors", "Sum")},
         period=cdk.Duration.minutes(1),
     )
-    slow = where_frequent(metric("Duration", "p95"), asked, "duration, p95 (ms)")
+    slow = where_frequent(_metric_of_version(alias, "Duration", "p95"), asked, "duration, p95 (ms)")
     put_back = "CodeDeploy puts the version before back."
-    stack = cdk.Stack.of(alias)
+    table: list[tuple[str, cloudwatch.IMetric, float, int, str]] = [
+        ("RollbackErrors", failed_percent, _ERROR_PERCENT, 1, "crashes or runs out of time"),
+        ("RollbackDuration", slow, milliseconds, 2, "is too slow"),
+    ]
     return [
         alarm(
-            stack,
-            "RollbackErrors",
-            share,
-            at=_ERROR_PERCENT,
-            minutes=1,
-            means=f"The function's new version crashes or runs out of time: {put_back}",
-        ),
-        alarm(
-            stack,
-            "RollbackDuration",
-            slow,
-            at=milliseconds,
-            minutes=2,
-            means=f"The function's new version is too slow: {put_back}",
-        ),
+            cdk.Stack.of(alias),
+            id_,
+            metric,
+            at=at,
+            minutes=minutes,
+            means=f"The function's new version {fault}: {put_back}",
+        )
+        for id_, metric, at, minutes, fault in table
     ]
+
+
+def _metric_of_version(alias: lambda_.Alias, name: str, statistic: str) -> cloudwatch.Metric:
+    function = alias.version.lambda_.function_name
+    return cloudwatch.Metric(
+        namespace="AWS/Lambda",
+        metric_name=name,
+        dimensions_map={
+            "FunctionName": function,
+            "Resource": f"{function}:{alias.alias_name}",
+            "ExecutedVersion": alias.version.version,
+        },
+        statistic=statistic,
+        period=cdk.Duration.minutes(1),
+    )
 
 
 _ACCESS_LOG = {

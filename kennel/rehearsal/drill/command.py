@@ -48,14 +48,8 @@ def drill(
     from kennel.rehearsal.cloud.clients import forget_settings
 
     forget_settings()
-    from kennel.rehearsal.drill.drill import all_cases
-    from kennel.rehearsal.drill.functions import function_cases
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop by SIGTERM cleans up as Ctrl-C does
-    known: list[Case | FunctionCase] = [*all_cases(), *function_cases()]
-    cases = [case for case in known if case.has_names(only or [])]
-    if not cases:
-        raise typer.BadParameter(f"No case of the drill is called {' and '.join(only or [])}.", param_hint="--only")
+    cases = _chosen(only or [])
     about, show = f"{date.today().isoformat()}, {describe_machine()}", _say_nothing if as_json else typer.echo
     show(f"{about}\n\n{_TITLE}{_COUNTS}")
     outcomes = _run(cases, stage, show)
@@ -65,6 +59,18 @@ def drill(
         print_json({"machine": about, "stage": stage, "outcomes": found})
     show(f"\n{len(outcomes)} releases, {len(wrong)} of them not as they should be.")
     raise typer.Exit(1 if wrong else 0)
+
+
+def _chosen(names: list[str]) -> "list[Case | FunctionCase]":
+    """Return the cases that have all `names`; raise BadParameter where none does."""
+    from kennel.rehearsal.drill.drill import all_cases
+    from kennel.rehearsal.drill.functions import function_cases
+
+    known: list[Case | FunctionCase] = [*all_cases(), *function_cases()]
+    cases = [case for case in known if case.has_names(names)]
+    if not cases:
+        raise typer.BadParameter(f"No case of the drill is called {' and '.join(names)}.", param_hint="--only")
+    return cases
 
 
 def _say_nothing(text: str) -> None:
