@@ -33,8 +33,15 @@ def supported_precisions(runtime: str) -> dict[str, str]:
 
 
 def load_runtime(artifact: Artifact, selection: Selection) -> Runtime:
-    """Return the loaded network; raise StartError when the files do not fit."""
-    return _runtime_module(selection.runtime).load(artifact, selection)  # type: ignore[no-any-return]
+    """Return the loaded network; raise StartError when the files cannot be read or do not fit model.json."""
+    module, file = _runtime_module(selection.runtime), artifact.files[selection.export]
+    try:
+        return module.load(file, artifact, selection)  # type: ignore[no-any-return]
+    except StartError:
+        raise
+    except Exception as error:  # zip, pickle, schema, CUDA: the libraries raise what they like
+        reason = " ".join(str(error).split())[:300]
+        raise StartError(f"{file} cannot be loaded by {selection.runtime}: {reason}.") from error
 
 
 def _runtime_module(runtime: str) -> Any:

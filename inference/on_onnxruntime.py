@@ -1,5 +1,7 @@
 """ONNX Runtime, for Graviton: float32 throughout, each picture on one core, by the thread that asks."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
@@ -21,15 +23,11 @@ class OnnxRuntime:
         return np.asarray(answer[0][0], np.float32)
 
 
-def load(artifact: Artifact, selection: Selection) -> OnnxRuntime:
-    """Return the network; raise StartError when the file cannot be read or does not fit model.json."""
-    file = artifact.files[selection.export]
+def load(file: Path, artifact: Artifact, selection: Selection) -> OnnxRuntime:
+    """Return the network; raise StartError when the file does not fit model.json, and what ONNX Runtime raises."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the threads that ask compute
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no class of their own
-        raise StartError(f"{file} cannot be loaded by ONNX Runtime: {' '.join(str(error).split())[:300]}.") from error
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     _check(session, artifact)
     return OnnxRuntime(session, artifact)
 

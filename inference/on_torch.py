@@ -1,5 +1,7 @@
 """torch, for GPUs: what torch.export wrote, on CUDA where there is one."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -31,18 +33,14 @@ class Torch:
         return answer
 
 
-def load(artifact: Artifact, selection: Selection) -> Torch:
-    """Return the network; raise StartError when the file cannot be read or does not fit model.json."""
-    file = artifact.files[selection.export]
+def load(file: Path, artifact: Artifact, selection: Selection) -> Torch:
+    """Return the network; raise StartError when the file does not fit model.json, and what torch raises."""
     torch.set_num_threads(1)  # the threads that ask compute
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        module = torch.export.load(file).module().to(device)
-        crop = artifact.preprocessing.crop
-        with torch.inference_mode():
-            shape = list(module(torch.zeros(1, 3, crop, crop, device=device)).shape)
-    except Exception as error:  # zip, pickle, schema, CUDA: each part raises its own
-        raise StartError(f"{file} cannot be loaded by torch: {' '.join(str(error).split())[:300]}.") from error
+    module = torch.export.load(file).module().to(device)
+    crop = artifact.preprocessing.crop
+    with torch.inference_mode():
+        shape = list(module(torch.zeros(1, 3, crop, crop, device=device)).shape)
     if shape != [1, len(artifact.classes)]:
         names = len(artifact.classes)
         raise StartError(f"model.json names {names} classes, but the output of model.pt2 has the shape {shape}.")

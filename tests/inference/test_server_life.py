@@ -114,7 +114,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 def test_a_network_that_is_cut_off_is_not_served(tmp_path: Path, name: str) -> None:
     file = write_model(tmp_path / "model") / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert "model.xml cannot be loaded by OpenVINO: " in fails_to_start(tmp_path)
+    assert "model.xml cannot be loaded by openvino: " in fails_to_start(tmp_path)
 
 
 def test_more_classes_than_outputs_are_not_served(tmp_path: Path) -> None:
