@@ -25,12 +25,28 @@ from kennel.errors import KennelError
 PREFIX = "releases/"
 _KEY = re.compile(rf"{PREFIX}(\d{{6,}})/(\d{{8}}T\d{{6}}\.\d{{3}}Z)-([a-z_]+)\.json", re.ASCII)
 _SHOWN = 20  # versions
+_LONGEST_WHY = 1024  # characters that the registry keeps
 FAILED = ("rolled_back", "failed", "diverged")
 # States that follow each other within a second, in the order in which they do.
 _ORDER = ("approved", "releasing", "baking", "live", *FAILED, "rejected")
 _STYLES = {"live": "green", "releasing": "cyan", "baking": "cyan", "waiting": "yellow", "approved": "yellow"}
 
 Version = Annotated[int, typer.Argument(min=1, help="Version of the model, as `kennel releases` shows it.")]
+
+
+def one_line(text: str) -> str:
+    """Return `text` without line breaks and control characters: the registry takes none, a terminal obeys them."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+
+
+def _reason(text: str) -> str:
+    text = one_line(text)
+    if not 0 < len(text) <= _LONGEST_WHY:
+        raise typer.BadParameter(f"Give a reason of 1 to {_LONGEST_WHY} characters, not {len(text)}.")
+    return text
+
+
+Why = Annotated[str, typer.Option(callback=_reason, metavar="TEXT", help="Kept with the approval or rejection.")]
 
 
 @dataclass(frozen=True)
@@ -117,10 +133,10 @@ class _Reader:
         state, entry = state_of(version, about["ModelApprovalStatus"], self._entries)
         approved = next((one for one in self._of(version) if one.state == "approved"), None)
         what, approval = self._read(entry), self._read(approved)
-        rejected = next((one for one in self._of(version) if one.state == "rejected"), None)
         why = what.get("why", "")
-        if state == "live" and about["ModelApprovalStatus"] == "Rejected":
-            why = f"rejected, but still served: {self._read(rejected).get('why', '')}"
+        if about["ModelApprovalStatus"] == "Rejected" and state in ("live", "rejected"):
+            why = about.get("ApprovalDescription") or why  # what was said last
+            why = f"rejected, but still served: {why}" if state == "live" else why
         return Release(
             version=version,
             arn=arn,
@@ -131,7 +147,7 @@ class _Reader:
             since=what.get("at", ""),
             approved_at=approval.get("at", ""),
             approved_by=approval.get("by", ""),
-            why=why,
+            why=one_line(why),
             alarm=what.get("alarm", ""),
         )
 
@@ -216,7 +232,7 @@ def releases(stage: Stage = "Dev", as_json: AsJson = False) -> None:
 def approve(
     version: Version,
     stage: Stage = "Dev",
-    why: Annotated[str, typer.Option(help="Kept with the approval.")] = "Approved by hand.",
+    why: Why = "Approved by hand.",
 ) -> None:
     """Approve a version, which releases it; an older one, or one that was rolled back, too.
 
@@ -232,7 +248,7 @@ def approve(
 
 def reject(
     version: Version,
-    why: Annotated[str, typer.Option(help="Kept with the rejection.")],
+    why: Why,
     stage: Stage = "Dev",
 ) -> None:
     """Reject a version, so that nothing releases it; one that is served stays until another is (kennel rollback).
@@ -247,7 +263,7 @@ def reject(
 
 def rollback(
     stage: Stage = "Dev",
-    why: Annotated[str, typer.Option(help="Kept with the rejection.")] = "Rolled back by hand.",
+    why: Why = "Rolled back by hand.",
 ) -> None:
     """Go back to the version that was live before, and reject the one that is.
 
@@ -268,7 +284,7 @@ def rollback(
     if not before:
         raise KennelError(f"No version was live before version {live.version}: approve another with `kennel approve`.")
     # In this order: if the first call fails, nothing has changed.
-    give_approval(client, before[0].arn, f"Rolled back to, in place of version {live.version}: {why}")
+    give_approval(client, before[0].arn, f"Rolled back to, in place of version {live.version}: {why}"[:_LONGEST_WHY])
     _set_approval(client, live.arn, "Rejected", why)
     said = f"Version {live.version} is rejected and version {before[0].version} approved in its place"
     say(Console(highlight=False), f"{said}: `kennel releases --stage {stage}` shows its release.")
@@ -288,7 +304,7 @@ def give_approval(client: Client, arn: str, why: str) -> None:
 def _set_approval(client: Client, arn: str, status: str, why: str) -> None:
     with aws_errors():
         client("sagemaker").update_model_package(
-            ModelPackageArn=arn, ModelApprovalStatus=status, ApprovalDescription=why[:1024]
+            ModelPackageArn=arn, ModelApprovalStatus=status, ApprovalDescription=why
         )
 
 

@@ -148,9 +148,9 @@ def test_a_version_is_shown_with_who_when_how_good_and_what_became_of_it(registr
 
 
 def test_a_version_that_is_rejected_while_it_is_served_says_so(registry: Registry) -> None:
-    registry.register("Rejected")
+    registry.register("Approved")
     registry.record(*FIRST)
-    registry.record("1 rejected", why="mixes up sheep")
+    assert kennel("reject", "1", "--why", "mixes up sheep").exit_code == 0
     (only,) = shown()
     assert (only["state"], only["why"]) == ("live", "rejected, but still served: mixes up sheep")
 
@@ -187,9 +187,19 @@ def test_a_version_that_is_not_there_is_named_with_what_shows_those_that_are(reg
 
 def test_a_rejection_needs_a_reason_and_keeps_it(registry: Registry) -> None:
     registry.register("Approved")
-    assert kennel("reject", "1").exit_code == 2
-    assert kennel("reject", "1", "--why", "mixes up sheep").exit_code == 0
-    assert registry.approval(1) == ("Rejected", "mixes up sheep")
+    for why in ((), ("--why", " \n"), ("--why", "x" * 1025)):
+        assert kennel("reject", "1", *why).exit_code == 2
+    assert registry.approval(1)[0] == "Approved"
+    assert kennel("reject", "1", "--why", "mixes up\n\x1b[31msheep").exit_code == 0
+    assert registry.approval(1) == ("Rejected", "mixes up [31msheep")
+    assert kennel("reject", "1", "--why", "and goats").exit_code == 0
+    assert shown()[0]["why"] == "and goats"
+
+
+def test_what_others_wrote_into_a_record_cannot_command_the_terminal(registry: Registry) -> None:
+    registry.register("Approved")
+    registry.record("1 failed", why="\x1b]0;owned\x07bad\r\nmodel")
+    assert shown()[0]["why"] == "]0;owned bad model"
 
 
 def test_a_rollback_approves_the_version_before_and_rejects_the_live_one(registry: Registry) -> None:
