@@ -139,6 +139,18 @@ def test_a_good_function_passes_also_in_front_of_a_broken_model(functions: Funct
     assert outcome.failed == (0 if old == "healthy" else outcome.requests)
 
 
+@pytest.mark.long
+def test_hook_and_codedeploy_are_allowed_all_that_they_ask_and_no_more(functions: FunctionDrill, drill: Drill) -> None:
+    functions.run(FunctionCase(FUNCTION["good"], NIGHT))
+    unused = {
+        (one.role, one.action)
+        for one in drill.cloud.unused
+        if one.role.startswith("Classify/Canary") and not one.action.startswith("xray:")
+    }
+    assert [one for one in drill.cloud.denied if "Canary" in one] == []
+    assert unused == {("Classify/CanaryRole", "lambda:GetProvisionedConcurrencyConfig")}  # of AWS's policy for it
+
+
 def test_the_functions_cases_are_every_function_at_every_traffic_and_some_without_the_hook() -> None:
     cases = [*function_cases()]
     asked = {(one.function.name, one.traffic.name) for one in cases if (one.old, one.net) == ("healthy", "CodeDeploy")}
