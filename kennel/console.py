@@ -192,6 +192,11 @@ def epoch_table(epochs: list[tuple[str, dict[str, float]]]) -> Table:
     return table
 
 
+def one_line(text: str) -> str:
+    """Return `text` without line breaks and control characters: the registry takes none, a terminal obeys them."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+
+
 def say(console: Console, *lines: str) -> None:
     """Print lines as they are: without markup, and broken by the terminal alone."""
     for line in lines:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from kennel.aws import Client, aws_errors, client, output, stack_name
 from kennel.compare.records import interval
-from kennel.console import AsJson, Stage, print_json, say
+from kennel.console import AsJson, Stage, one_line, print_json, say
 from kennel.errors import KennelError
 
 PREFIX = "releases/"
@@ -32,11 +32,6 @@ _ORDER = ("approved", "releasing", "baking", "live", *FAILED, "rejected")
 _STYLES = {"live": "green", "releasing": "cyan", "baking": "cyan", "waiting": "yellow", "approved": "yellow"}
 
 Version = Annotated[int, typer.Argument(min=1, help="Version of the model, as `kennel releases` shows it.")]
-
-
-def one_line(text: str) -> str:
-    """Return `text` without line breaks and control characters: the registry takes none, a terminal obeys them."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def _reason(text: str) -> str:
