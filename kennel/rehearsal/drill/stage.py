@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from kennel.errors import KennelError
+from kennel.rehearsal.cloud.clients import client, environment
 from kennel.rehearsal.cloud.deployment import Deployed
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime
 from kennel.rehearsal.containers.engine import Container, ContainerEngine, Process
 from kennel.rehearsal.containers.local import pick_engine
 from kennel.rehearsal.drill.models import MODELS, archive, pictures, write_server
-from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointAnswer, EndpointCall, PipelineExecution
+from kennel.rehearsal.interfaces import DataPlane, Deployment, PipelineExecution
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
 
@@ -49,18 +50,12 @@ class Fleets:
         model = next(one for one in MODELS if _file_name(one.name) == name)
         folder = self._work / name
         source = folder if folder.exists() else write_server(model, folder)
-        environment = {**deployment.environment, "PYTHONPATH": str(source), "THREADS": "1"}
-        self._endpoints.deploy(replace(deployment, environment=environment, answer_seconds=model.answer_seconds))
+        variables = {**deployment.environment, "PYTHONPATH": str(source), "THREADS": "1"}
+        self._endpoints.deploy(replace(deployment, environment=variables, answer_seconds=model.answer_seconds))
 
     def route(self, endpoint: str, shares: Mapping[str, float]) -> None:
         self.shifts.append((self.time.minute, shares))
         self._endpoints.route(endpoint, shares)
-
-    def delete(self, name: str) -> None:
-        self._endpoints.delete(name)
-
-    def invoke(self, call: EndpointCall) -> EndpointAnswer:
-        return self._endpoints.invoke(call)
 
 
 @contextmanager
@@ -69,17 +64,12 @@ def embedded(work: Path) -> Iterator[tuple[Cloud, Fleets]]:
     with ExitStack() as stack:
         engine = pick_engine()
         stack.callback(engine.close)
-        cloud: Cloud
-        functions = Functions(environment=lambda role_arn: cloud.environment(role_arn))
-        endpoints = Endpoints(
-            client=lambda service, role: cloud.client(service, role),
-            engine=CopiedServers(engine),
-            work=work / "endpoints",
-        )
+        functions = Functions(environment=environment)
+        endpoints = Endpoints(client=client, engine=CopiedServers(engine), work=work / "endpoints")
         stack.callback(endpoints.close)
         stack.callback(functions.close)
         fleets = Fleets(endpoints, work / "servers")
-        hosting = (fleets.deploy, fleets.route, fleets.delete, fleets.invoke)
+        hosting = (fleets.deploy, fleets.route, endpoints.delete, endpoints.invoke)
         cloud = stack.enter_context(Cloud(DataPlane(_no_pipeline, functions.invoke, *hosting), work / "cloud"))
         fleets.time = cloud.time
         yield cloud, fleets
