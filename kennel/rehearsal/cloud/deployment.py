@@ -64,7 +64,7 @@ def coverage_of(assembly_dir: Path, stage: str) -> list[CoverageRow]:
 
 def bootstrap(cloud: Cloud) -> None:
     """Create what `cdk bootstrap` would, as far as templates refer to it."""
-    cloud.client("s3").create_bucket(Bucket=_without_placeholders(f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"))
+    cloud.client("s3").create_bucket(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
     cloud.client("ssm").put_parameter(
         Name="/cdk-bootstrap/hnb659fds/version", Value="30", Type="String", Overwrite=True
     )

@@ -126,8 +126,4 @@ class Configs(ResourceStore):
 
 
 def first_container(model: Record) -> dict[str, Any]:
-    containers = [*([model["PrimaryContainer"]] if "PrimaryContainer" in model else []), *model.get("Containers", [])]
-    if not containers:
-        raise ApiError("ValidationException", "A model needs a PrimaryContainer or Containers.")
-    first: dict[str, Any] = containers[0]
-    return first
+    return {**(model.get("PrimaryContainer") or model["Containers"][0])}
