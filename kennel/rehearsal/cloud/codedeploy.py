@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, Handler, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client
-from kennel.rehearsal.cloud.sagemaker.rollout import Policy, Rollout
+from kennel.rehearsal.cloud.sagemaker.rollout import Policy, Rollout, check_alarms
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime
 
 _CANARY = re.compile(r"CodeDeployDefault\.LambdaCanary(\d+)Percent(\d+)Minutes")
@@ -94,7 +94,7 @@ class Deployments:
         role = group.service_role_arn
 
         def start() -> None:
-            _look_at_alarms(group)
+            check_alarms(_alarms(group), group.service_role_arn, "ALARM_ACTIVE")
             if client("lambda", role).get_alias(**alias)["FunctionVersion"] != old:
                 text = "The Lambda function alias version does not match the current version in AppSpec file."
                 raise ApiError("INVALID_LAMBDA_CONFIGURATION", text)
@@ -130,14 +130,6 @@ def _policy(group: DeploymentGroup) -> Policy:
 def _alarms(group: DeploymentGroup) -> tuple[str, ...]:
     config: Any = group.alarm_configuration or {}
     return tuple(one["name"] for one in config.get("alarms", [])) if config.get("enabled") else ()
-
-
-def _look_at_alarms(group: DeploymentGroup) -> None:
-    """Raise ClientError where the group's role may not see its alarms, ApiError where one is missing."""
-    if names := [*_alarms(group)]:
-        found = client("cloudwatch", group.service_role_arn).describe_alarms(AlarmNames=names)["MetricAlarms"]
-        if missing := sorted({*names} - {one["AlarmName"] for one in found}):
-            raise ApiError("ALARM_ACTIVE", f"Could not find the alarms {', '.join(missing)}.")
 
 
 def _update_group(call: Call) -> Response:

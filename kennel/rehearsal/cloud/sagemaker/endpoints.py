@@ -8,17 +8,16 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, json_answer
-from kennel.rehearsal.cloud.clients import ACCOUNT, client
+from kennel.rehearsal.cloud.clients import ACCOUNT
 from kennel.rehearsal.cloud.cloudwatch.metrics import Metrics
 from kennel.rehearsal.cloud.events import Publish
 from kennel.rehearsal.cloud.sagemaker.packages import Configs, first_container
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, check
-from kennel.rehearsal.cloud.sagemaker.rollout import Policy, Rollout
+from kennel.rehearsal.cloud.sagemaker.rollout import Policy, Rollout, check_alarms
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime
 from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointAnswer, EndpointCall
 
@@ -182,15 +181,7 @@ class Endpoints(ResourceStore):
         """
         model = self.models.get(self.configs.get(given["EndpointConfigName"])["ProductionVariants"][0]["ModelName"])
         alarms = given.get("DeploymentConfig", {}).get("AutoRollbackConfiguration", {}).get("Alarms", [])
-        names = [one["AlarmName"] for one in alarms]
-        if not names:
-            return
-        try:
-            found = client("cloudwatch", model["ExecutionRoleArn"]).describe_alarms(AlarmNames=names)["MetricAlarms"]
-        except ClientError as error:
-            raise ApiError("ValidationException", f"The auto-rollback alarms cannot be read: {error}") from error
-        if missing := sorted({*names} - {one["AlarmName"] for one in found}):
-            raise ApiError("ValidationException", f"Could not find the auto-rollback alarms {', '.join(missing)}.")
+        check_alarms([one["AlarmName"] for one in alarms], model["ExecutionRoleArn"], "ValidationException")
 
     def _set_status(self, record: Record, status: str) -> None:
         record.update(EndpointStatus=status, LastModifiedTime=datetime.now(UTC))

@@ -5,14 +5,15 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-blue-green
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from moto.cloudwatch.models import cloudwatch_backends
 
 from kennel.rehearsal.cloud.api import ApiError
-from kennel.rehearsal.cloud.clients import ACCOUNT, REGION
+from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime
 
 
@@ -56,6 +57,18 @@ def _share(size: Mapping[str, Any] | None, instances: int) -> float:
     if size is None:
         return 1.0
     return float(size["Value"]) / (100 if size["Type"] == "CAPACITY_PERCENT" else instances)
+
+
+def check_alarms(names: Sequence[str], role_arn: str, code: str) -> None:
+    """Raise ApiError with `code` where the role may not see the alarms that are to roll back, or one is missing."""
+    if not names:
+        return
+    try:
+        found = client("cloudwatch", role_arn).describe_alarms(AlarmNames=[*names])["MetricAlarms"]
+    except ClientError as error:
+        raise ApiError(code, f"The alarms that are to roll back cannot be read: {error}") from error
+    if missing := sorted({*names} - {one["AlarmName"] for one in found}):
+        raise ApiError(code, f"Could not find the alarms {', '.join(missing)}.")
 
 
 class Rollout:
