@@ -158,12 +158,8 @@ def test_what_the_embedded_aws_does_not_hold_is_printed_by_type(rehearsed: Rehea
     assert all(row["note"] for row in rehearsed[1]["coverage"] if row["status"] != "enacted")
 
 
-_LONG = pytest.mark.long
-
-
-@pytest.mark.parametrize(
-    "kill", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=_LONG), pytest.param(signal.SIGTERM, marks=_LONG)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_rehearsal_leaves_no_process_behind(tmp_path: Path, kill: signal.Signals) -> None:
     started = subprocess.Popen(
         _command("--out", str(tmp_path)),

@@ -149,10 +149,11 @@ class World:
 
 def eventually(true: Callable[[], Any], seconds: float = 60) -> Any:
     """Return what `true` returns once that is true; the limit only ends a test that hangs."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.01
     while not (found := true()):
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
+        time.sleep(pause)  # longer each time: what looks may cost more than what it waits for
+        pause = min(0.3, 1.5 * pause)
     return found
 
 
