@@ -28,7 +28,7 @@ test-fast: .venv/.dev ## the tests that need no torch
 	$(PYTEST) -n 2 --dist loadfile -m "not long and not torch" $(ARGS)
 
 test-long: .venv/.dev .venv/.linters ## the long tests: container images, whole rehearsals
-	$(PYTEST) -m long $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile -m long $(ARGS)
 
 check: lint ## lint and types
 	$(BIN)/mypy

@@ -118,7 +118,10 @@ def hostile(port: int, home: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("named", "settings"),
-    [(True, "[profile"), (False, "[default]\nendpoint_url = {there}\ncredential_process = touch {owned}\n")],
+    [
+        pytest.param(True, "[profile", marks=pytest.mark.long),
+        (False, "[default]\nendpoint_url = {there}\ncredential_process = touch {owned}\n"),
+    ],
 )
 def test_nothing_that_the_shell_names_is_asked_and_nothing_breaks(
     elsewhere: tuple[int, list[bytes]], tmp_path: Path, settings: str, named: bool

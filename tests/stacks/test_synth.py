@@ -70,6 +70,7 @@ def test_a_stage_that_stays_and_whose_alarms_nobody_hears_is_warned_of(elsewhere
     assert "kennel-dev: nobody hears" not in said
 
 
+@pytest.mark.long
 def test_cdk_nag_is_really_asked(tmp_path: Path) -> None:
     program = (
         "import app, aws_cdk as cdk\n"
@@ -112,6 +113,7 @@ def test_templates_are_far_from_cloudformations_limits(synth: Synthesized, stage
         assert len(template.get("Outputs", {})) < 50, room  # of 200
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # cfn-lint's own
 def test_cfn_lint_finds_no_error(synth: Synthesized) -> None:
     templates = sorted(str(file) for file in synth.folder.rglob("*.template.json"))

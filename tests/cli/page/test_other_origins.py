@@ -138,6 +138,7 @@ def test_nor_can_it_ask_the_function_through_the_page(tab: Any, page: PageWorld,
     assert page.post(png()).status_code == 200
 
 
+@pytest.mark.long
 def test_nor_can_it_take_or_answer_a_function_s_events(tab: Any, evil: str, tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "app.py").write_text(

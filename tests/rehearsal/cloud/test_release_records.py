@@ -79,6 +79,7 @@ def test_a_release_is_live_in_the_records_the_registry_and_the_topic(stage: Reco
     assert stage.world.cloud.denied == []
 
 
+@pytest.mark.long
 def test_a_release_that_fails_is_rejected_by_the_stage_itself_and_not_tried_again(stage: Recorded) -> None:
     stage.package("Approved")
     stage.become(1, "live")
@@ -95,6 +96,7 @@ def test_a_release_that_fails_is_rejected_by_the_stage_itself_and_not_tried_agai
     assert stage.world.cloud.denied == []
 
 
+@pytest.mark.long
 def test_what_the_observer_changes_in_the_registry_sets_nothing_off(stage: Recorded) -> None:
     stage.world.cloud.bus.delays = itertools.cycle([(0.0, 0.1, 0.2), (0.4, 0.6), (0.0,)])
     for version in (1, 2, 3):

@@ -43,6 +43,7 @@ def functions(both: tuple[Drill, FunctionDrill]) -> FunctionDrill:
     return both[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "by"),
     [

@@ -130,6 +130,7 @@ def test_hosts_with_different_devices_are_refused(monkeypatch: pytest.MonkeyPatc
         pass
 
 
+@pytest.mark.long
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="takes two CPUs")
 def test_each_worker_of_a_host_has_the_cpus_of_its_node(tmp_path: Path) -> None:
     """And when one fails, torchrun ends the other."""

@@ -262,6 +262,7 @@ if other:
 """
 
 
+@pytest.mark.long
 def test_all_ranks_answer_with_the_statistics_that_are_exported(tmp_path: Path) -> None:
     """Each rank's batch normalization sees other images; with one validation image the second rank has none."""
     roots = {count: tmp_path / str(count) for count in (1, 5)}

@@ -24,6 +24,7 @@ def root(tmp_path: Path, tiny_network: None, monkeypatch: pytest.MonkeyPatch) ->
     return lambda name: write_head_job(tmp_path / name)
 
 
+@pytest.mark.long
 def test_a_run_that_is_stopped_again_and_again_ends_as_an_uninterrupted_one(
     root: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
