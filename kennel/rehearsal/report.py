@@ -7,7 +7,7 @@ import math
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -53,8 +53,18 @@ class Prediction:
     unsure: bool = False
 
     @property
-    def right(self) -> bool | None:
-        return None if self.truth is None else self.truth == self.label
+    def verdict(self) -> str:
+        """Return right, wrong, or abstained for "none of these"; empty where the truth or an answer is missing."""
+        if self.truth is None or self.error:
+            return ""
+        return "abstained" if self.unsure else "right" if self.truth == self.label else "wrong"
+
+
+def verdicts(predictions: Iterable[Prediction]) -> Counter[str]:
+    """Return how many answers were right, wrong and abstained, of those that can be judged."""
+    found = Counter(one.verdict for one in predictions)
+    del found[""]
+    return found
 
 
 @dataclass(kw_only=True)
@@ -174,7 +184,7 @@ def render(report: RehearsalReport) -> str:
         bars=_bars(report.steps, report.seconds),
         scores=_scores(report),
         coverage=_by_type(report.coverage),
-        judged=Counter(one.right for one in report.predictions if not one.error),
+        judged=verdicts(report.predictions),
         broken=sum(bool(one.error) for one in report.predictions),
     )
 

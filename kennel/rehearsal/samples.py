@@ -10,6 +10,7 @@ import gzip
 import importlib.util
 import io
 import json
+import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,11 +82,12 @@ class Picture:
 
 
 def held_out_pictures(s3: Any, bucket: str, prefix: str, folder: Path, most: int) -> list[Picture]:
-    """Fetch up to `most` pictures of the prepared split at `prefix` into `folder`, class by class in turn."""
+    """Fetch up to `most` pictures of the prepared split at `prefix` into `folder`: always the same, of as many classes
+    as there can be."""
     index = json.loads(s3.get_object(Bucket=bucket, Key=f"{prefix}/index.json")["Body"].read())
     folder.mkdir(exist_ok=True)
     fetched = []
-    for number, sample in enumerate(islice(_in_turn(index["samples"]), most)):
+    for number, sample in enumerate(islice(in_turn(index["samples"]), most)):
         path = folder / f"{number}{Path(sample['name']).suffix}"
         span = f"bytes={sample['offset']}-{sample['offset'] + sample['size'] - 1}"
         part = s3.get_object(Bucket=bucket, Key=f"{prefix}/{sample['shard']}", Range=span)
@@ -100,9 +102,10 @@ def given_pictures(paths: Sequence[Path]) -> list[Picture]:
     return [Picture(path.name, path, None) for path in files if path.is_file()]
 
 
-def _in_turn(samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def in_turn(samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield one of each class, then another of each; classes and images in an order of chance, but always the same."""
     by_class: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for sample in samples:
+    for sample in random.Random(0).sample(samples, len(samples)):
         by_class[sample["label"]].append(sample)
-    rounds = zip_longest(*(by_class[label] for label in sorted(by_class)))
+    rounds = zip_longest(*by_class.values())
     return (sample for sample in chain.from_iterable(rounds) if sample is not None)

@@ -18,13 +18,14 @@ from kennel.pipeline_steps import steps_of
 from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.options import Options
-from kennel.rehearsal.report import Prediction, RehearsalReport
+from kennel.rehearsal.report import Prediction, RehearsalReport, verdicts
 from kennel.rehearsal.samples import Picture, given_pictures, held_out_pictures
 from kennel.releases import give_approval, read_entries
 from kennel.train.follow import Follower
 from kennel.upload.upload import upload_dataset
 
 _PICTURES = 12
+_VERDICTS = {"right": "right", "wrong": "wrong", "abstained": "'none of these'"}
 _POLL_S = 0.25  # of the embedded AWS, in this process
 _RELEASE_S = 120  # until an event has led to what it sets off
 
@@ -139,9 +140,9 @@ class Session:
                 place = str(picture.path) if number else self._in_bucket(picture)
                 self.report.predictions.append(self._classified(picture, place))
                 self.display.advance((number + 1) / len(shown))
-            known = [one for one in self.report.predictions if one.truth is not None]
-            right = sum(one.label == one.truth for one in known)
-            step.detail = f"{len(shown)} pictures, {right} of {len(known)} of the test split right"
+            judged = verdicts(self.report.predictions)
+            said = ", ".join(f"{judged[verdict]} {words}" for verdict, words in _VERDICTS.items() if judged[verdict])
+            step.detail = f"{len(shown)} pictures; of {judged.total()} of the test split {said}"
         for one in self.report.predictions:
             self.display.log(f"  {_line(one)}")
 
@@ -182,7 +183,7 @@ def _line(one: Prediction) -> str:
     if one.error:
         return f"{one.file}: {one.error}"
     none = "none of these, at best " if one.unsure else ""
-    judged = {True: " ✓", False: f" ✗ it is {one.truth}", None: ""}[one.right]
+    judged = {"right": " ✓", "wrong": f" ✗ it is {one.truth}", "abstained": f"; it is {one.truth}", "": ""}[one.verdict]
     runners_up = ", ".join(f"{guess['label']} {guess['probability']:.1%}" for guess in one.top[1:3])
     return f"{one.file}: {none}{one.label} {one.probability:.1%}{judged}  ({runners_up})"
 

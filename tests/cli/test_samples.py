@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kennel.rehearsal.samples import CLASSES, write_digits
+from kennel.rehearsal.samples import CLASSES, in_turn, write_digits
 from kennel.upload.folder import scan_folder
 
 
@@ -45,3 +45,13 @@ def test_the_same_seed_gives_the_same_tree_and_another_one_another(digits: Path,
 
 def test_the_source_of_the_scans_is_named(digits: Path) -> None:
     assert "Alpaydin" in (digits / "ATTRIBUTION.txt").read_text()
+
+
+def test_the_pictures_to_show_are_always_the_same_and_of_as_many_classes_as_there_can_be() -> None:
+    samples = [{"label": number // 10, "name": str(number)} for number in range(200)]
+    shown = list(in_turn(samples))
+    labels = [one["label"] for one in shown[:12]]
+    assert len(set(labels)) == 12
+    assert labels != sorted(labels)  # not the first classes of the alphabet
+    assert sorted(one["name"] for one in shown) == sorted(one["name"] for one in samples)
+    assert list(in_turn(samples)) == shown

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kennel.console import Step
 from kennel.rehearsal.interfaces import CoverageRow
-from kennel.rehearsal.report import Prediction, RehearsalReport, duration, share, write
+from kennel.rehearsal.report import Prediction, RehearsalReport, duration, share, verdicts, write
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}</style><script>"
 NOTHING = RehearsalReport(stage="Dev", started=datetime(2026, 11, 21, 12, tzinfo=UTC))
@@ -224,6 +224,15 @@ def test_an_answer_below_the_models_threshold_is_none_of_the_classes(tmp_path: P
     assert [one["unsure"] for one in data["predictions"]] == [True, False]
     assert "None of these, at best dog" in page.text
     assert "at best cat" not in page.text
+
+
+def test_an_abstention_is_neither_right_nor_wrong(tmp_path: Path) -> None:
+    cat, dog = Prediction("a.png", "cat", 0.9, truth="cat"), Prediction("b.png", "dog", 0.9, truth="cat")
+    shown = [cat, dog, replace(cat, unsure=True), replace(dog, unsure=True), replace(cat, error="no picture")]
+    assert [one.verdict for one in shown] == ["right", "wrong", "abstained", "abstained", ""]
+    assert verdicts(shown) == {"right": 1, "wrong": 1, "abstained": 2}
+    _, page = written(replace(NOTHING, predictions=shown), tmp_path)
+    assert "1 of 4, 2 “none of these”" in " ".join(page.text.split())
 
 
 def test_writing_again_replaces_both_files_and_leaves_nothing_beside(tmp_path: Path) -> None:
