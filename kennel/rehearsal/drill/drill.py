@@ -84,12 +84,17 @@ class Outcome:
 
 
 def all_cases() -> Iterator[Case]:
-    """Yield every model at every traffic in place of both fleets; and, in a normal hour, behind each net by itself."""
+    """Yield every model at every traffic in place of both fleets; and, in a normal hour, behind each net by itself.
+
+    CloudFormation by itself lets a bad model serve for an hour. Of one that keeps its callers waiting that takes a
+    quarter of an hour here, and shows nothing else.
+    """
+    quick = [model for model in MODELS if model.name not in ("slow", "hang")]
     for old in ("healthy", "broken"):
         for traffic in TRAFFIC:
             yield from (Case(model, traffic, old) for model in MODELS)
     for net in NETS[1:]:
-        yield from (Case(model, TRAFFIC[1], net=net) for model in MODELS)
+        yield from (Case(model, TRAFFIC[1], net=net) for model in (MODELS if net.guardrails else quick))
 
 
 class Drill:

@@ -166,7 +166,8 @@ def test_the_cases_are_every_model_at_every_traffic_over_both_fleets_and_behind_
     both = {(case.model.name, case.traffic.name, case.old) for case in cases if case.net == BOTH}
     assert len(both) == len(MODELS) * 3 * 2
     for net in NETS:
-        assert {case.model.name for case in cases if case.net == net} == {*BY_NAME}
+        left_out = {"slow", "hang"} if net.name == "CloudFormation" else set()
+        assert {case.model.name for case in cases if case.net == net} == {*BY_NAME} - left_out
     chosen = [case for case in cases if case.has_names(["slow", "night"])]
     assert [(case.model.name, case.traffic.name) for case in chosen] == [("slow", "night")] * 2
 
