@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -48,7 +49,7 @@ def test_the_source_of_the_scans_is_named(digits: Path) -> None:
 
 
 def test_the_pictures_to_show_are_always_the_same_and_of_as_many_classes_as_there_can_be() -> None:
-    samples = [{"label": number // 10, "name": str(number)} for number in range(200)]
+    samples: list[dict[str, Any]] = [{"label": number // 10, "name": str(number)} for number in range(200)]
     shown = list(in_turn(samples))
     labels = [one["label"] for one in shown[:12]]
     assert len(set(labels)) == 12
