@@ -227,7 +227,7 @@ class _Server:
         try:
             self._restart_if_ended()
             answer = self._pool.request("POST", "/invocations", body=call.body, headers=dict(call.headers))
-        except urllib3.exceptions.TimeoutError:
+        except urllib3.exceptions.ReadTimeoutError:  # a refused connection is one of urllib3's time-outs too
             return EndpointAnswer(504, _TIMED_OUT, {"Content-Type": "text/plain"}, broken=True)
         except (urllib3.exceptions.HTTPError, ContainerError) as error:
             if self._process:
