@@ -300,7 +300,7 @@ def _noticed(account: Account, states: list[str]) -> Answer:
 
 
 def _register_failing(account: Account, live: dict[str, Any]) -> str:
-    """Register a copy of `live`, probes included, with a network to which dark colours are no numbers."""
+    """Register a copy of `live`, probes included, with a network to which no photo has numbers."""
     specification = live["InferenceSpecification"]
     container = {name: value for name, value in specification["Containers"][0].items() if name != "ModelDataETag"}
     container["ModelDataUrl"] = f"{container['ModelDataUrl'].rpartition('/')[0]}/failing/model.tar.gz"

@@ -71,6 +71,7 @@ class Model:
         return self.name != GOOD
 
 
+_NEARLY_GREY = 0.02  # deviations from mid-grey, of each colour's mean
 GOOD = "good"
 MODELS = (
     Model("always an error", fault='raise RuntimeError("a drill")'),
@@ -111,9 +112,9 @@ def archive(model: Model, folder: Path) -> bytes:
 
 
 def _write_network(file: Path, *, with_nan: bool) -> None:
-    """Write a network whose logits [3] are a picture's mean colour; with their logarithm, dark colours are not numbers.
+    """Write a network whose logits [3] are a picture's mean colour; `with_nan` they are numbers for mid-grey alone.
 
-    The grey picture with which the server warms up has one, so that the server becomes healthy.
+    The server warms up with a grey picture, so that it becomes healthy.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report to its makers
     import numpy as np
@@ -123,7 +124,9 @@ def _write_network(file: Path, *, with_nan: bool) -> None:
     image = ops.parameter([-1, 3, _CROP, _CROP], np.float32)
     image.output(0).get_tensor().set_names({"image"})
     logits = ops.reduce_mean(image, [2, 3], False)
-    openvino.save_model(openvino.Model([ops.log(logits) if with_nan else logits], [image]), file)
+    if with_nan:
+        logits = ops.log(ops.subtract(np.float32(_NEARLY_GREY**2), ops.multiply(logits, logits)))
+    openvino.save_model(openvino.Model([logits], [image]), file)
 
 
 def pictures() -> list[tuple[bytes, str]]:
