@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response
 
 from kennel.rehearsal.cloud.api import ApiError, Call, Handler, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT, REGION, client
-from kennel.rehearsal.cloud.sagemaker.rollout import Policy, Rollout, check_alarms
+from kennel.rehearsal.cloud.rollout import Policy, Rollout, check_alarms
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime
 
 _CANARY = re.compile(r"CodeDeployDefault\.LambdaCanary(\d+)Percent(\d+)Minutes")

@@ -15,9 +15,9 @@ from kennel.rehearsal.cloud.api import ApiError, Call, json_answer
 from kennel.rehearsal.cloud.clients import ACCOUNT
 from kennel.rehearsal.cloud.cloudwatch.metrics import Metrics
 from kennel.rehearsal.cloud.events import Publish
+from kennel.rehearsal.cloud.rollout import Policy, Rollout, check_alarms
 from kennel.rehearsal.cloud.sagemaker.packages import Configs, first_container
 from kennel.rehearsal.cloud.sagemaker.resources import Record, ResourceStore, check
-from kennel.rehearsal.cloud.sagemaker.rollout import Policy, Rollout, check_alarms
 from kennel.rehearsal.cloud.simulated_time import SimulatedTime
 from kennel.rehearsal.interfaces import DataPlane, Deployment, EndpointAnswer, EndpointCall
 

@@ -33,9 +33,7 @@ class Policy:
     def of(cls, config: Mapping[str, Any], instances: int) -> Self:
         """Return the policy for a fleet of so many instances; raise ApiError for a kind that is not rehearsed."""
         if "RollingUpdatePolicy" in config:
-            raise ApiError(
-                "ValidationException", "RollingUpdatePolicy is not rehearsed: add it to sagemaker/rollout.py"
-            )
+            raise ApiError("ValidationException", "RollingUpdatePolicy is not rehearsed: add it to cloud/rollout.py")
         update = config.get("BlueGreenUpdatePolicy", {})
         routing = update.get("TrafficRoutingConfiguration", {})
         step = _share(routing.get("CanarySize") or routing.get("LinearStepSize"), instances)
