@@ -16,7 +16,6 @@ from kennel.errors import require_repository
 
 if TYPE_CHECKING:
     from kennel.rehearsal.drill.drill import Case, Outcome
-    from kennel.rehearsal.drill.functions import FunctionCase
 
 _TITLE = f"{'released':26} {'traffic':7} {'old fleet':9} {'nets':20} {'rolled back':11} {'min':>3} {'by':16} "
 _COUNTS = f"{'failed':>6} {'of':>5} {'busy':>5}"
@@ -61,13 +60,12 @@ def drill(
     raise typer.Exit(1 if wrong else 0)
 
 
-def _chosen(names: list[str]) -> "list[Case | FunctionCase]":
+def _chosen(names: list[str]) -> "list[Case]":
     """Return the cases that have all `names`; raise BadParameter where none does."""
     from kennel.rehearsal.drill.drill import all_cases
     from kennel.rehearsal.drill.functions import function_cases
 
-    known: list[Case | FunctionCase] = [*all_cases(), *function_cases()]
-    cases = [case for case in known if case.has_names(names)]
+    cases = [case for case in (*all_cases(), *function_cases()) if case.has_names(names)]
     if not cases:
         raise typer.BadParameter(f"No case of the drill is called {' and '.join(names)}.", param_hint="--only")
     return cases
@@ -77,10 +75,10 @@ def _say_nothing(text: str) -> None:
     """Take the place of what people read, where a program reads."""
 
 
-def _run(cases: "Sequence[Case | FunctionCase]", stage: str, show: Callable[[str], object]) -> "list[Outcome]":
+def _run(cases: "Sequence[Case]", stage: str, show: Callable[[str], object]) -> "list[Outcome]":
     """Return the outcome of each case, shown as soon as it is known."""
-    from kennel.rehearsal.drill.drill import Case, Drill
-    from kennel.rehearsal.drill.functions import FunctionDrill
+    from kennel.rehearsal.drill.drill import Drill
+    from kennel.rehearsal.drill.functions import Function, FunctionDrill
     from kennel.rehearsal.drill.stage import embedded
     from kennel.rehearsal.rehearse import synthesize
 
@@ -94,7 +92,7 @@ def _run(cases: "Sequence[Case | FunctionCase]", stage: str, show: Callable[[str
             FunctionDrill(models, assembly, stage, work) as functions,
         ):
             for case in cases:
-                outcomes.append(models.run(case) if isinstance(case, Case) else functions.run(case))
+                outcomes.append((functions if isinstance(case.released, Function) else models).run(case))
                 show(line(outcomes[-1]))
     return outcomes
 

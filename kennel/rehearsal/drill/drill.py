@@ -16,7 +16,7 @@ from kennel.rehearsal.cloud.cloudformation.types.sagemaker import HANDLER
 from kennel.rehearsal.cloud.deployment import deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.drill.callers import TRAFFIC, Callers, Traffic, of_endpoint
-from kennel.rehearsal.drill.models import MODELS, Model, pictures
+from kennel.rehearsal.drill.models import MODELS, Released, pictures
 from kennel.rehearsal.drill.stage import Fleets, Packages
 from kennel.rehearsal.session import wait_for
 
@@ -44,20 +44,6 @@ NETS = (
 
 
 @dataclass(frozen=True)
-class Case:
-    """One release: a model at some traffic, behind some nets, in place of a `healthy` or a `broken` fleet."""
-
-    model: Model
-    traffic: Traffic
-    old: str = "healthy"
-    net: Net = BOTH
-
-    def has_names(self, names: Sequence[str]) -> bool:
-        """Return whether each of `names` is the model's, the traffic's, the old fleet's or the nets'."""
-        return {*names} <= {self.model.name, self.traffic.name, self.old, self.net.name}
-
-
-@dataclass(frozen=True)
 class Outcome:
     """`minutes` is simulated: from the new fleet's first share of the traffic until it has none; `by` rolled it back.
 
@@ -81,6 +67,39 @@ class Outcome:
     @property
     def is_right(self) -> bool:
         return self.bad == self.rolled_back
+
+
+@dataclass(frozen=True)
+class Case:
+    """One release: a model in place of a `healthy` or a `broken` fleet, or a function in front of one; at some traffic,
+    behind some nets."""
+
+    released: Released
+    traffic: Traffic
+    old: str = "healthy"
+    net: Net = BOTH
+
+    def has_names(self, names: Sequence[str]) -> bool:
+        """Return whether each of `names` is one of what is released, the traffic's, the old fleet's or the nets'."""
+        return {*names} <= {*self.released.names, self.traffic.name, self.old, self.net.name}
+
+    def outcome(self, callers: Callers, minutes: tuple[int, int], *, stack: str, by: str | None) -> Outcome:
+        """Return what became of it between the first and the last of `minutes`; `by` is None where it stayed."""
+        counts, (first, last) = callers.between(*minutes), minutes
+        return Outcome(
+            model=self.released.name,
+            traffic=self.traffic.name,
+            old=self.old,
+            net=self.net.name,
+            bad=self.released.is_bad,
+            rolled_back=by is not None,
+            minutes=last - first,
+            by=by or "",
+            stack=stack,
+            requests=counts["requests"],
+            failed=counts["failed"],
+            busy=counts["busy"],
+        )
 
 
 def all_cases() -> Iterator[Case]:
@@ -122,26 +141,13 @@ class Drill:
         HANDLER.notices_rollback = case.net.notices
         before = self._describe()["EndpointConfigName"]
         # A version of its own: the same model again would be no update.
-        status, reason = self._release(self._packages.register(case.model.name), case.net)
+        status, reason = self._release(self._packages.register(case.released.name), case.net)
         went_back = self._describe()["EndpointConfigName"] == before
         # What CloudFormation takes for the served model, right or wrong, is what it would go back to.
-        self._old = self._old if status.startswith("UPDATE_ROLLBACK") else "" if went_back else case.model.name
-        first, last = self._minutes_of_the_new_fleet(before)
-        counts = self._callers.between(first, last)
-        return Outcome(
-            model=case.model.name,
-            traffic=case.traffic.name,
-            old=case.old,
-            net=case.net.name,
-            bad=case.model.is_bad,
-            rolled_back=went_back,
-            minutes=last - first,
-            by=self._reason(first, reason) if went_back else "",
-            stack=status,
-            requests=counts["requests"],
-            failed=counts["failed"],
-            busy=counts["busy"],
-        )
+        self._old = self._old if status.startswith("UPDATE_ROLLBACK") else "" if went_back else case.released.name
+        minutes = self._minutes_of_the_new_fleet(before)
+        by = self._reason(minutes[0], reason) if went_back else None
+        return case.outcome(self._callers, minutes, stack=status, by=by)
 
     def _minutes_of_the_new_fleet(self, before: str) -> tuple[int, int]:
         """Return when it got its first request and when its last; `before` names the configuration of the old one."""

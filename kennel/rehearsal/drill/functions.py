@@ -5,7 +5,7 @@ import itertools
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 from kennel.assembly import stacks_of
 from kennel.errors import ROOT, KennelError
 from kennel.rehearsal.drill.callers import Callers, Traffic, of_function
-from kennel.rehearsal.drill.drill import Drill, Outcome
-from kennel.rehearsal.drill.models import pictures
+from kennel.rehearsal.drill.drill import Case, Drill, Net, Outcome
+from kennel.rehearsal.drill.models import GOOD, Released, pictures
 
 # Appended to the copy's handler.py: what is done with a call before and after the sound handler.
 _FAULT = """
@@ -37,20 +37,18 @@ _TURNED = 'answer.get("predictions", []).reverse()'
 
 
 @dataclass(frozen=True)
-class Function:
+class Function(Released):
     """`top`, `before` and `after`: lines of Python when it is loaded, before each call and after it."""
 
-    name: str
     top: str = ""
     before: str = "pass"
     after: str = "pass"
 
     @property
-    def is_bad(self) -> bool:
-        return self.name != GOOD
+    def names(self) -> set[str]:
+        return {self.name, "function"}
 
 
-GOOD = "good"
 FUNCTIONS = (
     Function("fails at import", top='raise ImportError("a drill")'),
     Function("raises always", before='raise RuntimeError("a drill")'),
@@ -64,32 +62,18 @@ FUNCTIONS = (
 LATE = Function("good on the first 160", before='assert _asked <= 160, "a drill"')
 # Fewer at a time than for a model: each is a process of its own.
 TRAFFIC = (Traffic("night", 0, 1), Traffic("normal", 60, 8), Traffic("busy", 120, 8))
-WITH_HOOK, WITHOUT_HOOK = "CodeDeploy", "CodeDeploy, no hook"
+WITH_HOOK, WITHOUT_HOOK = Net("CodeDeploy"), Net("CodeDeploy, no hook")
 _QUIET_SECONDS = 180  # before a case, so that no alarm still rings for the version of the one before
 _SEEN_BY_ALARMS = ("fails at import", "raises always", "slow", GOOD)
 
 
-@dataclass(frozen=True)
-class FunctionCase:
-    """One deployment of a version of the function, in front of a `healthy` or a `broken` fleet."""
-
-    function: Function
-    traffic: Traffic
-    old: str = "healthy"
-    net: str = WITH_HOOK
-
-    def has_names(self, names: Sequence[str]) -> bool:
-        """Return whether each of `names` is the function's, the traffic's, the fleet's, the net's or "function"."""
-        return {*names} <= {self.function.name, self.traffic.name, self.old, self.net, "function"}
-
-
-def function_cases() -> Iterator[FunctionCase]:
+def function_cases() -> Iterator[Case]:
     """Yield every function at every traffic; some in front of a broken fleet; and what is left to the alarms."""
-    yield from (FunctionCase(function, traffic) for traffic in TRAFFIC for function in FUNCTIONS)
-    yield from (FunctionCase(LATE, traffic) for traffic in TRAFFIC[1:])
+    yield from (Case(function, traffic, net=WITH_HOOK) for traffic in TRAFFIC for function in FUNCTIONS)
+    yield from (Case(LATE, traffic, net=WITH_HOOK) for traffic in TRAFFIC[1:])
     by_name = {function.name: function for function in FUNCTIONS}
-    yield from (FunctionCase(by_name[name], TRAFFIC[1], "broken") for name in ("raises always", GOOD))
-    yield from (FunctionCase(by_name[name], TRAFFIC[2], net=WITHOUT_HOOK) for name in _SEEN_BY_ALARMS)
+    yield from (Case(by_name[name], TRAFFIC[1], "broken", WITH_HOOK) for name in ("raises always", GOOD))
+    yield from (Case(by_name[name], TRAFFIC[2], net=WITHOUT_HOOK) for name in _SEEN_BY_ALARMS)
 
 
 class FunctionDrill:
@@ -112,7 +96,7 @@ class FunctionDrill:
     def __exit__(self, *exception: object) -> None:
         self._callers.close()
 
-    def run(self, case: FunctionCase) -> Outcome:
+    def run(self, case: Case) -> Outcome:
         """Deploy the case's function; raise KennelError when the embedded AWS itself fails."""
         self._drill.serve(case.old)
         self._cloud.time.wait(_QUIET_SECONDS)
@@ -120,29 +104,16 @@ class FunctionDrill:
         self._callers.traffic = case.traffic
         status, reason = self._drill.update(self._stack, self._changed(case))
         self._callers.traffic = TRAFFIC[0]
-        rolled_back, last = self._version() == before, self._cloud.time.minute
-        counts = self._callers.between(first, last)
-        return Outcome(
-            model=case.function.name,
-            traffic=case.traffic.name,
-            old=case.old,
-            net=case.net,
-            bad=case.function.is_bad,
-            rolled_back=rolled_back,
-            minutes=last - first,
-            by=self._reason(first, reason) if rolled_back else "",
-            stack=status,
-            requests=counts["requests"],
-            failed=counts["failed"],
-            busy=counts["busy"],
-        )
+        by = self._reason(first, reason) if self._version() == before else None
+        return case.outcome(self._callers, (first, self._cloud.time.minute), stack=status, by=by)
 
     def _version(self) -> str:
         name, alias = self._alias.split(":")[6:]
         return str(self._cloud.client("lambda").get_alias(FunctionName=name, Name=alias)["FunctionVersion"])
 
-    def _changed(self, case: FunctionCase) -> dict[str, Any]:
+    def _changed(self, case: Case) -> dict[str, Any]:
         """Return the stack's template with the function's code, and so its version, changed."""
+        assert isinstance(case.released, Function)
         number = next(self._numbers)
         [version] = _ids(self._template, "AWS::Lambda::Version")
         # CDK's way: the version's logical id ends in a hash of the function.
@@ -150,7 +121,7 @@ class FunctionDrill:
         template: dict[str, Any] = json.loads(text)
         resources = template["Resources"]
         [id_] = [one for one in _ids(template, "AWS::Lambda::Function") if one.startswith("ClassifyFunction")]
-        resources[id_]["Properties"]["Code"]["S3Key"] = self._upload(case.function, number)
+        resources[id_]["Properties"]["Code"]["S3Key"] = self._upload(case.released, number)
         if case.net == WITHOUT_HOOK:
             [alias] = _ids(template, "AWS::Lambda::Alias")
             del resources[alias]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["BeforeAllowTrafficHook"]

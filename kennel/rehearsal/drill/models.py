@@ -54,25 +54,38 @@ _Routes._answer = _faulty_answer
 _HOARD = '_hoard.append(b"x" * 2**24); len(_hoard) == 8 and os._exit(137)'
 
 
-@dataclass(frozen=True)
-class Model:
-    """`network`: sound, wrong labels, nan or garbage; `fault`: a line of Python in the server, once a request.
+GOOD = "good"
 
-    `answer_seconds`: how long the endpoint waits for an answer; a model that hangs gets less than SageMaker's 60.
-    """
+
+@dataclass(frozen=True)
+class Released:
+    """What a case of the drill releases."""
 
     name: str
-    network: str = "sound"
-    fault: str = "pass"
-    answer_seconds: float = 60.0
 
     @property
     def is_bad(self) -> bool:
         return self.name != GOOD
 
+    @property
+    def names(self) -> set[str]:
+        """Return the names by which `--only` finds it."""
+        return {self.name}
+
+
+@dataclass(frozen=True)
+class Model(Released):
+    """`network`: sound, wrong labels, nan or garbage; `fault`: a line of Python in the server, once a request.
+
+    `answer_seconds`: how long the endpoint waits for an answer; a model that hangs gets less than SageMaker's 60.
+    """
+
+    network: str = "sound"
+    fault: str = "pass"
+    answer_seconds: float = 60.0
+
 
 _NEARLY_GREY = 0.02  # deviations from mid-grey, of each colour's mean
-GOOD = "good"
 MODELS = (
     Model("always an error", fault='raise RuntimeError("a drill")'),
     Model("slow", fault="await asyncio.sleep(4)"),

@@ -10,7 +10,7 @@ from kennel.cli import app
 from kennel.rehearsal.drill.callers import TRAFFIC, Traffic
 from kennel.rehearsal.drill.command import line
 from kennel.rehearsal.drill.drill import BOTH, NETS, Case, Drill, Outcome, all_cases
-from kennel.rehearsal.drill.functions import FUNCTIONS, LATE, WITHOUT_HOOK, FunctionCase, FunctionDrill, function_cases
+from kennel.rehearsal.drill.functions import FUNCTIONS, LATE, WITH_HOOK, WITHOUT_HOOK, FunctionDrill, function_cases
 from kennel.rehearsal.drill.models import MODELS
 from kennel.rehearsal.drill.stage import embedded
 from kennel.rehearsal.rehearse import synthesize
@@ -107,27 +107,27 @@ HOUR = Traffic("an hour", 40, 4)  # four calls a minute for the new version
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["fails at import", "internal_error always", "wrong answers"])
 def test_a_bad_function_is_refused_by_the_hook_before_any_caller_meets_it(functions: FunctionDrill, name: str) -> None:
-    outcome = functions.run(FunctionCase(FUNCTION[name], HOUR))
+    outcome = functions.run(Case(FUNCTION[name], HOUR, net=WITH_HOOK))
     assert (outcome.rolled_back, outcome.by, outcome.requests) == (True, "hook", 0)
     assert outcome.stack == "UPDATE_ROLLBACK_COMPLETE"
 
 
 @pytest.mark.long
 def test_the_hook_asks_long_enough_to_see_what_breaks_after_a_hundred(functions: FunctionDrill) -> None:
-    outcome = functions.run(FunctionCase(FUNCTION["good on the first hundred"], NIGHT))
+    outcome = functions.run(Case(FUNCTION["good on the first hundred"], NIGHT, net=WITH_HOOK))
     assert (outcome.rolled_back, outcome.by) == (True, "hook")
 
 
 @pytest.mark.long
 def test_what_breaks_after_the_hooks_photos_is_left_to_the_alarms(functions: FunctionDrill) -> None:
-    outcome = functions.run(FunctionCase(LATE, HOUR))
+    outcome = functions.run(Case(LATE, HOUR, net=WITH_HOOK))
     assert (outcome.rolled_back, outcome.by) == (True, "RollbackErrors")
     assert 0 < outcome.failed < outcome.requests / 10
 
 
 @pytest.mark.long
 def test_without_the_hook_the_alarms_on_the_new_version_take_it_back(functions: FunctionDrill) -> None:
-    outcome = functions.run(FunctionCase(FUNCTION["raises always"], HOUR, net=WITHOUT_HOOK))
+    outcome = functions.run(Case(FUNCTION["raises always"], HOUR, net=WITHOUT_HOOK))
     assert (outcome.rolled_back, outcome.by, outcome.minutes) == (True, "RollbackErrors", 1)
     assert (outcome.requests, outcome.failed) == (40, 4)
 
@@ -135,14 +135,14 @@ def test_without_the_hook_the_alarms_on_the_new_version_take_it_back(functions: 
 @pytest.mark.long
 @pytest.mark.parametrize("old", ["healthy", "broken"])
 def test_a_good_function_passes_also_in_front_of_a_broken_model(functions: FunctionDrill, old: str) -> None:
-    outcome = functions.run(FunctionCase(FUNCTION["good"], HOUR, old))
+    outcome = functions.run(Case(FUNCTION["good"], HOUR, old, WITH_HOOK))
     assert (outcome.rolled_back, outcome.stack, outcome.minutes) == (False, "UPDATE_COMPLETE", 10)
     assert outcome.failed == (0 if old == "healthy" else outcome.requests)
 
 
 @pytest.mark.long
 def test_hook_and_codedeploy_are_allowed_all_that_they_ask_and_no_more(functions: FunctionDrill, drill: Drill) -> None:
-    functions.run(FunctionCase(FUNCTION["good"], NIGHT))
+    functions.run(Case(FUNCTION["good"], NIGHT, net=WITH_HOOK))
     unused = {
         (one.role, one.action)
         for one in drill.cloud.unused
@@ -154,22 +154,22 @@ def test_hook_and_codedeploy_are_allowed_all_that_they_ask_and_no_more(functions
 
 def test_the_functions_cases_are_every_function_at_every_traffic_and_some_without_the_hook() -> None:
     cases = [*function_cases()]
-    asked = {(one.function.name, one.traffic.name) for one in cases if (one.old, one.net) == ("healthy", "CodeDeploy")}
+    asked = {(one.released.name, one.traffic.name) for one in cases if (one.old, one.net) == ("healthy", WITH_HOOK)}
     assert len(asked - {(LATE.name, name) for name in ("normal", "busy")}) == len(FUNCTIONS) * 3
-    assert {one.function.name for one in cases if one.net == WITHOUT_HOOK} < {*FUNCTION}
+    assert {one.released.name for one in cases if one.net == WITHOUT_HOOK} < {*FUNCTION}
     assert all(one.has_names(["function"]) for one in cases)
     assert not any(one.has_names(["function"]) for one in all_cases())
 
 
 def test_the_cases_are_every_model_at_every_traffic_over_both_fleets_and_behind_each_net() -> None:
     cases = [*all_cases()]
-    both = {(case.model.name, case.traffic.name, case.old) for case in cases if case.net == BOTH}
+    both = {(case.released.name, case.traffic.name, case.old) for case in cases if case.net == BOTH}
     assert len(both) == len(MODELS) * 3 * 2
     for net in NETS:
         left_out = {"slow", "hang"} if net.name == "CloudFormation" else set()
-        assert {case.model.name for case in cases if case.net == net} == {*BY_NAME} - left_out
+        assert {case.released.name for case in cases if case.net == net} == {*BY_NAME} - left_out
     chosen = [case for case in cases if case.has_names(["slow", "night"])]
-    assert [(case.model.name, case.traffic.name) for case in chosen] == [("slow", "night")] * 2
+    assert [(case.released.name, case.traffic.name) for case in chosen] == [("slow", "night")] * 2
 
 
 def test_a_row_shows_what_is_not_as_it_should_be() -> None:
