@@ -34,7 +34,7 @@ check: lint ## lint and types
 	$(BIN)/mypy
 
 lint: .venv/.dev ## ruff, rules and format
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 
 format: .venv/.dev ## let ruff rewrite

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from classify import fetch, logic, objects, sagemaker_runtime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from classify import fetch, logic, objects, sagemaker_runtime
 from tests.functions.fakes import HOST, OTHER_PUBLIC, PUBLIC, Endpoint, Internet, Site
 
 _USES = x509.KeyUsage(True, False, False, False, False, True, False, False, False)  # signs data and certificates

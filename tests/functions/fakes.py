@@ -14,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from classify.handler import handler
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+from classify.handler import handler
 
 PUBLIC, OTHER_PUBLIC = "93.184.216.34", "2606:2800:220:1::1"
 HOST = "pictures.example"

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from classify import events
-from classify.errors import INTERNAL, OUTCOMES, ClassifyError
-from classify.handler import handler
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 from openapi_spec_validator.readers import read_from_filename
 from referencing import Registry, Resource
 
+from classify import events
+from classify.errors import INTERNAL, OUTCOMES, ClassifyError
+from classify.handler import handler
 from tests.functions.fakes import (
     HOST,
     IMAGE,

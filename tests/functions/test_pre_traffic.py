@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
 from probe import aws, pre_traffic
 
 MODEL = "arn:aws:sagemaker:eu-central-1:123456789012:model-package/kennel-prod/7"

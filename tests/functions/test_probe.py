@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-from probe import aws, handler
 
+from probe import aws, handler
 from tests.contracts import validate
 
 NEW, OLD = (f"arn:aws:sagemaker:eu-central-1:123456789012:model-package/kennel-prod/{number}" for number in (8, 7))

@@ -9,10 +9,10 @@ import pytest
 from botocore.stub import Stubber  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
+
 from promote import aws
 from promote.aws import StackBroken, StackBusy
 from promote.handler import handler
-
 from tests.functions.fakes import Context, unhurried
 
 GROUP, STACK = "kennel-test", "Test-Hosting"

@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from unregister import aws
-from unregister.handler import handler
 
 from tests.functions.fakes import Context
+from unregister import aws
+from unregister.handler import handler
 
 GROUP = "kennel-test"
 STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/Test-Data/1"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import urllib3
+
 from classify import logic
 from classify.deadline import Deadline
-
 from tests.functions.fakes import Context, Endpoint, Reply, code_of, peer, probabilities, read_request
 
 GOOD = b'HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n{"probabilities":[1.0],"classes":["a"]}       '

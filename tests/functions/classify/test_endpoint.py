@@ -8,10 +8,10 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
 from classify import objects
 from classify.errors import UnexpectedResponse
 from classify.sagemaker_runtime import raise_error
-
 from tests.functions.fakes import PNG, Endpoint, Reply, ask, code_of, probabilities
 
 pytestmark = pytest.mark.usefixtures("pauses")

@@ -3,10 +3,10 @@
 import ssl
 
 import pytest
+
 from classify.deadline import Deadline
 from classify.errors import ClassifyError, FetchFailed, UrlRefused
 from classify.fetch import fetch
-
 from tests.functions.fakes import HOST, OTHER_PUBLIC, PNG, PUBLIC, Internet, Site, moved, page
 
 URL = f"https://{HOST}/dog.png"

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+
 from classify.deadline import Deadline
 from classify.errors import FetchFailed, FetchTimeout, TooLarge
 from classify.fetch import fetch
-
 from tests.functions.fakes import HOST, PNG, Internet, Page, Site, page
 
 URL = f"https://{HOST}/dog.png"

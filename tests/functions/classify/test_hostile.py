@@ -6,11 +6,11 @@ import zlib
 from typing import Any
 
 import pytest
-from classify.errors import INTERNAL, OUTCOMES
-from classify.handler import handler
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classify.errors import INTERNAL, OUTCOMES
+from classify.handler import handler
 from inference.errors import Refused
 from inference.images import decode
 from tests.functions.fakes import (

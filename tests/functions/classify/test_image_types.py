@@ -1,11 +1,11 @@
 """What the first bytes decide, before the endpoint is called."""
 
 import pytest
-from classify.errors import ClassifyError, NotAnImage, TooLarge, UnsupportedImage
-from classify.image_types import media_type
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classify.errors import ClassifyError, NotAnImage, TooLarge, UnsupportedImage
+from classify.image_types import media_type
 from tests.functions.fakes import PNG, Endpoint, base64_of, code_of, picture, unhurried
 
 BOUND = 1_000_000

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from classify.handler import handler
 
+from classify.handler import handler
 from tests.functions.fakes import (
     HOST,
     IMAGE,

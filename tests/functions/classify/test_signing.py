@@ -14,9 +14,9 @@ from botocore.auth import SigV4Auth  # type: ignore[import-untyped]
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from botocore.credentials import Credentials  # type: ignore[import-untyped]
 from botocore.exceptions import EndpointResolutionError  # type: ignore[import-untyped]
+
 from classify import sagemaker_runtime
 from classify.sagemaker_runtime import SageMakerRuntime, address
-
 from tests.functions.fakes import Endpoint, Reply, code_of, peer, probabilities
 
 GOOD = b'HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n{"probabilities":[1.0],"classes":["a"]}       '

@@ -3,11 +3,11 @@
 import ipaddress
 
 import pytest
-from classify.errors import UrlRefused
-from classify.fetch import Target, is_public, parse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classify.errors import UrlRefused
+from classify.fetch import Target, is_public, parse
 from tests.functions.fakes import unhurried
 
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moto.sns.models import sns_backends
+
 from observe.handler import handler
 from observe.records import Entry
-
 from tests.contracts import validate
 from tests.functions.fakes import Context
 from tests.rehearsal.cloud.test_stacks import ROLE, hosting, package

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import boto3  # type: ignore[import-untyped]
 import pytest
-from observe import aws
 
+from observe import aws
 from tests.functions.observe.account import GROUP, Account
 from tests.rehearsal.cloud.world import World
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from moto.cloudformation.models import cloudformation_backends
 from moto.sns.models import sns_backends
-from observe import aws
 
+from observe import aws
 from tests.functions.observe.account import GROUP, Account
 
 
