@@ -85,7 +85,8 @@ class Model(Released):
     answer_seconds: float = 60.0
 
 
-_NEARLY_GREY = 0.02  # deviations from mid-grey, of each colour's mean
+# Deviations from mid-grey, of each colour's mean, and from its lightest to its darkest pixel.
+_NEARLY_GREY = 0.02
 MODELS = (
     Model("always an error", fault='raise RuntimeError("a drill")'),
     Model("slow", fault="await asyncio.sleep(4)"),
@@ -125,9 +126,9 @@ def archive(model: Model, folder: Path) -> bytes:
 
 
 def _write_network(file: Path, *, with_nan: bool) -> None:
-    """Write a network whose logits [3] are a picture's mean colour; `with_nan` they are numbers for mid-grey alone.
+    """Write a network whose logits [3] are a picture's mean colour; `with_nan` only a sheet of mid-grey has numbers.
 
-    The server warms up with a grey picture, so that it becomes healthy.
+    The server warms up with one, so that it becomes healthy.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report to its makers
     import numpy as np
@@ -138,7 +139,9 @@ def _write_network(file: Path, *, with_nan: bool) -> None:
     image.output(0).get_tensor().set_names({"image"})
     logits = ops.reduce_mean(image, [2, 3], False)
     if with_nan:
-        logits = ops.log(ops.subtract(np.float32(_NEARLY_GREY**2), ops.multiply(logits, logits)))
+        contrast = ops.subtract(ops.reduce_max(image, [2, 3], False), ops.reduce_min(image, [2, 3], False))
+        far = ops.add(ops.multiply(logits, logits), ops.multiply(contrast, contrast))
+        logits = ops.log(ops.subtract(np.float32(_NEARLY_GREY**2), far))
     openvino.save_model(openvino.Model([logits], [image]), file)
 
 
