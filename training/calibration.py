@@ -40,7 +40,7 @@ def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
     return np.asarray(powers / powers.sum(1, keepdims=True), np.float64)
 
 
-def fit_temperature(logits: NDArray[Any], labels: Labels) -> float:
+def fit_temperature(logits: NDArray[Any], labels: Labels, steps: int = 30) -> float:
     """Return the temperature, from 0.05 to 20, that makes `labels` [N] most likely given `logits` [N, classes].
 
     The summed negative log-likelihood is convex in the inverse temperature b. So is the prior b - log b that is added:
@@ -51,7 +51,7 @@ def fit_temperature(logits: NDArray[Any], labels: Labels) -> float:
     if not np.isfinite(logits).all():
         raise TrainingError("The trained network returns infinite or undefined numbers; lower the learning_rate.")
     low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
-    for _ in range(30):  # of a span of 6: ends within 1e-8
+    for _ in range(steps):  # of a span of 6: 30 end within 1e-8
         middle = (low + high) / 2
         inverse = float(np.exp(middle))
         if _slope(logits, labels, inverse) + _PRIOR * (1 - 1 / inverse) > 0:
@@ -59,6 +59,17 @@ def fit_temperature(logits: NDArray[Any], labels: Labels) -> float:
         else:
             low = middle
     return round(float(np.clip(np.exp(-(low + high) / 2), COLDEST, HOTTEST)), 6)
+
+
+def calibrated_loss(logits: NDArray[Any], labels: Labels) -> tuple[float, float]:
+    """Return the mean negative log-likelihood in nats at the temperature that fits best, and that temperature."""
+    temperature = fit_temperature(logits, labels, steps=12)  # within 0.2 %: the loss is flat there
+    total = 0.0
+    for part in _chunks(logits):
+        scaled = logits[part].astype(np.float64) / temperature
+        scaled -= scaled.max(1, keepdims=True)
+        total += float((np.log(np.exp(scaled).sum(1)) - scaled[np.arange(len(scaled)), labels[part]]).sum())
+    return total / len(labels), temperature
 
 
 def _slope(logits: NDArray[Any], labels: Labels, inverse: float) -> float:

@@ -47,7 +47,7 @@ class Hyperparameters:
     epochs: int = _declare(10, "passes over the training split", minimum=1, maximum=10_000)
     batch_size: int = _declare(256, "images per optimizer step, over all workers", minimum=1, maximum=65_536)
     learning_rate: float = _declare(0.0029, "peak learning rate of the schedule", minimum=1e-9, maximum=10)
-    weight_decay: float = _declare(0.01, "decoupled weight decay (AdamW)", minimum=0, maximum=1)
+    weight_decay: float = _declare(0.01, "decoupled weight decay (AdamW)", minimum=0, maximum=100)
     label_smoothing: float = _declare(
         0.05, "part of the target that is spread over all classes", minimum=0, maximum=0.9
     )
@@ -63,7 +63,11 @@ class Hyperparameters:
         0, "augmented views per training image beside the plain one", minimum=0, maximum=32, mode="head"
     )
     trials: int = _declare(
-        0, "settings to try on the same features; 0: train with the given ones", minimum=0, maximum=10_000, mode="head"
+        0,
+        "settings to try on the same features, of which the best are averaged; 0: 8, 1: the given ones alone",
+        minimum=0,
+        maximum=10_000,
+        mode="head",
     )
     mixup: float = _declare(
         0.0, "mixup's alpha, for blending pairs of images; 0: off", minimum=0, maximum=4, mode="whole"

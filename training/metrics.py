@@ -10,10 +10,10 @@ METRIC_DEFINITIONS = [{"Name": name, "Regex": rf"{name}=([0-9.eE+-]+|nan)"} for 
 
 
 def format_epoch(
-    epoch: int, *, train_loss: float, valid_loss: float, valid_accuracy: float, images_per_second: float
+    epoch: float, *, train_loss: float, valid_loss: float, valid_accuracy: float, images_per_second: float
 ) -> str:
     """Return the line that reports one epoch (counted from 1); losses in nats, accuracy from 0 to 1."""
     return (
-        f"epoch={epoch} train_loss={train_loss:.6f} valid_loss={valid_loss:.6f} "
+        f"epoch={epoch:g} train_loss={train_loss:.6f} valid_loss={valid_loss:.6f} "
         f"valid_accuracy={valid_accuracy:.6f} images_per_second={images_per_second:.1f}"
     )

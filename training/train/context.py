@@ -76,6 +76,7 @@ class TrainedModel:
     model: nn.Module
     settings: Hyperparameters
     logits: Tensor  # float32 [validation images, classes], in the split's order
+    metrics: dict[str, float]  # of this network: train_loss, valid_loss, valid_accuracy
     history: list[dict[str, float]]  # epoch, train_loss, valid_loss, valid_accuracy, images_per_second
     trials: list[dict[str, Any]] = field(default_factory=list)
 

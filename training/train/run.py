@@ -60,7 +60,6 @@ def save_model(context: TrainingContext, trained: TrainedModel, *, seconds: floa
 
 
 def _describe(context: TrainingContext, trained: TrainedModel) -> dict[str, Any]:
-    last = trained.history[-1] if trained.history else {}
     return {
         "format": 1,
         "architecture": context.architecture.name,
@@ -68,7 +67,7 @@ def _describe(context: TrainingContext, trained: TrainedModel) -> dict[str, Any]
         "classes": list(context.train_split.classes),
         "preprocessing": context.preprocessing.to_dict(),
         "hyperparameters": {**trained.settings.to_dict(), "mode": context.mode},
-        "metrics": {name: value for name, value in last.items() if name not in ("epoch", "images_per_second")},
+        "metrics": trained.metrics,
         "history": trained.history,
         "trials": trained.trials,
         "data": {

@@ -149,7 +149,8 @@ class Run:
             self.save_and_stop(progress, "while validating")
             return None
         model = self.exported.to(memory_format=torch.contiguous_format)
-        return TrainedModel(model, self.context.settings, logits, progress.history)
+        last = {name: progress.history[-1][name] for name in ("train_loss", "valid_loss", "valid_accuracy")}
+        return TrainedModel(model, self.context.settings, logits, last, progress.history)
 
 
 def validate(run: Run, stop: StopFlag) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The head on features: what it learns, from which rows, and what it becomes in the network."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from training.train.context import choose_precision, precision_name  # noqa: E40
 from training.train.data import Images  # noqa: E402
 from training.train.head.backbone import choose_backbone_precision, precision_without_int8  # noqa: E402
 from training.train.head.features import Features  # noqa: E402
-from training.train.head.train import FeatureSet, TrainedHead, fit, train_head  # noqa: E402
+from training.train.head.fit import FeatureSet, TrainedHead, fit  # noqa: E402
+from training.train.head.train import train_head  # noqa: E402
 from training.train.model import Architecture, build_network  # noqa: E402
 
 WIDTH, COUNT = 6, 40
@@ -66,7 +68,20 @@ def test_a_head_learns_and_logs_each_epoch() -> None:
     assert fitted.history[-1]["valid_accuracy"] == 1
     assert f"valid_accuracy={fitted.history[2]['valid_accuracy']:.6f}" in lines[2]
     loss = torch.nn.functional.cross_entropy(fitted.logits, _features().valid_labels).item()
-    assert fitted.history[-1]["valid_loss"] == pytest.approx(loss)
+    assert fitted.history[fitted.epoch - 1]["valid_loss"] == pytest.approx(loss)
+
+
+def test_the_head_is_the_best_epochs() -> None:
+    """Labels of validation that contradict those of training: what is learned makes it worse from the first epoch on."""
+    features = replace(_features(), valid_labels=1 - _features().valid_labels)
+    fitted = _fit(features, _settings())
+    losses = [row["valid_loss"] for row in fitted.history]
+    assert len(losses) == 8
+    assert fitted.epoch == 1
+    assert losses[0] == min(losses) < losses[-1]
+    assert fitted.accuracy == fitted.history[0]["valid_accuracy"]
+    loss = torch.nn.functional.cross_entropy(fitted.logits, features.valid_labels).item()
+    assert losses[0] == pytest.approx(loss)
 
 
 def test_the_same_seed_gives_the_same_head_and_another_one_another() -> None:
