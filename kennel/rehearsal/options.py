@@ -31,7 +31,9 @@ class Options:
     weights: Path | None = None  # pretrained state_dict; with it only the head learns
     duplicates: str = "fail"  # what Prepare does with an image that is in two splits
     instances: int = 1
-    tune: int = 0  # trials: of the head within one job, of the whole network a job each; 0 = no tuning
+    tune: int = (
+        0  # trials: of the head within one job, of the whole network a job each; 0: 8 of a head, no tuning of a whole
+    )
     spot: bool = False
     images: bool = False
     base_image: str | None = None  # of the images; None: the official Python image
@@ -63,7 +65,9 @@ def rehearse(
         typer.Option(min=0, max=1, help="Accuracy that the quality gate requires.", show_default="by the data"),
     ] = None,
     instances: Annotated[int, typer.Option(min=1, max=8, help="Training hosts, each a process group.")] = 1,
-    tune: Annotated[int, typer.Option(min=0, max=500, metavar="N", help="Tune: N trials, not one training.")] = 0,
+    tune: Annotated[
+        int, typer.Option(min=0, max=500, metavar="N", help="Try N settings (0: 8 of a head, one of a whole network).")
+    ] = 0,
     spot: Annotated[bool, typer.Option("--spot", help="Train on spot: a real SIGTERM in the middle, and on.")] = False,
     images: Annotated[bool, typer.Option("--images", help="Build the container images and run in them.")] = False,
     base_image: Annotated[

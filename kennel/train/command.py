@@ -33,7 +33,9 @@ def train(
     ] = "",
     stage: Stage = "Dev",
     instances: Annotated[int | None, typer.Option(min=1, help="Instances (or, with --local, process groups).")] = None,
-    tune: Annotated[int | None, typer.Option(min=0, metavar="N", help="Try N settings.")] = None,
+    tune: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Try N settings (0: 8 of a head, one of a whole network).")
+    ] = None,
     duplicates: Annotated[
         Literal["fail", "remove", "report"] | None,
         typer.Option(help="What happens to an image that is in two splits."),

@@ -37,6 +37,15 @@ def test_the_temperature_has_the_least_loss() -> None:
     assert calibration.fit_temperature(logits, labels) == pytest.approx(best, rel=2e-3)
 
 
+def test_the_calibrated_loss_is_the_loss_at_the_best_temperature() -> None:
+    logits, labels = _overconfident(3.0)
+    loss, temperature = calibration.calibrated_loss(logits, labels)
+    best = minimize_scalar(_loss, bounds=(0.05, 20), method="bounded", args=(logits, labels))
+    assert temperature == pytest.approx(best.x, rel=0.01)
+    assert loss == pytest.approx(best.fun, rel=1e-3)
+    assert calibration.calibrated_loss(3 * logits, labels)[0] == pytest.approx(loss, rel=1e-3)
+
+
 def test_the_calibration_error_falls() -> None:
     logits, labels = _overconfident(3.0)
     right = logits.argmax(1) == labels

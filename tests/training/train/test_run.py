@@ -23,6 +23,7 @@ from training.train.context import TrainedModel, TrainingContext  # noqa: E402
 from training.train.export import export  # noqa: E402
 from training.train.run import save_model  # noqa: E402
 
+METRICS = {"train_loss": 0.9, "valid_loss": 0.8, "valid_accuracy": 0.75}
 HISTORY = [{"epoch": 1, "train_loss": 0.9, "valid_loss": 0.8, "valid_accuracy": 0.75, "images_per_second": 9.0}]
 # Three of four right, all of them as sure as can be: too sure.
 LOGITS = [[9.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 0.0]]
@@ -51,7 +52,7 @@ def finished(opt_ml: Paths) -> Callable[..., dict[str, Any]]:
         chosen = Hyperparameters(image_size=32, int8=int8, **settings)
         with ProcessGroup.initialize(torch.device("cpu")) as group:
             context = TrainingContext(opt_ml, chosen, group)
-            trained = TrainedModel(_Network(), chosen, torch.tensor(logits), HISTORY, [{"trial": 1}])
+            trained = TrainedModel(_Network(), chosen, torch.tensor(logits), METRICS, HISTORY, [{"trial": 1}])
             save_model(context, trained, seconds=12.34)
         record: dict[str, Any] = json.loads((opt_ml.model / "model.json").read_text("utf-8"))
         validate("model", record)

@@ -164,9 +164,11 @@ def test_a_search_in_which_nothing_ends_says_so(root: Path, monkeypatch: pytest.
 
 
 def test_a_trial_that_runs_away_is_a_bad_one_and_no_failure(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trained = _train(root, trials=2, learning_rate=10.0, epochs=40, weight_decay=100.0)
-    assert len(trained.trials) == 2
-    assert "trial=2 of=2 trial_accuracy=" in capsys.readouterr().out
+    trained = _train(root, trials=6, learning_rate=1.0, epochs=40, weight_decay=100.0)
+    assert len(trained.trials) == 6
+    assert trained.trials[0]["loss"] is None
+    assert any(trial["loss"] is not None for trial in trained.trials)
+    assert "trial=1 of=6 trial_accuracy=nan trial_loss=nan " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("looks", [0, 1, 3])

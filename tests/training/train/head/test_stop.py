@@ -56,9 +56,9 @@ def test_a_signal_before_anything_was_done_ends_the_run(
 
 
 def test_a_head_goes_on_from_its_checkpoint(root: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
-    settings: dict[str, Any] = {"epochs": 6}
+    settings: dict[str, Any] = {"epochs": 6, "trials": 1}
     whole, place = train_head(head_context(root("whole"), **settings), StopAfter()), root("stopped")
-    assert train_head(head_context(place, epochs=1), StopAfter())  # the features are known
+    assert train_head(head_context(place, epochs=1, trials=1), StopAfter())  # the features are known
     capsys.readouterr()
     assert train_head(head_context(place, **settings), StopAfter(2)) is None
     assert "epoch=3 " in capsys.readouterr().out
@@ -75,10 +75,10 @@ def test_a_damaged_checkpoint_of_the_head_costs_time_only(
     root: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = root("ml")
-    first = train_head(head_context(place), StopAfter())
+    first = train_head(head_context(place, trials=1), StopAfter())
     for file in (place / "checkpoints").glob("*/step-*.ckpt"):
         file.write_bytes(file.read_bytes()[:-1])
-    again = train_head(head_context(place), StopAfter())
+    again = train_head(head_context(place, trials=1), StopAfter())
     assert "is damaged and passed over" in capsys.readouterr().out
     assert weights_of(again) == weights_of(first)
 
@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_of_the_head_costs_time_only(
 def test_a_short_training_writes_no_checkpoint(root: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHECKPOINT_SECONDS")
     place = root("ml")
-    train_head(head_context(place), StopAfter())
+    train_head(head_context(place, trials=1), StopAfter())
     assert [file.name for file in (place / "checkpoints").iterdir()] == ["features"]
     assert checkpoint.load_newest(place / "checkpoints") is None
 

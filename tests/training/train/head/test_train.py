@@ -72,7 +72,7 @@ def test_a_head_learns_and_logs_each_epoch() -> None:
 
 
 def test_the_head_is_the_best_epochs() -> None:
-    """Labels of validation that contradict those of training: what is learned makes it worse from the first epoch on."""
+    """Validation contradicts training, so that what is learned makes it worse from the first epoch on."""
     features = replace(_features(), valid_labels=1 - _features().valid_labels)
     fitted = _fit(features, _settings())
     losses = [row["valid_loss"] for row in fitted.history]
