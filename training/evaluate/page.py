@@ -189,7 +189,11 @@ def forms(exports: Mapping[str, Mapping[str, Any]], precisions: Mapping[str, Map
 def _offered(name: str, export: Mapping[str, Any], measured: bool) -> str:
     if name == "bfloat16":
         return "on processors with bfloat16" + ("" if measured else "; not measured, this one has none")
-    return "yes" if export.get("accepted", name == "float32") else f"no: {export.get('reason', 'unknown')}"
+    price = ""
+    if "loss" in export:
+        low, high = export["loss_interval"]
+        price = f"; accuracy lost on validation: {share(export['loss'])} ({share(low)} to {share(high)})"
+    return ("yes" if export.get("accepted", name == "float32") else f"no: {export.get('reason', 'unknown')}") + price
 
 
 def cost(trained_on: Mapping[str, Any], table: Path = _PRICES) -> tuple[str, str]:

@@ -205,13 +205,17 @@ class DecodedBatches:
             self._waiting.append([self._threads.submit(self._images.__getitem__, item) for item in items])
 
 
-def sample_images(split: Split, preprocessing: Preprocessing, *, most: int, seed: int) -> Tensor:
-    """Return at most `most` images of all classes, not augmented, float32 [N, 3, crop, crop]; fewer if beyond 224."""
+def sample_images(split: Split, preprocessing: Preprocessing, *, most: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return at most `most` images of all classes (fewer if larger than 224 pixels) and their labels.
+
+    float32 [N, 3, crop, crop], not augmented, and int64 [N].
+    """
     images = Images(split, preprocessing, augment=False)
     count = min(most, max(_MIN_SAMPLES, most * 224**2 // preprocessing.crop**2))
+    chosen = sample_by_class(split, count, seed)
     with ThreadPoolExecutor(cores()) as threads:
-        decoded = threads.map(lambda index: images[index, 0][0], sample_by_class(split, count, seed))
-        return torch.stack(list(decoded))
+        decoded = list(threads.map(lambda index: images[index, 0][0], chosen))
+    return torch.stack(decoded), torch.tensor([split.samples[index].label for index in chosen])
 
 
 def sample_by_class(split: Split, count: int, seed: int) -> list[int]:

@@ -2,8 +2,8 @@
 
 import contextlib
 import io
-import json
 import logging
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 
 from training.calibration import softmax
 from training.errors import TrainingError
-from training.hyperparameters import Hyperparameters
+from training.hyperparameters import SUITED_TO_INT8, Hyperparameters
 
 BATCH = 8
 EXACT_IMAGES = 32  # on which each float32 format is compared with torch: a wrong conversion shows on any image
@@ -29,6 +29,7 @@ MIN_SAMPLES = 2  # validation images on which int8 can be judged; the quality ga
 # Of classes that torch finds equally likely but for rounding, none counts as another answer: in a large split there is
 # always such an image, and a finished training must not fail because of it.
 TIE = 1e-4
+_Z = 1.959964  # standard deviations that hold 95 % of a normal distribution
 
 Predict = Callable[[NDArray[np.float32]], NDArray[Any]]  # images [n, 3, side, side] -> logits [n, classes]
 Exports = dict[str, dict[str, Any]]
@@ -37,37 +38,38 @@ Exports = dict[str, dict[str, Any]]
 def export(
     model: nn.Module,
     samples: Tensor,
+    labels: Tensor,
     folder: Path,
-    record: dict[str, Any],
     *,
+    temperature: float = 1.0,
     settings: Hyperparameters | None = None,
     calibration: Tensor | None = None,
 ) -> Exports:
-    """Write the model and its record into `folder`; return what model.json has as `exports`.
+    """Write the model into `folder`; return what model.json has as `exports`.
 
     Each float32 format must agree with torch on some of the `samples`, float32 [N, 3, crop, crop], or TrainingError is
-    raised. int8 is tried where there are images for its `calibration`, shaped like them, and compared on all samples
-    with the float32 that was written: that has just agreed with torch, and is faster. The network is moved to the CPU.
+    raised. int8 is tried where there are images for its `calibration`, shaped like them. By the samples' `labels`,
+    int64 [N], it may lose little accuracy against the float32 that was written: that has just agreed with torch, and is
+    faster. The network is moved to the CPU.
     """
     model, settings = model.cpu().eval(), settings or Hyperparameters()
     folder.mkdir(parents=True, exist_ok=True)
     for abandoned in folder.glob("model*"):  # by a run that was killed here
         abandoned.unlink()
-    temperature = record.get("temperature", 1.0)
-    spread = samples[:: -(-len(samples) // EXACT_IMAGES)].contiguous()  # over the classes
-    reference = Reference(partial(predict_in_torch, model), spread, temperature)
+    every = -(-len(samples) // EXACT_IMAGES)  # over the classes
+    spread = samples[::every].contiguous()
+    reference = Reference(partial(predict_in_torch, model), spread, labels[::every], temperature)
     program = export_program(model, samples.shape[-1])
     network = to_openvino(program)
     float32 = write_openvino(network, folder / "model.xml")
     exports = {"float32": _exact(reference, "model.xml", float32)}
-    written = Reference(float32, samples, temperature)
+    written = Reference(float32, samples, labels, temperature)
     exports["int8"] = _int8(written, network, folder / "model-int8.xml", settings, calibration)
     if settings.runtime == "onnxruntime":
         exports["onnx"] = _exact(reference, "model.onnx", write_onnx(program, folder / "model.onnx"))
     if settings.runtime == "torch":
         exports["pt2"] = _exact(reference, "model.pt2", write_pt2(program, folder / "model.pt2"))
     torch.save(model.state_dict(), folder / "weights.pt")
-    (folder / "model.json").write_text(json.dumps({**record, "exports": exports}, indent=1), encoding="utf-8")
     return exports
 
 
@@ -82,7 +84,7 @@ def _int8(
     reference: "Reference", network: Any, file: Path, settings: Hyperparameters, calibration: Tensor | None
 ) -> dict[str, Any]:
     if calibration is None:
-        return _rejected("hyperparameter int8 is 'no'")
+        return _rejected(why_no_int8(settings))
     if len(reference) < MIN_SAMPLES:
         return _rejected(f"{len(reference)} validation image is too few to judge it")
     try:
@@ -90,11 +92,20 @@ def _int8(
     except Exception as error:  # whatever a library of this size may raise: the float32 model is complete without it
         _remove(file)
         return _rejected(f"nncf failed ({type(error).__name__}: {error})")
-    if agreement.within(settings.export_agreement, settings.export_change):
-        return {"file": file.name, **agreement.to_dict(), "accepted": True}
+    found = {**agreement.to_dict(), "loss": agreement.loss, "loss_interval": list(agreement.loss_interval())}
+    if agreement.loss <= settings.int8_loss:
+        return {"file": file.name, **found, "accepted": True}
     _remove(file)
-    limits = f"export_agreement={settings.export_agreement:g} and export_change={settings.export_change:g}"
-    return {**_rejected(f"it is not within {limits}"), **agreement.to_dict()}
+    return {**_rejected(f"it costs more accuracy than int8_loss={settings.int8_loss:g}"), **found}
+
+
+def why_no_int8(settings: Hyperparameters) -> str:
+    """Return why int8 is not to be tried at all, or nothing."""
+    if settings.int8 == "no":
+        return "hyperparameter int8 is 'no'"
+    if settings.int8 == "auto" and settings.model not in SUITED_TO_INT8:
+        return f"int8 is known to cost {settings.model} accuracy; set int8=yes to try it"
+    return ""
 
 
 def _rejected(reason: str) -> dict[str, Any]:
@@ -108,11 +119,16 @@ def _remove(file: Path) -> None:
 
 @dataclass(frozen=True)
 class Agreement:
-    """`share` of the images with the reference's first choice, and the largest `change` of any probability."""
+    """`share` of the images with the reference's first choice, and the largest `change` of any probability.
+
+    `lost` images are right in the reference alone, `won` ones in the other alone.
+    """
 
     share: float
     change: float
     images: int
+    lost: int
+    won: int
 
     def within(self, share: float, change: float) -> bool:
         return self.share >= share and self.change <= change
@@ -120,18 +136,32 @@ class Agreement:
     def to_dict(self) -> dict[str, float | int]:
         return {"agreement": self.share, "largest_change": self.change, "images": self.images}
 
+    @property
+    def loss(self) -> float:
+        """Return the loss of accuracy."""
+        return (self.lost - self.won) / self.images
+
+    def loss_interval(self) -> tuple[float, float]:
+        """Return the 95 % interval of `loss`, from pairs (Agresti and Min 2005: half an image more of each kind)."""
+        images, difference = self.images + 2, self.lost - self.won
+        reach = _Z * math.sqrt(self.lost + self.won + 1 - difference**2 / images)
+        return max(-1.0, (difference - reach) / images), min(1.0, (difference + reach) / images)
+
     def __str__(self) -> str:
         return f"agreement={self.share:.4f} largest_change={self.change:.6f} images={self.images}"
 
 
 class Reference:
-    """The probabilities of `predict` for `images`, float32 [N, 3, side, side]; `temperature` divides the logits.
+    """The probabilities of `predict` for `images`, float32 [N, 3, side, side], whose `labels` are int64 [N].
+
+    `temperature` divides the logits.
 
     Computed here, once they are asked for: the logits that training left may come from bfloat16 or int8 features.
     """
 
-    def __init__(self, predict: Predict, images: Tensor, temperature: float) -> None:
-        self._predict, self._images, self._temperature = predict, images.numpy(), temperature
+    def __init__(self, predict: Predict, images: Tensor, labels: Tensor, temperature: float) -> None:
+        self._predict, self._images, self._labels = predict, images.numpy(), labels.numpy()
+        self._temperature = temperature
 
     def __len__(self) -> int:
         return len(self._images)
@@ -142,7 +172,11 @@ class Reference:
         chosen = expected[np.arange(len(expected)), found.argmax(1)]
         same = chosen >= expected.max(1) - TIE
         change = np.nan_to_num(np.abs(found - expected).max(), nan=1.0)  # NaN is as far away as can be
-        return Agreement(float(same.mean()), float(change), len(expected))
+        right, still = (
+            (answers.argmax(1) == self._labels) & np.isfinite(answers).all(1) for answers in (expected, found)
+        )
+        lost, won = int((right & ~still).sum()), int((still & ~right).sum())
+        return Agreement(float(same.mean()), float(change), len(expected), lost, won)
 
     @cached_property
     def _expected(self) -> NDArray[np.float64]:

@@ -1,7 +1,9 @@
 """A training run from the input channels to the model folder: train, calibrate, export, record."""
 
+import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from training import calibration
@@ -11,7 +13,7 @@ from training.passport import write_passport
 from training.paths import Paths
 from training.train.context import StopFlag, TrainedModel, TrainingContext, precision_name, prepare_device
 from training.train.data import sample_images
-from training.train.export import export
+from training.train.export import export, why_no_int8
 from training.train.head.train import train_head
 from training.train.whole import train_whole
 
@@ -23,7 +25,7 @@ _CALIBRATED = 100  # training images, at most, from which int8 takes its scales
 
 def run(paths: Paths, settings: Hyperparameters, stop: StopFlag) -> bool:
     """Train, export and return True; or return False after the checkpoint when `stop` was set."""
-    started = time.monotonic()
+    clock = Clock()
     device = prepare_device(int(os.environ.get("LOCAL_RANK", "0")))
     with ProcessGroup.initialize(device) as group:
         context = TrainingContext(paths, settings, group)
@@ -33,30 +35,72 @@ def run(paths: Paths, settings: Hyperparameters, stop: StopFlag) -> bool:
             f"precision={precision_name(context.precision)} workers={group.world_size} "
             f"train_images={len(context.train_split)} valid_images={len(context.valid_split)}"
         )
+        clock.lap("start")
         trained = train_head(context, stop) if context.mode == "head" else train_whole(context, stop)
+        clock.lap("learning")
         if trained is None:
             group.barrier()  # torchrun gives the others 30 s once one rank has ended; a checkpoint may take longer
             return False
         if group.is_main:
-            save_model(context, trained, seconds=time.monotonic() - started)
+            save_model(context, trained, clock)
     return True
 
 
-def save_model(context: TrainingContext, trained: TrainedModel, *, seconds: float) -> None:
-    """Write the model folder, with the passport last; `seconds`: the run's duration so far."""
+class Clock:
+    """The seconds of the job's phases: `start` (imports included), `learning`, `export`."""
+
+    def __init__(self) -> None:
+        self._last, self._seconds = process_started(), dict[str, float]()
+
+    def lap(self, phase: str) -> None:
+        """End the phase that has run since the last one."""
+        now = time.monotonic()
+        self._seconds[phase], self._last = round(now - self._last, 1), now
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `seconds` in all and `phases`."""
+        return {"seconds": round(sum(self._seconds.values()), 1), "phases": dict(self._seconds)}
+
+
+def process_started() -> float:
+    """Return when this process was started, in seconds of `time.monotonic`; on systems without /proc: now."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return time.monotonic()
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - since_boot
+
+
+def save_model(context: TrainingContext, trained: TrainedModel, clock: Clock) -> None:
+    """Write the model folder: the exports, model.json with the seconds of the whole job, and the passport last."""
     paths, settings = context.paths, trained.settings
-    record = {**_describe(context, trained), **_calibrate(context, trained), "trained_on": _machine(context, seconds)}
-    samples = sample_images(context.valid_split, context.preprocessing, most=_CHECKED, seed=settings.seed)
+    record = {**_describe(context, trained), **_calibrate(context, trained)}
+    samples, labels = sample_images(context.valid_split, context.preprocessing, most=_CHECKED, seed=settings.seed)
     for_int8 = None
-    if settings.int8 != "no":
-        for_int8 = sample_images(context.train_split, context.preprocessing, most=_CALIBRATED, seed=settings.seed)
-    exports = export(trained.model, samples, paths.model, record, settings=settings, calibration=for_int8)
+    if not why_no_int8(settings):
+        for_int8, _ = sample_images(context.train_split, context.preprocessing, most=_CALIBRATED, seed=settings.seed)
+    exports = export(
+        trained.model,
+        samples,
+        labels,
+        paths.model,
+        temperature=record["temperature"],
+        settings=settings,
+        calibration=for_int8,
+    )
+    clock.lap("export")
+    record |= {"trained_on": {**_machine(context), **clock.to_dict()}, "exports": exports}
+    (paths.model / "model.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     write_passport(paths.model, record, image=os.environ.get("TRAINING_IMAGE", ""))
     for name, result in exports.items():
         words = (
-            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in result.items()
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in result.items()
+            if key != "loss_interval"
         )
         context.log(f"export format={name} {' '.join(words)}")
+    context.log("seconds " + " ".join(f"{phase}={seconds}" for phase, seconds in clock.to_dict()["phases"].items()))
 
 
 def _describe(context: TrainingContext, trained: TrainedModel) -> dict[str, Any]:
@@ -112,7 +156,7 @@ def _describe_threshold(abstain: dict[str, float] | None, precision: float) -> s
     return "every image is answered"
 
 
-def _machine(context: TrainingContext, seconds: float) -> dict[str, Any]:
+def _machine(context: TrainingContext) -> dict[str, Any]:
     resources = context.paths.read_config("resourceconfig")
     return {
         "instance_type": resources.get("current_instance_type", ""),
@@ -120,5 +164,4 @@ def _machine(context: TrainingContext, seconds: float) -> dict[str, Any]:
         "workers": context.group.world_size,
         "device": context.device.type,
         "precision": precision_name(context.precision),
-        "seconds": round(seconds, 1),
     }

@@ -302,6 +302,17 @@ def test_a_form_that_was_measured_stands_with_its_share_and_the_intervals_lower_
     assert third == Form("int8", 0.7, 0.6, 0.99, 0.05, "yes")
 
 
+def test_a_form_says_what_it_costs() -> None:
+    int8 = {
+        "agreement": 0.99,
+        "largest_change": 0.05,
+        "loss": 0.004,
+        "loss_interval": [-0.006, 0.013],
+        "accepted": True,
+    }
+    assert forms({"int8": int8}, {})[-1].offered == "yes; accuracy lost on validation: 0.4 % (-0.6 % to 1.3 %)"
+
+
 def test_a_form_that_is_not_offered_says_why() -> None:
     *_, int8 = forms({"float32": SAME, "int8": {"accepted": False, "reason": "it was not asked for"}}, {})
     assert int8 == Form("int8", None, None, None, None, "no: it was not asked for")

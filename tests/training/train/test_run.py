@@ -53,7 +53,10 @@ def finished(opt_ml: Paths) -> Callable[..., dict[str, Any]]:
         with ProcessGroup.initialize(torch.device("cpu")) as group:
             context = TrainingContext(opt_ml, chosen, group)
             trained = TrainedModel(_Network(), chosen, torch.tensor(logits), METRICS, HISTORY, [{"trial": 1}])
-            save_model(context, trained, seconds=12.34)
+            clock = running.Clock()
+            clock.lap("start")
+            clock.lap("learning")
+            save_model(context, trained, clock)
         record: dict[str, Any] = json.loads((opt_ml.model / "model.json").read_text("utf-8"))
         validate("model", record)
         validate("passport", json.loads((opt_ml.model / "passport.json").read_text("utf-8")))
@@ -90,13 +93,14 @@ def test_the_model_says_what_it_was_made_of(finished: Callable[..., dict[str, An
     (opt_ml.config / "resourceconfig.json").write_text(json.dumps(config))
     record = finished(precision="float32")
     assert record["data"] == {"fingerprint": "ab12", "train_images": 6, "valid_images": 4}
+    assert sorted(record["trained_on"]["phases"]) == ["export", "learning", "start"]
+    assert record["trained_on"].pop("seconds") == pytest.approx(sum(record["trained_on"].pop("phases").values()))
     assert record["trained_on"] == {
         "instance_type": "ml.m5.xlarge",
         "instances": 2,
         "workers": 1,
         "device": "cpu",
         "precision": "float32",
-        "seconds": 12.3,
     }
     assert record["metrics"] == {"train_loss": 0.9, "valid_loss": 0.8, "valid_accuracy": 0.75}
     assert (record["history"], record["trials"]) == (HISTORY, [{"trial": 1}])
@@ -143,9 +147,9 @@ def test_int8_takes_its_scales_from_training_images_and_is_judged_by_validation_
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def noted(model: Any, samples: Any, folder: Path, record: Any, *, settings: Any, calibration: Any) -> Any:
-        seen.update(samples=samples, calibration=calibration)
-        return export(model, samples, folder, record)
+    def noted(model: Any, samples: Any, labels: Any, folder: Path, *, calibration: Any, **given: Any) -> Any:
+        seen.update(samples=samples, labels=labels, calibration=calibration)
+        return export(model, samples, labels, folder, **given)
 
     monkeypatch.setattr(running, "export", noted)
     finished(int8="auto")
@@ -153,7 +157,8 @@ def test_int8_takes_its_scales_from_training_images_and_is_judged_by_validation_
         round(float(images[:, 1].mean() * 0.224 + 0.456) * 255) for images in (seen["samples"], seen["calibration"])
     ]
     assert green == [90, 50]
-    assert [len(images) for images in seen.values()] == [4, 6]
+    assert [len(images) for images in seen.values()] == [4, 4, 6]
+    assert seen["labels"].tolist() == [0, 0, 1, 1]
 
 
 def test_the_evaluation_takes_what_was_finished(finished: Callable[..., dict[str, Any]], opt_ml: Paths) -> None:

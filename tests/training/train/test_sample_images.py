@@ -47,7 +47,8 @@ def test_the_same_seed_chooses_the_same_and_not_the_first(split: Split) -> None:
 
 
 def test_the_images_are_as_they_are_evaluated(split: Split) -> None:
-    images = sample_images(split, HOW, most=5, seed=0)
+    images, labels = sample_images(split, HOW, most=5, seed=0)
+    assert labels.tolist() == [split.samples[index].label for index in sample_by_class(split, 5, seed=0)]
     expected = [to_array(open_rgb(split.read(index)), HOW) for index in sample_by_class(split, 5, seed=0)]
     assert images.dtype == torch.float32
     assert np.array_equal(images.numpy(), np.stack(expected))
@@ -55,6 +56,6 @@ def test_the_images_are_as_they_are_evaluated(split: Split) -> None:
 
 def test_of_large_images_fewer_are_taken_but_never_too_few(tmp_path: Path) -> None:
     split = write_split(tmp_path, [(n % 2, solid(n, 1)) for n in range(40)])
-    assert len(sample_images(split, Preprocessing(64, 64), most=36, seed=0)) == 36
-    assert len(sample_images(split, Preprocessing(240, 240), most=40, seed=0)) == 34  # 40 x 224² / 240²
-    assert len(sample_images(split, Preprocessing(448, 448), most=40, seed=0)) == 32
+    assert len(sample_images(split, Preprocessing(64, 64), most=36, seed=0)[1]) == 36
+    assert len(sample_images(split, Preprocessing(240, 240), most=40, seed=0)[1]) == 34  # 40 x 224² / 240²
+    assert len(sample_images(split, Preprocessing(448, 448), most=40, seed=0)[1]) == 32

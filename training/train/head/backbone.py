@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from training.distributed.cluster import cores, prefers_int8
 from training.errors import TrainingError
-from training.hyperparameters import Hyperparameters
+from training.hyperparameters import SUITED_TO_INT8, Hyperparameters
 from training.train.context import TrainingContext, choose_precision, precision_name
 from training.train.data import Images
 from training.train.export import export_program, quantize, to_openvino
@@ -46,7 +46,8 @@ class Int8TooCoarse(Exception):
 def choose_backbone_precision(settings: Hyperparameters, device: torch.device, images: int) -> torch.dtype:
     """Return float32, bfloat16 or int8 for so many images; the same on each rank and after each restart."""
     if device.type == "cpu":
-        pays = images * settings.image_size**2 >= MIN_INT8_PIXELS and prefers_int8()
+        large = images * settings.image_size**2 >= MIN_INT8_PIXELS
+        pays = large and settings.model in SUITED_TO_INT8 and prefers_int8()
         if settings.precision == "int8" or (settings.precision == "auto" and pays):
             return torch.int8
     return precision_without_int8(settings, device)

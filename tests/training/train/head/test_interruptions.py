@@ -23,8 +23,7 @@ SETTINGS = {
     "views": "1",
     "trials": "2",
     "runtime": "onnxruntime",
-    "export_agreement": "0",
-    "export_change": "1",
+    "int8_loss": "1",
 }
 
 

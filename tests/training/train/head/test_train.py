@@ -171,6 +171,7 @@ def test_auto_takes_the_fastest_precision_that_pays(
     monkeypatch.setattr("training.distributed.cluster.cpu_flags", lambda: flags)
     assert precision_name(choose_backbone_precision(Hyperparameters(), CPU, images)) == chosen
     assert choose_backbone_precision(Hyperparameters(precision="int8"), CPU, 1) == torch.int8
+    assert choose_backbone_precision(Hyperparameters(model="efficientnet_b0"), CPU, 5000) != torch.int8
     assert choose_backbone_precision(Hyperparameters(precision="float32"), CPU, 5000) == torch.float32
     assert precision_without_int8(Hyperparameters(precision="int8"), CPU) != torch.int8
 
