@@ -157,7 +157,9 @@ def server(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
     folder = tmp_path_factory.mktemp("opt_ml")
     record = {"format": 1, "classes": list("abcde"), "preprocessing": HOW[1].to_dict(), "temperature": TEMPERATURE}
-    export(network, torch.zeros(2, 3, HOW[1].crop, HOW[1].crop), folder / "model", record)
+    black = torch.zeros(2, 3, HOW[1].crop, HOW[1].crop)
+    exports = export(network, black, torch.zeros(2, dtype=torch.int64), folder / "model", temperature=TEMPERATURE)
+    (folder / "model" / "model.json").write_text(json.dumps({**record, "exports": exports}))
     process = start(folder, PRECISION="float32")
     yield Server(process, listening(process))
     process.kill()

@@ -168,12 +168,13 @@ def make_models(photos: Path, folder: Path) -> None:
     images = torch.stack([torch.from_numpy(to_array(open_rgb(file.read_bytes()), how)) for file in files(photos)])
     model = _network(images)
     with torch.inference_mode():
-        best = torch.cat([model(part).argmax(1) for part in torch.split(images, 8)])
+        best = torch.cat([model(part).argmax(1) for part in torch.split(images, 8)])  # [pictures]
     named = {file.name: CLASSES[place] for file, place in zip(files(photos), best.tolist(), strict=True)}
     (folder / "expected.json").write_text(json.dumps(named))
     record = {"format": 1, "architecture": "resnet50", "stem": "standard", "classes": CLASSES}
     record |= {"preprocessing": how.to_dict(), "temperature": 1.0, "abstain": None}
-    export(model, images[:_SAMPLES], folder / "f32" / "model", record)
+    exports = export(model, images[:_SAMPLES], best[:_SAMPLES], folder / "f32" / "model")
+    (folder / "f32" / "model" / "model.json").write_text(json.dumps({**record, "exports": exports}))
     _quantize(folder / "f32" / "model", folder / "int8" / "model", images[:_CALIBRATION])
 
 

@@ -310,7 +310,8 @@ def test_a_form_says_what_it_costs() -> None:
         "loss_interval": [-0.006, 0.013],
         "accepted": True,
     }
-    assert forms({"int8": int8}, {})[-1].offered == "yes; accuracy lost on validation: 0.4 % (-0.6 % to 1.3 %)"
+    offered = forms({"int8": int8}, {})[-1].offered.replace("\N{NO-BREAK SPACE}", " ")
+    assert offered == "yes; accuracy lost on validation: 0.4 % (-0.6 % to 1.3 %)"
 
 
 def test_a_form_that_is_not_offered_says_why() -> None:

@@ -185,7 +185,7 @@ def test_int8_is_judged_by_what_it_knows_and_not_by_how_alike_it_answers(
         ({"model": "resnet50"}, ""),
     ],
 )
-def test_int8_is_not_tried_where_it_is_known_to_lose(settings: dict[str, str], reason: str) -> None:
+def test_int8_is_not_tried_where_it_is_known_to_lose(settings: dict[str, Any], reason: str) -> None:
     assert why_no_int8(Hyperparameters(**settings)) == reason
 
 

@@ -23,6 +23,7 @@ SETTINGS = {
     "views": "1",
     "trials": "2",
     "runtime": "onnxruntime",
+    "int8": "yes",
     "int8_loss": "1",
 }
 
