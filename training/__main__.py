@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from training.errors import TrainingError, sentence
-from training.hyperparameters import add_arguments
+from training.hyperparameters import MODES, add_arguments
 from training.paths import Paths
 
 
@@ -45,9 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument(
         "--mode",
-        choices=("auto", "head", "whole"),
+        choices=("auto", *MODES),
         default="auto",
-        help="what training will learn: head needs weights, and auto means head if there are weights, else whole",
+        help="what training will learn: head and finetune need weights; auto means head if there are any, else whole",
     )
     commands.add_parser("evaluate", help="measure a trained model on the test split")
     return parser

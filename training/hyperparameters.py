@@ -15,6 +15,8 @@ from typing import Any
 MODELS = ("resnet18", "resnet34", "resnet50", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0")
 
 
+MODES = ("head", "whole", "finetune")
+
 # The ones that int8 makes about twice as fast at no loss; of depthwise convolutions it has 1.2 times the speed, and
 # dogs120's photographs lose two points of accuracy (EfficientNet-B0).
 SUITED_TO_INT8 = ("resnet18", "resnet34", "resnet50")
@@ -31,9 +33,9 @@ def _declare(
     choices: Sequence[str] = (),
     minimum: float = -math.inf,
     maximum: float = math.inf,
-    mode: str = "both",
+    mode: str = "all",
 ) -> Any:
-    """Return a field; `mode` is the training mode in which it has an effect: "head", "whole" or "both"."""
+    """Return a field; `mode` says what it has an effect on: "head", "whole" (finetune mode does both), "finetune"."""
     metadata = {"help": help, "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "mode": mode}
     return field(default=default, metadata=metadata)
 
@@ -45,8 +47,9 @@ class Hyperparameters:
     model: str = _declare("resnet50", "network architecture", choices=MODELS)
     mode: str = _declare(
         "auto",
-        "train the last layer (head) or every layer (whole); auto: head if there are weights",
-        choices=("auto", "head", "whole"),
+        "train the last layer (head), every layer (whole), or one and then the other (finetune); auto: head if there "
+        "are weights",
+        choices=("auto", *MODES),
     )
     image_size: int = _declare(224, "side of the network's square input, in pixels", minimum=16, maximum=1024)
     epochs: int = _declare(10, "passes over the training split", minimum=1, maximum=10_000)
@@ -86,6 +89,12 @@ class Hyperparameters:
     )
     compile: str = _declare(
         "no", "torch.compile: minutes at the start, then faster steps", choices=("no", "yes"), mode="whole"
+    )
+    finetune_rate: float = _declare(
+        0.0003, "peak learning rate of the whole network after its head", minimum=1e-9, maximum=10, mode="finetune"
+    )
+    layer_decay: float = _declare(
+        0.85, "factor on that rate for each block further from the head", minimum=0.01, maximum=1, mode="finetune"
     )
     abstain_coverage: float = _declare(
         0.95,
@@ -170,9 +179,9 @@ def option_name(declared: Field[Any]) -> str:
 
 
 def describe(declared: Field[Any]) -> str:
-    """Return a field's help text in one line, with the one mode in which it has an effect."""
-    mode, text = declared.metadata["mode"], declared.metadata["help"]
-    return text if mode == "both" else f"{mode} mode only: {text}"
+    """Return a field's help text in one line, with the modes in which it has an effect if not in all."""
+    mode, text = declared.metadata["mode"], str(declared.metadata["help"])
+    return {"all": "", "finetune": "finetune mode only: "}.get(mode, f"{mode} and finetune mode only: ") + text
 
 
 def _parse(name: str, text: str, parse: Callable[[str], Any]) -> Any:

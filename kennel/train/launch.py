@@ -73,7 +73,7 @@ def longest_jobs(definition: Mapping[str, Any], values: Mapping[str, Any]) -> li
     Trials of the whole network are a job each. Where only Prepare finds out whether the whole network learns, it is
     taken to: that costs most.
     """
-    tuned = int(values.get("TuneTrials", 0)) > 0 and values.get("Mode") != "head"
+    tuned = int(values.get("TuneTrials", 0)) > 0 and values.get("Mode") not in ("head", "finetune")
     suffix = "Tuned" * tuned + "Spot" * (values.get("Spot") == "true")
     names = ("Prepare", f"Tune{suffix}" if tuned else f"Train{suffix}", f"Evaluate{suffix}")
     steps = {step["Name"]: step for step in _flat(definition["Steps"])}

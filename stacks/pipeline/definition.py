@@ -12,7 +12,7 @@ from typing import Any
 
 from stacks.config import TrainingSettings
 from stacks.pipeline.requests import EXECUTION_ID, Jobs, evaluation, get, join, preparation, training, tuning
-from training.hyperparameters import parameter_name, settable
+from training.hyperparameters import MODES, parameter_name, settable
 
 Step = dict[str, Any]
 
@@ -100,12 +100,12 @@ def _choice(jobs: Jobs, branch: Branch) -> Step:
 
 
 def _tuned(branch: Branch) -> list[Any]:
-    """Return the conditions of a branch: whole-network trials are jobs, those of a head run in one job."""
+    """Return the conditions of a branch: whole-network trials are jobs, those of a head (finetune too) run in one."""
     trials, mode = get("Parameters.TuneTrials"), _read("Prepare", "Preparation", "mode")
     if branch.tuned:
         return [_compare("GreaterThan", trials, 0), _compare("Equals", mode, "whole")]
-    either = [_compare("LessThanOrEqualTo", trials, 0), _compare("Equals", mode, "head")]
-    return [{"Type": "Or", "Conditions": either}]
+    one_job = [_compare("Equals", mode, name) for name in MODES if name != "whole"]
+    return [{"Type": "Or", "Conditions": [_compare("LessThanOrEqualTo", trials, 0), *one_job]}]
 
 
 def _train(jobs: Jobs, branch: Branch) -> Step:

@@ -61,8 +61,8 @@ def test_the_command_line_has_one_option_for_each_setting_and_no_defaults_of_its
 
 def test_the_help_names_the_only_mode_in_which_a_setting_has_an_effect() -> None:
     modes = {declared.name: describe(declared).partition(" mode only: ")[0] for declared in fields(Hyperparameters)}
-    assert [name for name, mode in modes.items() if mode == "head"] == ["views", "trials"]
-    assert [name for name, mode in modes.items() if mode == "whole"] == ["mixup", "ema", "compile"]
+    assert [name for name, mode in modes.items() if mode == "head and finetune"] == ["views", "trials"]
+    assert [name for name, mode in modes.items() if mode == "whole and finetune"] == ["mixup", "ema", "compile"]
 
 
 def test_what_the_cdk_app_imports_loads_nothing_but_the_standard_library() -> None:

@@ -192,11 +192,11 @@ def _pass_on(folder: Path, output: Path, record: dict[str, Any]) -> dict[str, An
 
 
 def _choose_mode(mode: str, weights: dict[str, Any]) -> str:
-    """Return the training mode, "head" or "whole"; raise TrainingError for head without weights."""
-    if mode == "head" and not weights["file"]:
+    """Return the training mode, one of MODES; raise TrainingError for head or finetune without weights."""
+    if mode in ("head", "finetune") and not weights["file"]:
         raise TrainingError(
-            "Mode head needs pretrained weights and the data set has none: upload it with --weights, or train in mode "
-            "whole."
+            f"Mode {mode} needs pretrained weights and the data set has none: upload it with --weights, or train in "
+            "mode whole."
         )
     if mode != "auto":
         return mode

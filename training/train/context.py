@@ -82,11 +82,13 @@ class TrainedModel:
 
 
 def resolve_mode(settings: Hyperparameters, *, has_weights: bool) -> str:
-    """Return "head" or "whole"; raise TrainingError for a head on a random backbone."""
+    """Return one of MODES; raise TrainingError for a head on a random backbone."""
     if settings.mode == "auto":
         return "head" if has_weights else "whole"
-    if settings.mode == "head" and not has_weights:
-        raise TrainingError("mode=head needs pretrained weights, but the data set has none; use mode=whole or auto.")
+    if settings.mode in ("head", "finetune") and not has_weights:
+        raise TrainingError(
+            f"mode={settings.mode} needs pretrained weights, but the data set has none; use mode=whole or auto."
+        )
     return settings.mode
 
 

@@ -18,14 +18,30 @@ class NotFinite(ArithmeticError):
     """The loss or its gradient became infinite or NaN: no weight was changed by the step."""
 
 
-def optimizer_for(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over the trainable parameters, without decay for biases and normalization (one-dimensional)."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, object]] = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def optimizer_for(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> torch.optim.AdamW:
+    """Return AdamW over the trainable parameters, without decay for biases and normalization (one-dimensional).
+
+    With a `layer_decay` below 1 each block, from the last one back, learns at so much of the next one's rate.
+    """
+    blocks: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            blocks.setdefault(block_of(name) if layer_decay < 1 else "", []).append(parameter)
+    groups: list[dict[str, object]] = []
+    for depth, parameters in enumerate(reversed(blocks.values())):
+        for decay, chosen in (
+            (weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        ):
+            groups.append({"params": chosen, "weight_decay": decay, "share": layer_decay**depth})
     return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+
+
+def block_of(name: str) -> str:
+    """Return the block of a parameter: `layer1.0` of `layer1.0.conv1.weight`, `conv1` of `conv1.weight`."""
+    first, _, rest = name.partition(".")
+    second = rest.partition(".")[0]
+    return f"{first}.{second}" if second.isdigit() else first
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -73,7 +89,7 @@ def train_step(
     NotFinite before a weight is changed.
     """
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["share"]
     optimizer.zero_grad(set_to_none=True)
     if mixup_lambda < 1:
         images = torch.lerp(images.roll(1, 0), images, mixup_lambda)

@@ -14,6 +14,7 @@ from training.paths import Paths
 from training.train.context import StopFlag, TrainedModel, TrainingContext, precision_name, prepare_device
 from training.train.data import sample_images
 from training.train.export import export, why_no_int8
+from training.train.finetune import finetune
 from training.train.head.train import train_head
 from training.train.whole import train_whole
 
@@ -36,7 +37,7 @@ def run(paths: Paths, settings: Hyperparameters, stop: StopFlag) -> bool:
             f"train_images={len(context.train_split)} valid_images={len(context.valid_split)}"
         )
         clock.lap("start")
-        trained = train_head(context, stop) if context.mode == "head" else train_whole(context, stop)
+        trained = {"head": train_head, "whole": train_whole, "finetune": finetune}[context.mode](context, stop)
         clock.lap("learning")
         if trained is None:
             group.barrier()  # torchrun gives the others 30 s once one rank has ended; a checkpoint may take longer

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -33,8 +33,12 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def train_whole(context: TrainingContext, stop: StopFlag) -> TrainedModel | None:
+def train_whole(
+    context: TrainingContext, stop: StopFlag, start: Mapping[str, Tensor] | None = None
+) -> TrainedModel | None:
     """Train to the last epoch; return None when `stop` was set on any rank and the checkpoint is written.
+
+    With `start`, a state_dict, the network is finetuned from there.
 
     A checkpoint is written after each epoch and every `checkpoint_interval()` seconds; a finished run trains nothing.
     """
@@ -42,7 +46,7 @@ def train_whole(context: TrainingContext, stop: StopFlag) -> TrainedModel | None
     _refuse_single_images(context)
     images, valid_labels = Images(split, context.preprocessing, augment=True), context.labels()[1]
     steps = steps_per_epoch(len(split), settings.batch_size, group.world_size)
-    run, interval = Run(context, steps), checkpoint.checkpoint_interval()
+    run, interval = Run(context, steps, start), checkpoint.checkpoint_interval()
     progress, logits = run.resume(), None
     while progress.epoch < settings.epochs:
         epoch, images_before = progress.epoch, progress.images
@@ -53,7 +57,7 @@ def train_whole(context: TrainingContext, stop: StopFlag) -> TrainedModel | None
         run.model.train()
         for step, (x, y) in enumerate(batches(images, plan[progress.step :], context.device), progress.step):
             # x: float32 [batch, 3, side, side], y: int64 [batch]; this rank's part of the step
-            lr = engine.learning_rate(epoch * steps + step, settings.epochs * steps, settings.learning_rate)
+            lr = engine.learning_rate(epoch * steps + step, settings.epochs * steps, run.peak)
             mixup_lambda = engine.draw_mixup_lambda(settings.mixup, mix(seed, epoch, step))
             torch.manual_seed(mix(seed, epoch, step, group.rank))  # dropout
             with _step_errors(context, epoch, step, plan):
@@ -98,12 +102,17 @@ def train_whole(context: TrainingContext, stop: StopFlag) -> TrainedModel | None
 class Run:
     """The model, its optimizer and the average of its weights, in memory and in checkpoints."""
 
-    def __init__(self, context: TrainingContext, steps: int) -> None:
-        """`steps`: in an epoch."""
+    def __init__(self, context: TrainingContext, steps: int, start: Mapping[str, Tensor] | None) -> None:
+        """`steps`: in an epoch; `start`: the weights that are finetuned, None for those of the context."""
         self.context, self.steps, settings = context, steps, context.settings
         # Convolutions in bfloat16 are several times faster on a CPU if the channels are last in memory.
         self.model = context.build_network().to(context.device).to(memory_format=torch.channels_last)
-        self.optimizer = engine.optimizer_for(self.model, weight_decay=settings.weight_decay)
+        if start is not None:
+            self.model.load_state_dict(start)
+        # The peak of the learning rate's schedule, at the head: blocks before it have less of it in finetuning.
+        self.peak = settings.learning_rate if start is None else settings.finetune_rate
+        decay = 1.0 if start is None else settings.layer_decay
+        self.optimizer = engine.optimizer_for(self.model, weight_decay=settings.weight_decay, layer_decay=decay)
         self.ema = engine.ema_of(self.model, settings.ema) if settings.ema else None
         self.wrapped = _wrap(self.model, context)  # the same parameters, for all ranks, perhaps compiled
         self._folder = checkpoint.run_folder(context.paths.checkpoints, context.identity())

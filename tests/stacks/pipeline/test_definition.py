@@ -88,6 +88,8 @@ def test_steps_read_only_from_steps_of_their_own_branch_and_from_prepare(steps: 
         (0, "false", "head", ""),
         (3, "false", "head", ""),  # all trials of a head run in one job
         (3, "true", "head", "Spot"),
+        (0, "false", "finetune", ""),
+        (3, "true", "finetune", "Spot"),
     ],
 )
 def test_exactly_one_branch_is_chosen(steps: dict[str, Json], trials: int, spot: str, mode: str, chosen: str) -> None:

@@ -53,15 +53,19 @@ def _train_on(features: Features, context: TrainingContext, stop: StopFlag) -> T
     def stopped() -> bool:
         return context.group.all_reduce(stop.is_set, 0)[0] > 0
 
+    def log(line: str) -> None:
+        if context.mode == "head":  # otherwise the epochs are still to come
+            context.log(line)
+
     if context.settings.trials == 1:
         checkpoints = HeadCheckpoints(context, context.settings, features.key)
         with one_thread():
-            trained = fit(feature_set, context.settings, stopped, context.log, checkpoints)
+            trained = fit(feature_set, context.settings, stopped, log, checkpoints)
         found = trained and Found([trained], context.settings, [])
     else:
         found = search(context, partial(fit, feature_set), features.key, stopped)
         for row in found.heads[0].history if found else ():
-            context.log(format_epoch(**row))
+            log(format_epoch(**row))
     if not found:
         return None
     head, best = found.average(), found.heads[0]
