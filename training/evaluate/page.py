@@ -126,7 +126,7 @@ def render(report: Mapping[str, Any], answers: scores.Answers, split: Split, rec
         metrics={name: entry["value"] for name, entry in report["metrics"].items()},
         interval=scores.interval(int(answers.right.sum()), len(answers)),
         record=record,
-        trained_on=record.get("trained_on") or {},
+        trained_on=_with_phases(record.get("trained_on") or {}),
         cost=cost(record.get("trained_on") or {}),
         charts=charts.draw(answers, [row["class"] for row in classes], recalls, record),
         wide=len(classes) > charts.FEW,
@@ -141,7 +141,7 @@ def render(report: Mapping[str, Any], answers: scores.Answers, split: Split, rec
 
 def _rank(trial: Mapping[str, Any]) -> float:
     """Return the sort key that puts the best trial first and those that diverged last."""
-    return math.inf if trial.get("accuracy") is None else -float(trial["accuracy"])
+    return math.inf if trial.get("loss") is None else float(trial["loss"])
 
 
 def _mistakes(answers: scores.Answers, split: Split, pictures: Thumbnails) -> list[Mistake]:
@@ -194,6 +194,14 @@ def _offered(name: str, export: Mapping[str, Any], measured: bool) -> str:
         low, high = export["loss_interval"]
         price = f"; accuracy lost on validation: {share(export['loss'])} ({share(low)} to {share(high)})"
     return ("yes" if export.get("accepted", name == "float32") else f"no: {export.get('reason', 'unknown')}") + price
+
+
+def _with_phases(trained_on: Mapping[str, Any]) -> dict[str, Any]:
+    """Return it with the seconds in words, those of each phase in brackets."""
+    shown = {name: value for name, value in trained_on.items() if name != "phases"}
+    if phases := trained_on.get("phases"):
+        shown["phases"] = ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in phases.items())
+    return shown
 
 
 def cost(trained_on: Mapping[str, Any], table: Path = _PRICES) -> tuple[str, str]:

@@ -29,7 +29,7 @@ RECORD = {
     "calibration": {"error_before": 0.2, "error_after": 0.04, "samples": 77},
     "hyperparameters": {"learning_rate": 0.0029},
     "history": HISTORY,
-    "trained_on": {"instance_type": "ml.m5.xlarge", "instances": 1, "seconds": 90.0},
+    "trained_on": {"instance_type": "ml.m5.xlarge", "instances": 1, "seconds": 90.0, "phases": {"learning": 80.0}},
     "data": {"fingerprint": "ab12"},
 }
 
@@ -204,15 +204,19 @@ def test_a_threshold_that_could_not_be_had_is_explained(report: Report) -> None:
 
 
 def test_trials_are_shown_best_first(report: Report) -> None:
-    trials = [{"trial": number, "accuracy": 0.5 + number / 100, "learning_rate": 0.1} for number in range(30)]
+    trials = [{"trial": number, "accuracy": 0.5 + number / 100, "loss": 1.0 - number / 100} for number in range(30)]
     text = _text(report(("cat", "dog"), 4, trials=trials))
     assert "The best 10 of 30 trials" in text
-    assert "Trial Accuracy Learning rate 29 0.79 0.1 28 0.78" in text
+    assert "Trial Accuracy Loss 29 0.79 0.71 28 0.78 0.72" in text
 
 
 def test_a_trial_that_diverged_is_the_worst(report: Report) -> None:
-    text = _text(report(("cat", "dog"), 4, trials=[{"trial": 1, "accuracy": None}, {"trial": 2, "accuracy": 0.5}]))
-    assert "Trial Accuracy 2 0.5 1 none" in text
+    trials = [{"trial": 1, "loss": None}, {"trial": 2, "loss": 0.5}]
+    assert "Trial Loss 2 0.5 1 none" in _text(report(("cat", "dog"), 4, trials=trials))
+
+
+def test_the_seconds_of_training_are_shown_in_parts(report: Report) -> None:
+    assert "Phases learning 1 min 20 s" in _text(report(("cat", "dog"), 4)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_classes_stand_with_the_weakest_first_and_the_many_are_folded(report: Report) -> None:
