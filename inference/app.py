@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from inference import telemetry
 from inference.admission import WorkQueue
-from inference.classifier import Classifier
+from inference.classifier import Answer, Classifier
 from inference.errors import Refused, busy
 from inference.telemetry import AccessLog, Metrics, Timings
 
@@ -35,7 +35,7 @@ _JSON, _CSV = "application/json", "text/csv"
 _CONTENT_TYPES = ("application/x-image", "application/octet-stream", _JSON)  # and image/*
 _ACCEPTED = {_JSON: _JSON, "application/*": _JSON, "*/*": _JSON, _CSV: _CSV, "text/*": _CSV}
 
-Result = list[float] | Refused  # one picture's probabilities, or why there are none
+Result = Answer | Refused  # for one picture
 
 
 def build(classifier: Classifier, *, workers: int, metrics: Metrics, max_bytes: int, model: str = "") -> Starlette:
@@ -86,7 +86,7 @@ class _Routes:
         if csv:
             return _csv_response(results)
         about = {"classes": self._classifier.classes, "threshold": self._classifier.threshold, "model": self._model}
-        answered = [{"error": _error(r)} if isinstance(r, Refused) else {"probabilities": r} for r in results]
+        answered = [{"error": _error(one)} if isinstance(one, Refused) else vars(one) for one in results]
         content = {"results": answered} if is_list else answered[0]
         return JSONResponse({**content, **about, "timings": timings.rounded()})
 
@@ -101,7 +101,7 @@ class _Routes:
                 raise Refused(408, "request_timeout", message, {"Connection": "close"}) from error
 
     async def _work(
-        self, request: Request, works: Sequence[Callable[[Timings], list[float]]], timings: Timings
+        self, request: Request, works: Sequence[Callable[[Timings], Answer]], timings: Timings
     ) -> list[Result]:
         """Return a result for each picture; raise Refused (429, 504), ClientDisconnect, and what the work raises."""
         self._queue.admit(len(works))
@@ -195,7 +195,7 @@ def _pictures_of(body: bytes) -> list[str]:
     return texts
 
 
-def _classify_base64(classify: Callable[[bytes, Timings], list[float]], text: str, timings: Timings) -> list[float]:
+def _classify_base64(classify: Callable[[bytes, Timings], Answer], text: str, timings: Timings) -> Answer:
     try:
         body = base64.b64decode(text, validate=True)
     except ValueError as error:
@@ -203,7 +203,7 @@ def _classify_base64(classify: Callable[[bytes, Timings], list[float]], text: st
     return classify(body, timings)
 
 
-def _result(work: Callable[[Timings], list[float]], timings: Timings) -> Result:
+def _result(work: Callable[[Timings], Answer], timings: Timings) -> Result:
     try:
         return work(timings)
     except Refused as refused:
@@ -211,9 +211,14 @@ def _result(work: Callable[[Timings], list[float]], timings: Timings) -> Result:
 
 
 def _csv_response(results: Sequence[Result]) -> Response:
-    """Return one line for each picture; empty for a refused one."""
-    lines = ["" if isinstance(result, Refused) else ",".join(map(repr, result)) for result in results]
+    """Return one line for each picture: probabilities, then score and 1 for known or 0; empty for a refused one."""
+    lines = ["" if isinstance(result, Refused) else ",".join(map(repr, _columns(result))) for result in results]
     return Response("\n".join(lines) + "\n", media_type=_CSV)
+
+
+def _columns(answer: Answer) -> list[float]:
+    known = answer.known
+    return answer.probabilities + ([known["score"], int(known["is_known"])] if known else [])
 
 
 def _error(error: Refused) -> Mapping[str, str | int]:

@@ -3,17 +3,20 @@
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from inference.errors import StartError
 
 _FORMAT = 1
 _LARGEST = 4096  # pixels a side: an absurd size is a broken file, not a large model
+_LARGEST_REFERENCE = 32 << 20  # bytes, ten times what training writes
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,15 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class Known:
+    """Training images in feature space; `threshold` is the least mean similarity to the nearest of a known picture."""
+
+    rows: NDArray[np.float32]  # [images, dimensions], of length 1 each
+    neighbours: int  # that count as the nearest
+    threshold: float
+
+
+@dataclass(frozen=True)
 class Artifact:
     """What the server needs of model.json."""
 
@@ -35,7 +47,26 @@ class Artifact:
     preprocessing: Preprocessing
     files: Mapping[str, Path]  # of the exports that training accepted; model.bin lies beside model.xml
     temperature: float = 1.0  # divides the logits before the softmax
-    threshold: float | None = None  # the best probability below which a picture shows none of the classes
+    threshold: float | None = None  # the best probability below which the answer is not sure
+    known: Known | None = None  # what a picture must resemble to show any of the classes
+
+    def check_outputs(self, file: str, shapes: Sequence[Sequence[Any]]) -> None:
+        """Raise StartError unless these are the shapes of logits and perhaps embedding; open sizes are no numbers."""
+        if not 1 <= len(shapes) <= 2 or not _fits(shapes[0], len(self.classes)):
+            found = ", ".join(str(list(shape)) for shape in shapes)
+            names = len(self.classes)
+            raise StartError(f"model.json names {names} classes, but the output of {file} has the shape {found}.")
+        if self.known and not (len(shapes) == 2 and _fits(shapes[1], self.known.rows.shape[1])):
+            size = self.known.rows.shape[1]
+            raise StartError(
+                f"The reference of known pictures has {size} dimensions, but {file} has no such embedding."
+            )
+
+
+def _fits(shape: Sequence[Any], width: int) -> bool:
+    """Return whether the shape can be [1, width]."""
+    sizes = zip(shape, (1, width), strict=False)
+    return len(shape) == 2 and all(not isinstance(found, int) or found == size for found, size in sizes)
 
 
 def load(folder: Path) -> Artifact:
@@ -50,6 +81,7 @@ def load(folder: Path) -> Artifact:
         _files(folder, facts.get("exports", {"float32": {"file": "model.xml", "accepted": True}})),
         _temperature(facts.get("temperature", 1.0)),
         _threshold(facts.get("abstain")),
+        _known(folder, facts.get("known")),
     )
 
 
@@ -138,3 +170,39 @@ def _threshold(abstain: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise StartError(f"model.json: abstain must be null or hold a threshold from 0 to 1, not {abstain!r}.")
     return float(value)
+
+
+def _known(folder: Path, facts: Any) -> Known | None:
+    """Return the reference, or None where the model has none or no threshold for it: every picture is then known."""
+    if facts is None:
+        return None
+    found = facts if isinstance(facts, dict) else {}
+    name, neighbours, threshold = found.get("file"), found.get("neighbours"), found.get("threshold", "absent")
+    if threshold is None:
+        return None
+    is_number = type(threshold) in (int, float) and -1 <= threshold <= 1
+    if not (isinstance(name, str) and name and Path(name).name == name and type(neighbours) is int and is_number):
+        raise StartError(
+            "model.json: known must be null or name a file, a number of neighbours and a threshold from -1 to 1 "
+            f"or null, not {str(facts)[:200]}."
+        )
+    _require(folder / name)
+    return Known(_reference(folder / name, neighbours), neighbours, float(threshold))
+
+
+def _reference(file: Path, neighbours: int) -> NDArray[np.float32]:
+    """Return [images, dimensions]; nothing of the file is believed before its size has been looked at."""
+    reason = "it is too large"
+    if file.stat().st_size <= _LARGEST_REFERENCE:
+        try:
+            # Mapped: a shape that is larger than the file is an error, and takes no memory.
+            stored = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:200]
+        else:
+            if isinstance(stored, np.ndarray) and stored.dtype in (np.float16, np.float32) and stored.ndim == 2:
+                rows = stored.astype(np.float32)
+                if 1 <= neighbours <= len(rows) and rows.shape[1] and np.isfinite(rows).all():
+                    return rows
+            reason = f"it must hold {neighbours} rows or more of finite numbers in float16"
+    raise StartError(f"{file} cannot be used as the reference of known pictures: {reason}.")

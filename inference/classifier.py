@@ -1,10 +1,12 @@
-"""From a picture's bytes to probabilities: decoding, the network on whatever runtime computes it, and its health."""
+"""From a picture's bytes to an answer: decoding, the network on whatever runtime computes it, and its health."""
 
 import io
 import math
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inference import images
-from inference.artifact import Artifact
+from inference.artifact import Artifact, Known
 from inference.errors import Refused, StartError
 from inference.runtime_selection import Selection
 from inference.telemetry import Timings
@@ -23,8 +25,19 @@ _STUCK_AFTER = 30.0  # seconds for one picture
 
 
 class Runtime(Protocol):
-    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return [classes] for [crop, crop, 3]; called by `Selection.workers` threads. Raise RuntimeError."""
+    def outputs(self, pixels: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        """Return logits [classes], and the embedding [dimensions] of a network that has one, for [crop, crop, 3].
+
+        Called by `Selection.workers` threads. Raise RuntimeError.
+        """
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered for one picture."""
+
+    probabilities: list[float]  # in class order
+    known: dict[str, float | bool] | None  # score, threshold and is_known; None without a reference
 
 
 def supported_precisions(runtime: str) -> dict[str, str]:
@@ -55,8 +68,8 @@ def _runtime_module(runtime: str) -> Any:
 class Network:
     """The loaded network; remembers failures and inferences that do not return."""
 
-    def __init__(self, runtime: Runtime, temperature: float = 1.0) -> None:
-        self._runtime, self._temperature = runtime, temperature
+    def __init__(self, runtime: Runtime, temperature: float = 1.0, known: Known | None = None) -> None:
+        self._runtime, self._temperature, self._known = runtime, temperature, known
         self._lock = threading.Lock()
         self._started: dict[int, float] = {}  # thread -> start of its inference, seconds
         self._failures = 0
@@ -69,48 +82,58 @@ class Network:
         stuck = oldest is not None and time.monotonic() - oldest > _STUCK_AFTER
         return self._failures < _UNHEALTHY_AFTER and not stuck
 
-    def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return probabilities [classes] for [crop, crop, 3]; raise RuntimeError when the network fails."""
+    def infer(self, pixels: NDArray[np.uint8]) -> Answer:
+        """Return the answer for [crop, crop, 3]; raise RuntimeError when the network fails."""
         thread, failed = threading.get_ident(), True
         with self._lock:
             self._started[thread] = time.monotonic()
         try:
-            logits = np.asarray(self._runtime.logits(pixels), np.float64)
-            if not np.isfinite(logits).all():
+            outputs = self._runtime.outputs(pixels)
+            if not all(np.isfinite(output).all() for output in outputs):
                 raise RuntimeError("the network's output holds numbers that are not finite")
             failed = False
         finally:
             with self._lock:
                 del self._started[thread]
                 self._failures = self._failures + 1 if failed else 0
+        logits = np.asarray(outputs[0], np.float64)
         odds = np.exp((logits - logits.max()) / self._temperature)  # in this order no temperature overflows the best
-        return np.asarray(odds / odds.sum())
+        return Answer((odds / odds.sum()).tolist(), _resemblance(self._known, outputs[1]) if self._known else None)
+
+
+def _resemblance(known: Known, embedding: NDArray[np.float32]) -> dict[str, float | bool]:
+    """Return the score, the mean cosine similarity to the nearest rows of the reference, and what follows from it."""
+    length = max(float(np.linalg.norm(embedding)), 1e-12)
+    # By this thread alone: a product by BLAS would wake others, which then spin where networks compute.
+    similarities = np.einsum("ij,j->i", known.rows, embedding / np.float32(length))  # [images]
+    score = float(np.partition(similarities, -known.neighbours)[-known.neighbours :].mean())
+    return {"score": score, "threshold": known.threshold, "is_known": score >= known.threshold}
 
 
 class Classifier:
-    """What the routes call: one picture's bytes in, one probability per class out."""
+    """What the routes call: one picture's bytes in, an answer out."""
 
     def __init__(self, artifact: Artifact, runtime: Runtime, max_pixels: int) -> None:
         self.classes, self.threshold = artifact.classes, artifact.threshold
         self._preprocessing = artifact.preprocessing
-        self._network = Network(runtime, artifact.temperature)
+        self._network = Network(runtime, artifact.temperature, artifact.known)
         self._max_pixels = max_pixels
 
     @property
     def healthy(self) -> bool:
         return self._network.healthy
 
-    def classify(self, body: bytes, timings: Timings) -> list[float]:
-        """Return one probability per class, in class order, and note the times; raise Refused for no usable picture."""
+    def classify(self, body: bytes, timings: Timings) -> Answer:
+        """Return the answer and note the times; raise Refused for no usable picture."""
         started = time.perf_counter()
         try:
             pixels = self._pixels(body)
         finally:
             decoded = time.perf_counter()
             timings.decode_ms = 1000 * (decoded - started)
-        probabilities = self._network.infer(pixels).tolist()
+        answer = self._network.infer(pixels)
         timings.model_ms = 1000 * (time.perf_counter() - decoded)
-        return probabilities  # type: ignore[no-any-return]
+        return answer
 
     def _pixels(self, body: bytes) -> NDArray[np.uint8]:
         try:

@@ -17,10 +17,10 @@ class OnnxRuntime:
     def __init__(self, session: onnxruntime.InferenceSession, artifact: Artifact) -> None:
         self._session, self._preprocessing = session, artifact.preprocessing
 
-    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return [classes] for [crop, crop, 3]; raise RuntimeError."""
-        answer = self._session.run(None, {"image": images.normalized(pixels, self._preprocessing)})
-        return np.asarray(answer[0][0], np.float32)
+    def outputs(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Return logits and perhaps the embedding for [crop, crop, 3]; raise RuntimeError."""
+        outputs = self._session.run(None, {"image": images.normalized(pixels, self._preprocessing)})
+        return [np.asarray(output[0], np.float32) for output in outputs]
 
 
 def load(file: Path, artifact: Artifact, selection: Selection) -> OnnxRuntime:
@@ -33,12 +33,10 @@ def load(file: Path, artifact: Artifact, selection: Selection) -> OnnxRuntime:
 
 
 def _check(session: onnxruntime.InferenceSession, artifact: Artifact) -> None:
-    crop, classes = artifact.preprocessing.crop, len(artifact.classes)
+    crop = artifact.preprocessing.crop
     if not _fits(session.get_inputs(), [1, 3, crop, crop]) or session.get_inputs()[0].name != "image":
         raise StartError(f"model.onnx must have one input, image, of shape [1, 3, {crop}, {crop}], as model.json says.")
-    if not _fits(session.get_outputs(), [1, classes]):
-        shapes = ", ".join(str(port.shape) for port in session.get_outputs())
-        raise StartError(f"model.json names {classes} classes, but the output of model.onnx has the shape {shapes}.")
+    artifact.check_outputs("model.onnx", [port.shape for port in session.get_outputs()])
 
 
 def _fits(ports: list[onnxruntime.NodeArg], shape: list[int]) -> bool:

@@ -25,8 +25,8 @@ class OpenVino:
         self._compiled = compiled
         self._free: deque[Any] = deque()  # requests, each with memory of its own for the layers between
 
-    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return [classes] for [crop, crop, 3]; raise RuntimeError."""
+    def outputs(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Return logits and perhaps the embedding for [crop, crop, 3]; raise RuntimeError."""
         try:
             request = self._free.pop()
         except IndexError:
@@ -34,7 +34,7 @@ class OpenVino:
         try:
             request.get_input_tensor().data[0] = pixels
             request.infer()
-            return np.array(request.get_output_tensor(0).data[0], np.float32)
+            return [np.array(output.data[0], np.float32) for output in request.output_tensors]
         finally:
             self._free.append(request)
 
@@ -67,13 +67,18 @@ def _from_pixels(model: Any, preprocessing: Preprocessing) -> Any:
 
 
 def _check(model: Any, artifact: Artifact, name: str) -> None:
-    crop, classes = artifact.preprocessing.crop, len(artifact.classes)
+    crop = artifact.preprocessing.crop
     if not _only_port(model.inputs, [1, 3, crop, crop]) or "image" not in model.input(0).names:
         raise StartError(f"{name} must have one input, image, of shape [1, 3, {crop}, {crop}], as model.json says.")
-    if not _only_port(model.outputs, [1, classes]):
-        shapes = ", ".join(str(port.partial_shape) for port in model.outputs)
-        raise StartError(f"model.json names {classes} classes, but the output of {name} has the shape {shapes}.")
+    artifact.check_outputs(name, [_sizes(port.partial_shape) for port in model.outputs])
 
 
 def _only_port(ports: list[Any], shape: list[int]) -> bool:
     return len(ports) == 1 and bool(ports[0].partial_shape.compatible(openvino.PartialShape(shape)))
+
+
+def _sizes(shape: Any) -> list[int | None]:
+    """Return the sizes of an output's shape; None for each that is open."""
+    if shape.rank.is_dynamic:
+        return [None, None]
+    return [size.get_length() if size.is_static else None for size in shape]

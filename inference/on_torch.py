@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from inference import images
 from inference.artifact import Artifact
-from inference.errors import StartError
 from inference.runtime_selection import Selection
 
 
@@ -25,12 +24,17 @@ class Torch:
         self._module, self._preprocessing, self._device = module, artifact.preprocessing, device
         self._reduced = selection.precision == "bfloat16"
 
-    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return [classes] for [crop, crop, 3]; raise RuntimeError."""
+    def outputs(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Return logits and perhaps the embedding for [crop, crop, 3]; raise RuntimeError."""
         image = torch.from_numpy(images.normalized(pixels, self._preprocessing)).to(self._device)
         with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._reduced):
-            answer: NDArray[np.float32] = self._module(image)[0].float().cpu().numpy()
-        return answer
+            return [output[0].float().cpu().numpy() for output in _outputs(self._module, image)]
+
+
+def _outputs(module: torch.nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return logits and perhaps the embedding; a network of an early version gives one tensor and no tuple."""
+    outputs = module(image)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def load(file: Path, artifact: Artifact, selection: Selection) -> Torch:
@@ -40,8 +44,6 @@ def load(file: Path, artifact: Artifact, selection: Selection) -> Torch:
     module = torch.export.load(file).module().to(device)
     crop = artifact.preprocessing.crop
     with torch.inference_mode():
-        shape = list(module(torch.zeros(1, 3, crop, crop, device=device)).shape)
-    if shape != [1, len(artifact.classes)]:
-        names = len(artifact.classes)
-        raise StartError(f"model.json names {names} classes, but the output of model.pt2 has the shape {shape}.")
+        outputs = _outputs(module, torch.zeros(1, 3, crop, crop, device=device))
+    artifact.check_outputs("model.pt2", [list(output.shape) for output in outputs])
     return Torch(module, artifact, selection, device)

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from inference import artifact, images
 from inference import images as serving
 from tests.inference.tiny import Server, listening, start
-from training import calibration
+from training import calibration, known
 from training import transform as training
 
 # OpenVINO converts by way of torch.jit, which torch calls deprecated.
@@ -148,8 +148,25 @@ def network() -> Any:
     return model.eval()
 
 
+def features(network: Any, photo: bytes) -> NDArray[np.float32]:
+    """What the network's last layer sees of a photograph, [1, 8]."""
+    import torch
+
+    with torch.no_grad():
+        found: NDArray[np.float32] = network[:-1](torch.from_numpy(in_torchvision(photo, HOW[1]))[None]).numpy()
+    return found
+
+
 @pytest.fixture(scope="module")
-def server(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def fitted(network: Any) -> known.Fitted:
+    """A reference of half of the photographs."""
+    rows = np.concatenate([features(network, photographs()[name]) for name in NAMES])
+    labels = np.arange(len(rows)) % 5
+    return known.fit(rows[::2], labels[::2], rows, labels, coverage=0.6)
+
+
+@pytest.fixture(scope="module")
+def server(network: Any, fitted: known.Fitted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serves what training's export wrote."""
     import torch
 
@@ -158,8 +175,9 @@ def server(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     folder = tmp_path_factory.mktemp("opt_ml")
     record = {"format": 1, "classes": list("abcde"), "preprocessing": HOW[1].to_dict(), "temperature": TEMPERATURE}
     black = torch.zeros(2, 3, HOW[1].crop, HOW[1].crop)
-    exports = export(network, black, torch.zeros(2, dtype=torch.int64), folder / "model", temperature=TEMPERATURE)
-    (folder / "model" / "model.json").write_text(json.dumps({**record, "exports": exports}))
+    labels = torch.zeros(2, dtype=torch.int64)
+    exports = export(network, black, labels, folder / "model", temperature=TEMPERATURE, known=fitted)
+    (folder / "model" / "model.json").write_text(json.dumps({**record, "known": fitted.record, "exports": exports}))
     process = start(folder, PRECISION="float32")
     yield Server(process, listening(process))
     process.kill()
@@ -167,7 +185,9 @@ def server(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_server_answers_as_the_network_does_in_torch(name: str, network: Any, server: Server) -> None:
+def test_the_server_answers_as_the_network_does_in_torch(
+    name: str, network: Any, fitted: known.Fitted, server: Server
+) -> None:
     import torch
 
     photo = photographs()[name]
@@ -180,3 +200,6 @@ def test_the_server_answers_as_the_network_does_in_torch(name: str, network: Any
     assert answer.json["probabilities"] == pytest.approx(expected, abs=2e-4)
     in_training = calibration.softmax(logits[None].numpy(), TEMPERATURE)[0]
     assert answer.json["probabilities"] == pytest.approx(in_training.tolist(), abs=2e-4)
+    score = fitted.reference.scores(features(network, photo) @ fitted.axes)[0]
+    assert answer.json["known"]["score"] == pytest.approx(float(score), abs=1e-3)
+    assert answer.json["known"]["threshold"] == fitted.reference.threshold

@@ -105,6 +105,12 @@ class Hyperparameters:
     abstain_precision: float = _declare(
         0.0, "instead of the coverage: fraction of the answers that must be right; 0: off", minimum=0, maximum=1
     )
+    known_coverage: float = _declare(
+        0.97,
+        "fraction of the validation images that count as known by their features; 1: every picture counts as known",
+        minimum=0.01,
+        maximum=1,
+    )
     int8: str = _declare(
         "auto",
         "export the model in int8 too, if it costs no accuracy; auto: of ResNets, yes: of any network",

@@ -1,11 +1,13 @@
 """What model.json may say."""
 
 import copy
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -87,6 +89,73 @@ def test_an_impossible_temperature_is_named(tmp_path: Path, value: Any) -> None:
 def test_an_impossible_abstention_is_named(tmp_path: Path, value: Any) -> None:
     with pytest.raises(StartError, match=r"^model\.json: abstain must be null or hold a threshold from 0 to 1, not "):
         load_with(tmp_path, abstain=value)
+
+
+KNOWN = {"file": "known.npy", "neighbours": 2, "threshold": 0.6}
+
+
+def test_the_reference_is_read_unless_it_has_no_threshold(tmp_path: Path) -> None:
+    np.save(tmp_path / "known.npy", np.eye(3, dtype=np.float16))
+    found = load_with(tmp_path, known=KNOWN).known
+    assert found is not None
+    assert found.rows.dtype == np.float32
+    assert found.rows.tolist() == np.eye(3).tolist()
+    assert (found.neighbours, found.threshold) == (2, 0.6)
+    assert load_with(tmp_path, known={**KNOWN, "threshold": None}).known is None
+    assert load_with(tmp_path, known=None).known is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0.4,
+        [],
+        {},
+        *({**KNOWN, "threshold": bad} for bad in (True, "0.4", -1.1, 1.01, float("nan"))),
+        *({**KNOWN, "neighbours": bad} for bad in (True, 1.5, None)),
+        *({**KNOWN, "file": bad} for bad in (None, "", "../known.npy")),
+    ],
+)
+def test_an_impossible_record_of_the_reference_is_named(tmp_path: Path, value: Any) -> None:
+    np.save(tmp_path / "known.npy", np.eye(3, dtype=np.float16))
+    with pytest.raises(StartError, match=r"^model\.json: known must be null or name a file, a number of neighbours "):
+        load_with(tmp_path, known=value)
+
+
+def _saved(rows: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, rows, allow_pickle=True)
+    return file.getvalue()
+
+
+HUGE = _saved(np.zeros((2, 3), np.float16)).replace(b"(2, 3), }        ", b"(999999, 99999), }")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", ""),
+        (b"nothing of the kind", ""),
+        (HUGE, ""),
+        (_saved(np.array([None, "a"])), ""),  # would be unpickled
+        (_saved(np.zeros((4, 3), np.int8)), "it must hold 2 rows or more of finite numbers in float16"),
+        (_saved(np.zeros(9, np.float16)), "it must hold 2 rows or more"),
+        (_saved(np.zeros((1, 3), np.float16)), "it must hold 2 rows or more"),
+        (_saved(np.zeros((4, 0), np.float16)), "it must hold 2 rows or more"),
+        (_saved(np.full((4, 3), np.nan, np.float16)), "it must hold 2 rows or more"),
+        (b" " * (1 + (32 << 20)), "it is too large"),
+    ],
+    ids=["empty", "text", "huge", "objects", "integers", "one axis", "one row", "no dimension", "NaN", "large"],
+)
+def test_a_broken_reference_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "known.npy").write_bytes(content)
+    with pytest.raises(StartError, match=rf"known\.npy cannot be used as the reference of known pictures: .*{reason}"):
+        load_with(tmp_path, known=KNOWN)
+
+
+def test_a_missing_reference_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"known\.npy is missing"):
+        load_with(tmp_path, known=KNOWN)
 
 
 def test_the_exports_that_training_accepted_are_offered(tmp_path: Path) -> None:

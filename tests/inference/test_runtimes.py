@@ -65,18 +65,38 @@ def load(folder: Path, runtime: str, precision: str = "float32", threads: int = 
 @pytest.mark.parametrize("runtime", EXPORTS)
 def test_the_bytes_of_a_picture_are_normalized_as_model_json_says(folder: Path, runtime: str) -> None:
     for values in (pixels(0, 128, 255), pixels(102, 153, 204)):
-        assert load(folder, runtime).logits(values) == pytest.approx(meant(values), abs=1e-5)
+        assert load(folder, runtime).outputs(values)[0] == pytest.approx(meant(values), abs=1e-5)
+
+
+@pytest.mark.parametrize("runtime", EXPORTS)
+def test_a_network_with_an_embedding_gives_it_beside_the_logits(tmp_path: Path, runtime: str) -> None:
+    import torch
+
+    from training import known
+    from training.hyperparameters import Hyperparameters
+    from training.train.export import export
+
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3))
+    labels = np.arange(30) % 3
+    features = np.eye(3, dtype=np.float32)[labels]
+    fitted = known.fit(features, labels, features, labels, coverage=0.9)
+    settings = Hyperparameters(int8="no", runtime=runtime)
+    black = torch.zeros(2, 3, 32, 32)
+    exports = export(network, black, torch.zeros(2, dtype=torch.int64), tmp_path, settings=settings, known=fitted)
+    (tmp_path / "model.json").write_text(json.dumps({**FACTS, "known": fitted.record, "exports": exports}))
+    embedding = load(tmp_path, runtime).outputs(pixels(0, 128, 255))[1]
+    assert embedding == pytest.approx(meant(pixels(0, 128, 255)) @ fitted.axes, abs=1e-4)
 
 
 @pytest.mark.parametrize("runtime", EXPORTS)
 def test_threads_at_once_get_their_own_answers(folder: Path, runtime: str) -> None:
     shared, wrong = load(folder, runtime), list[bool]()
-    shared.logits(pixels(0, 0, 0))  # alone, as the server does it
+    shared.outputs(pixels(0, 0, 0))  # alone, as the server does it
 
     def ask(red: int) -> None:
         values = pixels(red, 255 - red, 7)
         for _ in range(50):
-            wrong.extend(np.abs(shared.logits(values) - meant(values)) > 1e-4)
+            wrong.extend(np.abs(shared.outputs(values)[0] - meant(values)) > 1e-4)
 
     threads = [threading.Thread(target=ask, args=(red,)) for red in (10, 80, 160, 240)]
     for thread in threads:

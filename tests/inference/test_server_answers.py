@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.inference.tiny import FACTS, Server, answer_on, picture, upload, write_model
+from tests.inference.tiny import FACTS, Server, answer_on, picture, start, upload, write_model
 
 COLOURS = ("red", "lime", "blue")  # of the classes red, green, blue
 
@@ -28,7 +28,7 @@ def test_a_picture_of_each_kind_is_classified(server: Server, kind: str, index: 
     answer = server.classify(picture(kind, COLOURS[index]), Content_Type=f"image/{kind.lower()}")
     assert answer.status == 200, answer.body
     assert answer.headers["content-type"] == "application/json"
-    assert sorted(answer.json) == ["classes", "model", "probabilities", "threshold", "timings"]
+    assert sorted(answer.json) == ["classes", "known", "model", "probabilities", "threshold", "timings"]
     probabilities = answer.json["probabilities"]
     assert answer.json["classes"] == ["red", "green", "blue"]
     assert probabilities.index(max(probabilities)) == index
@@ -55,6 +55,28 @@ def test_temperature_and_threshold_of_the_artifact_are_in_the_answer_and_a_passp
     plain = np.array(server.classify(picture()).json["probabilities"])
     assert cooled["threshold"] == 0.41
     assert cooled["probabilities"] == pytest.approx(plain ** (1 / 3) / (plain ** (1 / 3)).sum())
+
+
+def test_a_picture_is_known_if_it_resembles_the_reference_and_an_early_artifact_cannot_tell(
+    launch: Callable[..., Server], server: Server, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "model", known={"file": "known.npy", "neighbours": 1, "threshold": 0.9})
+    knowing = launch(tmp_path)
+    red, grey = (knowing.classify(picture(colour=colour)).json["known"] for colour in ("red", "#ff8000"))
+    assert red == {"score": pytest.approx(1, abs=1e-3), "threshold": 0.9, "is_known": True}
+    assert grey == {"score": pytest.approx(0.816, abs=0.01), "threshold": 0.9, "is_known": False}
+    line = knowing.classify(picture(), Accept="text/csv").body.decode().strip().split(",")
+    assert [float(value) for value in line[3:]] == [red["score"], 1]
+    assert server.classify(picture()).json["known"] is None
+
+
+def test_a_reference_that_the_network_has_no_embedding_for_ends_the_start(tmp_path: Path) -> None:
+    known = {"file": "known.npy", "neighbours": 1, "threshold": 0.9}
+    write_model(tmp_path / "model", known=known)
+    np.save(tmp_path / "model" / "known.npy", np.eye(4, dtype=np.float16))
+    out, err = (process := start(tmp_path)).communicate(timeout=60)
+    assert process.returncode == 1
+    assert "The reference of known pictures has 4 dimensions, but model.xml has no such embedding." in out + err
 
 
 def test_the_model_is_empty_when_nobody_named_it(launch: Callable[..., Server]) -> None:

@@ -101,8 +101,11 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def write_model(folder: Path, weights: Any = None, classes: int = 3) -> Path:
-    """An artifact whose logits are the means of the three colours, times `weights` [3, classes]."""
+def write_model(folder: Path, weights: Any = None, classes: int = 3, known: dict[str, Any] | None = None) -> Path:
+    """An artifact whose logits are the means of the three colours, times `weights` [3, classes].
+
+    `known` is the record of a reference of the three colours; the means are then the embedding too.
+    """
     # OpenVINO is loaded after the package that silences it.
     from inference.on_openvino import openvino  # type: ignore[attr-defined]
 
@@ -111,9 +114,12 @@ def write_model(folder: Path, weights: Any = None, classes: int = 3) -> Path:
     image = ops.parameter([-1, 3, 32, 32], np.float32)
     image.output(0).get_tensor().set_names({"image"})
     table = np.eye(3, classes, dtype=np.float32) if weights is None else np.asarray(weights, np.float32)
-    logits = ops.matmul(ops.reduce_mean(image, [2, 3], False), table, False, False)
-    openvino.save_model(openvino.Model([logits], [image]), folder / "model.xml", compress_to_fp16=False)
-    (folder / "model.json").write_text(json.dumps(FACTS))
+    means = ops.reduce_mean(image, [2, 3], False)
+    outputs = [ops.matmul(means, table, False, False), *([means] if known else [])]
+    openvino.save_model(openvino.Model(outputs, [image]), folder / "model.xml", compress_to_fp16=False)
+    (folder / "model.json").write_text(json.dumps(FACTS | ({"known": known} if known else {})))
+    if known:
+        np.save(folder / known["file"], (np.eye(3) * 5 - 2.5).astype(np.float16) / np.float16(np.sqrt(18.75)))
     return folder
 
 

@@ -40,22 +40,37 @@ def write_split(folder: Path, images: Sequence[Labelled], classes: tuple[str, ..
     return split
 
 
-def write_network(file: Path, scale: float) -> None:
-    """A network that answers `scale` times the mean green and the mean red (0 to 1); the first is the first class."""
+def write_network(file: Path, scale: float, *, embedding: bool = False) -> None:
+    """A network that answers `scale` times the mean green and the mean red (0 to 1); the first is the first class.
+
+    Its embedding, if it has one, is the mean colour.
+    """
     image = ops.parameter([-1, 3, 32, 32], np.float32, name="image")
     means = ops.reduce_mean(image, np.array([2, 3]), keep_dims=False)  # [N, 3]
     logits = ops.multiply(ops.gather(means, np.array([1, 0]), np.array(1)), np.float32(scale))
-    openvino.save_model(openvino.Model([logits], [image], "means"), file, compress_to_fp16=False)
+    outputs = [logits, means] if embedding else [logits]
+    openvino.save_model(openvino.Model(outputs, [image], "means"), file, compress_to_fp16=False)
 
 
 def write_model(
-    folder: Path, *, scale: float = 10.0, int8: float | None = None, passport: bool = True, **record: Any
+    folder: Path,
+    *,
+    scale: float = 10.0,
+    int8: float | None = None,
+    passport: bool = True,
+    reference: Sequence[Sequence[float]] = (),
+    **record: Any,
 ) -> dict[str, Any]:
-    """The artifact of such a network; `int8` is the scale of the one in the int8 files, None for no such files."""
+    """The artifact of such a network; `int8` is the scale of the one in the int8 files, None for no such files.
+
+    `reference` are the mean colours that it knows.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write_network(folder / "model.xml", scale)
+    write_network(folder / "model.xml", scale, embedding=bool(reference))
     if int8 is not None:
-        write_network(folder / "model-int8.xml", int8)
+        write_network(folder / "model-int8.xml", int8, embedding=bool(reference))
+    if reference:
+        np.save(folder / "known.npy", np.array(reference, np.float16))
     how = Preprocessing(32, 32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)).to_dict()
     whole = {
         "format": 1,

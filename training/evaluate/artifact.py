@@ -6,7 +6,7 @@ import math
 import tarfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +14,8 @@ import numpy as np
 import openvino  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from training import known
+from training.calibration import Floats
 from training.distributed.cluster import supports_bfloat16
 from training.errors import TrainingError
 from training.evaluate.scores import Answers
@@ -23,7 +25,8 @@ from training.transform import Preprocessing, open_rgb, to_array
 BATCH = 16  # images
 _FILES = ("model.json", "model.xml", "model.bin")
 _INT8 = ("model-int8.xml", "model-int8.bin")
-_EXTRACTED = (*_FILES, *_INT8, "passport.json")
+_OPTIONAL = (*_INT8, known.FILE)
+_EXTRACTED = (*_FILES, *_OPTIONAL, "passport.json")
 _CHUNK = 1 << 20  # bytes
 _NAMED = 3  # classes in an error's text
 
@@ -45,9 +48,15 @@ class Model:
     classes: tuple[str, ...]
     how: Preprocessing
     temperature: float
-    threshold: float | None  # confidence below which the answer is "none of these"
+    threshold: float | None  # confidence below which the answer is "not sure"
+    reference: known.Reference | None  # by which a picture is known; None in an artifact of an early version
     record: dict[str, Any]  # model.json
     compiled: Mapping[str, Any]  # openvino.CompiledModel by the precision in which it may be served; float32 first
+
+    @property
+    def known_threshold(self) -> float | None:
+        """The least similarity of a known image; None: all count as known."""
+        return self.reference.threshold if self.reference else None
 
 
 def unpack(archive: Path, folder: Path) -> Provenance:
@@ -99,7 +108,7 @@ def _check(file: Path, hashes: dict[str, str]) -> Provenance:
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainingError(f"passport.json of the model is broken ({error!r}); train it again.") from None
-    used = {*_FILES, *(name for name in _INT8 if name in hashes)}
+    used = {*_FILES, *(name for name in _OPTIONAL if name in hashes)}
     for name in (*_FILES, *sorted((recorded.keys() | used) - set(_FILES))):
         if hashes.get(name) != recorded.get(name):
             raise TrainingError(
@@ -122,8 +131,9 @@ def load(folder: Path) -> Model:
         classes, how = tuple(record["classes"]), Preprocessing.from_dict(record["preprocessing"])
         temperature = float(record.get("temperature", 1.0))
         threshold = float(record["abstain"]["threshold"]) if record.get("abstain") else None
+        reference = known.Reference.load(folder, record["known"]) if record.get("known") else None
         int8 = bool((record.get("exports") or {}).get("int8", {}).get("accepted"))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TrainingError(f"model.json of the model is broken ({error!r}).") from None
     if not 0 < temperature < math.inf:
         raise TrainingError(f"model.json of the model is broken: a temperature must be above 0, not {temperature}.")
@@ -132,7 +142,7 @@ def load(folder: Path) -> Model:
         compiled["bfloat16"] = _compile(folder / "model.xml", "bf16")
     if int8:
         compiled["int8"] = _compile(folder / _INT8[0], "f32")  # the hint is for the layers that are not quantized
-    return Model(classes, how, temperature, threshold, record, compiled)
+    return Model(classes, how, temperature, threshold, reference, record, compiled)
 
 
 def _compile(file: Path, hint: str) -> Any:
@@ -155,14 +165,16 @@ def classify(model: Model, split: Split) -> dict[str, Answers]:
     start = 0
     for batch in _batches(model.how, split):
         for precision, compiled in model.compiled.items():
-            logits = _logits(compiled, batch, len(model.classes))
-            parts[precision].append(Answers.from_logits(logits, labels[start : start + len(batch)], model.temperature))
+            outputs = compiled(batch)
+            logits = _logits(outputs, batch, len(model.classes))
+            answers = Answers.from_logits(logits, labels[start : start + len(batch)], model.temperature)
+            parts[precision].append(replace(answers, similarity=_similarity(outputs, model.reference)))
         start += len(batch)
     return {precision: Answers.join(some) for precision, some in parts.items()}
 
 
-def _logits(compiled: Any, batch: NDArray[np.float32], classes: int) -> NDArray[Any]:
-    logits: NDArray[Any] = compiled(batch)[0]  # [batch, classes]
+def _logits(outputs: Any, batch: NDArray[np.float32], classes: int) -> NDArray[Any]:
+    logits: NDArray[Any] = outputs[0]  # [batch, classes]
     if logits.shape != (len(batch), classes):
         raise TrainingError(
             f"The model returns an array of shape {list(logits.shape)} for {len(batch)} images of {classes} classes."
@@ -170,6 +182,15 @@ def _logits(compiled: Any, batch: NDArray[np.float32], classes: int) -> NDArray[
     if not np.isfinite(logits).all():
         raise TrainingError("The model returns infinite or undefined numbers; it cannot be used.")
     return logits
+
+
+def _similarity(outputs: Any, reference: known.Reference | None) -> Floats:
+    """Return the score of each image, none without a reference."""
+    if reference is None or reference.threshold is None:
+        return np.empty(0)
+    if len(outputs) < 2 or outputs[1].shape[1:] != reference.rows.shape[1:]:
+        raise TrainingError(f"The model gives no embedding for the reference in {known.FILE}; train it again.")
+    return reference.scores(outputs[1]).astype(np.float64)
 
 
 def _difference(known: tuple[str, ...], tested: tuple[str, ...]) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from training.calibration import coverage_and_precision, expected_calibration_error
+from training.calibration import Flags, coverage_and_precision, expected_calibration_error
 from training.evaluate import artifact, scores
 from training.evaluate.page import render
 from training.paths import Paths
 from training.split import Split, classes_in_turn, load_split
 
+VERDICTS = ("right", "wrong", "not_sure", "none_of_these")
 SAMPLES = 24  # predictions shown
 PAIRS = 20  # confusions listed
 _PROBES, _PROBE_BYTES = 32, 1_000_000  # photos, and of each: all fit into the function that sends them
@@ -37,7 +38,8 @@ def evaluate(paths: Paths) -> None:
     page = render(report, answers["float32"], split, model.record)
     # A class's name may hold bytes that are not UTF-8.
     (output / "report.html").write_text(page, encoding="utf-8", errors="replace")
-    write_probes(answers["float32"], split, output / "probes")
+    verdicts = answers["float32"].verdicts(model.threshold, model.known_threshold)
+    write_probes(answers["float32"], np.isin(verdicts, ("right", "wrong")), split, output / "probes")
     # Written last: where evaluation.json is, all else is too.
     (output / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(
@@ -52,6 +54,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Return the content of evaluation.json; `found` are the answers by precision, of which float32's are analysed."""
     answers, precisions = found["float32"], _precisions(found)
+    verdicts = answers.verdicts(model.threshold, model.known_threshold)
     rows = scores.per_class(answers, split.classes)
     pairs = scores.confusions(answers)[:PAIRS]
     return {
@@ -65,6 +68,8 @@ def summarize(
             for true, predicted, count in pairs
         ],
         "abstain": _abstain(answers, model.threshold),
+        "known": _known(found, model.known_threshold, split),
+        "verdicts": {name: int((verdicts == name).sum()) for name in VERDICTS},
         "samples": _samples(answers, split),
         "model": {key: model.record.get(key) for key in _OF_MODEL},
         "precisions": precisions,
@@ -103,6 +108,21 @@ def _abstain(answers: scores.Answers, threshold: float | None) -> dict[str, floa
     return {"threshold": threshold, "coverage": coverage, "precision": precision}
 
 
+def _known(found: Mapping[str, scores.Answers], threshold: float | None, split: Split) -> dict[str, Any] | None:
+    """Return the share of the test images that count as known, by precision, and the classes of which fewest do."""
+    if threshold is None:
+        return None
+    known = {name: answers.similarity >= threshold for name, answers in found.items()}
+    labels = found["float32"].labels
+    images, kept = np.bincount(labels), np.bincount(labels, known["float32"])
+    shares = sorted((float(kept[label] / images[label]), split.classes[label]) for label in np.flatnonzero(images))
+    return {
+        "threshold": threshold,
+        "kept": {name: float(flags.mean()) for name, flags in known.items()},
+        "least_kept": [{"class": name, "kept": share} for share, name in shares[: scores.WORST] if share < 1],
+    }
+
+
 def _samples(answers: scores.Answers, split: Split) -> list[dict[str, Any]]:
     """Return some answers, evenly spread over the split and so over its classes."""
     chosen = np.unique(np.linspace(0, len(split) - 1, SAMPLES).round().astype(int)).tolist()
@@ -117,14 +137,16 @@ def _samples(answers: scores.Answers, split: Split) -> list[dict[str, Any]]:
     ]
 
 
-def write_probes(answers: scores.Answers, split: Split, folder: Path) -> None:
+def write_probes(answers: scores.Answers, answered: Flags, split: Split, folder: Path) -> None:
     """Write probes.json and its photos into `folder`: of each class in turn the one that the model is surest of.
+
+    Only photos that are known and sure (`answered`) are taken.
 
     A release sends them to the new fleet (lambda/probe): a model that answers otherwise is rolled back. Whether the
     label is the true one does not matter; that the model is sure makes it the same in every precision.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    small = [index for index, sample in enumerate(split.samples) if sample.size <= _PROBE_BYTES]
+    small = [index for index in np.flatnonzero(answered).tolist() if split.samples[index].size <= _PROBE_BYTES]
     surest = sorted(small, key=lambda index: -answers.confidence[index])
     probes = []
     for number, index in enumerate(classes_in_turn(surest, answers.predicted.tolist())[:_PROBES]):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Answers:
     confidence: Floats  # of the predicted class, after the temperature
     uncalibrated: Floats  # the same before it
     rank: Labels  # of the true class among the model's answers; 0 is the first
+    similarity: Floats = field(default_factory=lambda: np.empty(0))  # to what it knows; empty without a reference
 
     @classmethod
     def from_logits(cls, logits: NDArray[Any], labels: Labels, temperature: float = 1.0) -> "Answers":
@@ -45,6 +46,18 @@ class Answers:
     @property
     def right(self) -> Flags:
         return np.asarray(self.predicted == self.labels)
+
+    def verdicts(self, sure: float | None, known: float | None) -> NDArray[np.str_]:
+        """Return for each image right or wrong, or none_of_these or not_sure: those are neither.
+
+        `sure` is the least confidence and `known` the least similarity that count; None: any does.
+        """
+        found = np.where(self.right, "right", "wrong").astype("U13")
+        if sure is not None:
+            found[self.confidence < sure] = "not_sure"
+        if known is not None:
+            found[~(self.similarity >= known)] = "none_of_these"
+        return found
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from training.distributed.cluster import supports_bfloat16
 from training.distributed.process_group import ProcessGroup
 from training.errors import TrainingError
 from training.hyperparameters import Hyperparameters
+from training.known import Fitted
 from training.paths import Paths
 from training.split import load_split
 from training.train.model import build_network, choose_architecture, load_weights, read_record, read_weights
@@ -79,6 +80,7 @@ class TrainedModel:
     metrics: dict[str, float]  # of this network: train_loss, valid_loss, valid_accuracy
     history: list[dict[str, float]]  # epoch, train_loss, valid_loss, valid_accuracy, images_per_second
     trials: list[dict[str, Any]] = field(default_factory=list)
+    known: Fitted | None = None  # where the features are at hand; else the network is asked for them
 
 
 def resolve_mode(settings: Hyperparameters, *, has_weights: bool) -> str:

@@ -21,11 +21,14 @@ from torch.export import ExportedProgram
 from training.calibration import softmax
 from training.errors import TrainingError
 from training.hyperparameters import SUITED_TO_INT8, Hyperparameters
+from training.known import FILE, Fitted
+from training.train.embedding import WithEmbedding
 
 BATCH = 8
 EXACT_IMAGES = 32  # on which each float32 format is compared with torch: a wrong conversion shows on any image
 EXACT = (0.999, 0.001)  # agreement and change of a probability: float32, summed in another order, stays well within
 MIN_SAMPLES = 2  # validation images on which int8 can be judged; the quality gate measures it on the test split
+OUTPUTS = ("logits", "embedding")  # of a network; the second is absent where nothing is known
 # Of classes that torch finds equally likely but for rounding, none counts as another answer: in a large split there is
 # always such an image, and a finished training must not fail because of it.
 TIE = 1e-4
@@ -44,22 +47,24 @@ def export(
     temperature: float = 1.0,
     settings: Hyperparameters | None = None,
     calibration: Tensor | None = None,
+    known: Fitted | None = None,
 ) -> Exports:
     """Write the model into `folder`; return what model.json has as `exports`.
 
     Each float32 format must agree with torch on some of the `samples`, float32 [N, 3, crop, crop], or TrainingError is
     raised. int8 is tried where there are images for its `calibration`, shaped like them. By the samples' `labels`,
     int64 [N], it may lose little accuracy against the float32 that was written: that has just agreed with torch, and is
-    faster. The network is moved to the CPU.
+    faster. The network is moved to the CPU. With `known` each format gives the embedding beside the logits, and the
+    reference is written too.
     """
     model, settings = model.cpu().eval(), settings or Hyperparameters()
     folder.mkdir(parents=True, exist_ok=True)
-    for abandoned in folder.glob("model*"):  # by a run that was killed here
+    for abandoned in (*folder.glob("model*"), *folder.glob(FILE)):  # by a run that was killed here
         abandoned.unlink()
     every = -(-len(samples) // EXACT_IMAGES)  # over the classes
     spread = samples[::every].contiguous()
     reference = Reference(partial(predict_in_torch, model), spread, labels[::every], temperature)
-    program = export_program(model, samples.shape[-1])
+    program = export_program(WithEmbedding(model, known) if known else model, samples.shape[-1])
     network = to_openvino(program)
     float32 = write_openvino(network, folder / "model.xml")
     exports = {"float32": _exact(reference, "model.xml", float32)}
@@ -70,6 +75,8 @@ def export(
     if settings.runtime == "torch":
         exports["pt2"] = _exact(reference, "model.pt2", write_pt2(program, folder / "model.pt2"))
     torch.save(model.state_dict(), folder / "weights.pt")
+    if known:
+        np.save(folder / FILE, known.reference.rows, allow_pickle=False)
     return exports
 
 
@@ -203,10 +210,11 @@ def export_program(network: nn.Module, side: int) -> ExportedProgram:
 
 
 def to_openvino(program: ExportedProgram) -> Any:
-    """Return the openvino.Model, whose input is `image` and whose output is `logits`."""
+    """Return the openvino.Model, whose input is `image`; the outputs are `logits` and perhaps `embedding`."""
     network = openvino.convert_model(program)
     network.inputs[0].set_names({"image"})
-    network.outputs[0].set_names({"logits"})
+    for output, name in zip(network.outputs, OUTPUTS, strict=False):
+        output.set_names({name})
     return network
 
 
@@ -236,8 +244,9 @@ def write_onnx(program: ExportedProgram, file: Path) -> Predict:
     """Write one ONNX file, weights included; return what the written file computes."""
     import onnxruntime  # type: ignore[import-untyped]  # only where it was chosen
 
+    names = [*OUTPUTS[: len(program.graph_signature.user_outputs)]]
     torch.onnx.export(
-        program, f=file, input_names=["image"], output_names=["logits"], dynamo=True, external_data=False, verbose=False
+        program, f=file, input_names=["image"], output_names=names, dynamo=True, external_data=False, verbose=False
     )
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return lambda images: session.run(["logits"], {"image": images})[0]
@@ -250,6 +259,7 @@ def write_pt2(program: ExportedProgram, file: Path) -> Predict:
 
     def predict(images: Any) -> Any:
         with torch.inference_mode():
-            return module(torch.from_numpy(images)).numpy()
+            answer = module(torch.from_numpy(images))
+            return (answer[0] if isinstance(answer, tuple) else answer).numpy()
 
     return predict

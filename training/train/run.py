@@ -13,6 +13,7 @@ from training.passport import write_passport
 from training.paths import Paths
 from training.train.context import StopFlag, TrainedModel, TrainingContext, precision_name, prepare_device
 from training.train.data import sample_images
+from training.train.embedding import fit_network
 from training.train.export import export, why_no_int8
 from training.train.finetune import finetune
 from training.train.head.train import train_head
@@ -76,7 +77,8 @@ def process_started() -> float:
 def save_model(context: TrainingContext, trained: TrainedModel, clock: Clock) -> None:
     """Write the model folder: the exports, model.json with the seconds of the whole job, and the passport last."""
     paths, settings = context.paths, trained.settings
-    record = {**_describe(context, trained), **_calibrate(context, trained)}
+    fitted = trained.known or fit_network(context, trained.model)
+    record = {**_describe(context, trained), **_calibrate(context, trained), "known": fitted.record}
     samples, labels = sample_images(context.valid_split, context.preprocessing, most=_CHECKED, seed=settings.seed)
     for_int8 = None
     if not why_no_int8(settings):
@@ -89,6 +91,7 @@ def save_model(context: TrainingContext, trained: TrainedModel, clock: Clock) ->
         temperature=record["temperature"],
         settings=settings,
         calibration=for_int8,
+        known=fitted,
     )
     clock.lap("export")
     record |= {"trained_on": {**_machine(context), **clock.to_dict()}, "exports": exports}

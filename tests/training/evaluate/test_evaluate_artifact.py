@@ -40,6 +40,14 @@ def test_a_file_that_the_record_names_must_be_there(model: Path) -> None:
         _unpack(model)
 
 
+def test_a_reference_that_was_changed_is_named(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", reference=[(0.0, 1.0, 0.0)])
+    with (tmp_path / "model" / "known.npy").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(TrainingError, match=r"known\.npy is not the file that the model's passport\.json names"):
+        _unpack(tmp_path / "model")
+
+
 def test_an_artifact_of_an_early_version_has_no_record(model: Path) -> None:
     (model / "passport.json").unlink()
     assert _unpack(model) == Provenance()

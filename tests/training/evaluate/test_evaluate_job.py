@@ -12,6 +12,7 @@ from tests.contracts import validate
 from tests.training.small import CLASSES, Labelled, pack, solid, write_model, write_split
 from training.__main__ import main
 from training.distributed import cluster
+from training.errors import TrainingError
 from training.evaluate import artifact
 from training.evaluate.run import summarize
 from training.evaluate.scores import interval
@@ -122,6 +123,52 @@ def test_the_threshold_is_measured_on_the_test_split(
     unsure = (RED, solid(120, 125))  # taken for green, logits 0.2 apart
     report = measured([*others, unsure], abstain={"threshold": 0.7, "coverage": 1.0, "precision": 0.99})
     assert report["abstain"] == {"threshold": 0.7, "coverage": coverage, "precision": precision}
+
+
+KNOWN = {
+    "file": "known.npy",
+    "images": 1,
+    "neighbours": 1,
+    "threshold": 0.9,
+    "coverage": 0.97,
+    "unseen_refused": None,
+    "note": "",
+}
+
+
+def test_the_distance_threshold_is_measured_in_each_precision_that_is_offered(measured: Measured) -> None:
+    model = {"reference": [(0.0, 1.0, 0.0)], "known": KNOWN, "int8": -10.0}  # green alone is known
+    report = measured(EIGHT, abstain={"threshold": 0.7}, **model, **INT8)
+    validate("evaluation", report)
+    assert report["known"] == {
+        "threshold": 0.9,
+        "kept": {"float32": 0.5, "int8": 0.5},
+        "least_kept": [{"class": "red", "kept": 0.2}],
+    }
+    assert report["verdicts"] == {"right": 3, "wrong": 1, "not_sure": 0, "none_of_these": 4}
+
+
+@pytest.mark.parametrize("record", [None, {**KNOWN, "threshold": None}])
+def test_without_a_distance_threshold_every_image_counts_as_known(
+    record: dict[str, Any] | None, measured: Measured
+) -> None:
+    report = measured(EIGHT, reference=[(0.0, 1.0, 0.0)], known=record)
+    assert report["known"] is None
+    assert report["verdicts"] == {"right": 7, "wrong": 1, "not_sure": 0, "none_of_these": 0}
+
+
+def test_a_reference_that_the_embedding_does_not_fit_is_refused(measured: Measured) -> None:
+    with pytest.raises(TrainingError, match=r"no embedding for the reference in known\.npy; train it again"):
+        measured(EIGHT, reference=[(0.0, 1.0)], known=KNOWN)
+
+
+def test_a_release_is_probed_with_photos_that_the_model_names_a_class_for(
+    inputs: Callable[..., Path], opt_ml: Paths
+) -> None:
+    inputs(EIGHT, reference=[(0.0, 1.0, 0.0)], known=KNOWN)
+    assert main(["evaluate"]) == 0
+    probes = json.loads((opt_ml.processing_output("evaluation") / "probes" / "probes.json").read_text("utf-8"))
+    assert {one["label"] for one in probes["probes"]} == {"green"}
 
 
 def test_one_image_is_enough(measured: Measured) -> None:

@@ -32,6 +32,16 @@ def test_answers_hold_the_best_class_its_probability_and_the_rank_of_the_truth()
     assert answers.uncalibrated == pytest.approx(softmax(logits).max(1))
 
 
+def test_a_picture_that_is_not_known_is_none_of_these_however_sure_the_answer_and_neither_right_nor_wrong() -> None:
+    labels, confidence = np.array([0, 0, 0, 0]), np.array([0.9, 0.9, 0.2, 0.9])
+    predicted, rank, similarity = np.array([0, 1, 0, 0]), np.array([0, 1, 0, 0]), np.array([0.8, 0.8, 0.8, 0.1])
+    answers = scores.Answers(labels, predicted, confidence, confidence, rank, similarity)
+    assert answers.verdicts(0.5, 0.3).tolist() == ["right", "wrong", "not_sure", "none_of_these"]
+    assert answers.verdicts(0.5, None).tolist() == ["right", "wrong", "not_sure", "right"]
+    assert answers.verdicts(None, 0.3).tolist() == ["right", "wrong", "right", "none_of_these"]
+    assert answers.verdicts(0.95, 0.3).tolist() == ["not_sure", "not_sure", "not_sure", "none_of_these"]
+
+
 def test_of_classes_with_the_same_logit_the_first_one_is_the_answer() -> None:
     answers = scores.Answers.from_logits(np.zeros((3, 3)), np.array([0, 1, 2]))
     assert answers.predicted.tolist() == [0, 0, 0]

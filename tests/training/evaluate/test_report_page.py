@@ -17,6 +17,7 @@ from training.evaluate import charts, run
 from training.evaluate.artifact import Model, Provenance
 from training.evaluate.page import Form, Thumbnails, cost, duration, forms, render, share
 from training.evaluate.scores import Answers
+from training.known import Reference
 from training.transform import Preprocessing
 
 HISTORY = [
@@ -74,7 +75,9 @@ def drawn_report(tmp_path: Path) -> Report:
         found = {name: _answers(labels, len(classes), some) for name, some in {"float32": wrong, **worse}.items()}
         whole = {**RECORD, **record}
         threshold = whole["abstain"]["threshold"] if whole.get("abstain") else None
-        model = Model(classes, Preprocessing(32, 32), 2.0, threshold, whole, {})
+        known = whole.get("known")
+        reference = known and Reference(np.ones((1, 3), np.float16), 1, known["threshold"])
+        model = Model(classes, Preprocessing(32, 32), 2.0, threshold, reference, whole, {})
         summary = run.summarize(found, split, model, Provenance("5ea1", "ab12", "c0de", ""))
         return render(summary, found["float32"], split, whole)
 
@@ -85,7 +88,8 @@ def _answers(labels: NDArray[np.int64], classes: int, wrong: int) -> Answers:
     predicted = labels.copy()
     predicted[:wrong] = (predicted[:wrong] + 1) % classes
     confidence = np.linspace(0.9, 0.6, len(labels))
-    return Answers(labels, predicted, confidence, confidence**0.5, (predicted != labels).astype(np.int64))
+    similarity = np.where(np.arange(len(labels)) % 5 == 4, 0.5, 0.8)
+    return Answers(labels, predicted, confidence, confidence**0.5, (predicted != labels).astype(np.int64), similarity)
 
 
 class _Page(HTMLParser):
@@ -192,9 +196,30 @@ def test_a_model_without_mistakes_shows_none(report: Report) -> None:
 
 def test_the_threshold_is_shown_as_promised_and_as_measured(report: Report) -> None:
     text = _text(report(("cat", "dog"), 12, abstain={"threshold": 0.7, "coverage": 0.95, "precision": 0.97}))
-    assert "Below a confidence of 0.7 the answer is “none of these”" in text
+    assert "Below a confidence of 0.7 the answer is “not sure”" in text
     assert "Validation, where it was chosen 95.0 % 97.0 %" in text
     assert "Test 66.7 % 62.5 %" in text
+
+
+def test_the_distance_threshold_is_shown_as_promised_and_as_measured_beside_what_the_features_tell(
+    report: Report,
+) -> None:
+    known = {"images": 1500, "neighbours": 10, "threshold": 0.6, "coverage": 0.97, "unseen_refused": 0.4}
+    text = _text(report(("cat", "dog"), 12, known={**known, "note": "Take care."}))
+    assert "compared with 1,500 training images in feature space" in text
+    assert "similarity to the 10 nearest lies below 0.6 , the answer is “none of these”" in text
+    assert "Validation, where it was chosen 97.0 % Test, float32 83.3 %" in text
+    assert "Validation, their class left out 60.0 %" in text
+    assert "Least often known on test: cat 83.3 %, dog 83.3 %." in text
+    assert "Take care." in text
+    assert "Right 58.3 % Wrong 25.0 % Not sure 0.0 % None of these 16.7 %" in text
+    assert "Answered with a class 83.3 % 70.0 % right" in text
+
+
+def test_a_model_that_cannot_say_none_of_these_says_why(report: Report) -> None:
+    assert "The model cannot say so: every image counts as known." in _text(report(("cat", "dog"), 4))
+    text = _text(report(("cat", "dog"), 4, known={"threshold": None, "note": "4 images are too few."}))
+    assert "every image counts as known. 4 images are too few." in text
 
 
 def test_a_threshold_that_could_not_be_had_is_explained(report: Report) -> None:

@@ -13,6 +13,7 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
+from training import known  # noqa: E402
 from training.calibration import softmax  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
 from training.hyperparameters import Hyperparameters  # noqa: E402
@@ -60,12 +61,14 @@ def _expected(network: Any, images: Any) -> Any:
         return network.eval()(images).numpy()
 
 
-def _export(network: Any, folder: Path, *, checked: int = 40, calibration: Any = 20, **settings: Any) -> Any:
+def _export(
+    network: Any, folder: Path, *, checked: int = 40, calibration: Any = 20, known: Any = None, **settings: Any
+) -> Any:
     """Export; the labels are the network's own answers. int8 costs so small a network much."""
     chosen = Hyperparameters(**{"int8_loss": 0.5, **settings})
     images, labels = _images(checked), torch.tensor(_expected(network, _images(checked)).argmax(1))
     scales = None if calibration is None else _images(calibration)
-    return export(network, images, labels, folder, settings=chosen, calibration=scales)
+    return export(network, images, labels, folder, settings=chosen, calibration=scales, known=known)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +132,36 @@ def test_pt2_is_written_for_torch(network: Any, exported: Exported) -> None:
         with torch.no_grad():
             answer = module(_images(count)).numpy()
         assert answer == pytest.approx(_expected(network, _images(count)), abs=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_with_a_reference_each_format_gives_logits_and_embedding_in_one_pass(
+    network: Any, tmp_path: Path, runtime: str
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    with torch.no_grad():
+        features, seen = (network.eval()[:-1](_images(count)).numpy() for count in (40, 3))
+    labels = np.arange(40) % 4
+    fitted = known.fit(features, labels, features, labels, coverage=0.9)
+    _export(network, tmp_path, runtime=runtime, known=fitted)
+    images = _images(3).numpy()
+    assert np.load(tmp_path / "known.npy").tolist() == fitted.reference.rows.tolist()
+    assert torch.load(tmp_path / "weights.pt").keys() == network.state_dict().keys()
+    found = {}
+    for name in ("model.xml", "model-int8.xml"):
+        outputs = openvino.Core().compile_model(tmp_path / name, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images)
+        found[name] = [outputs["logits"], outputs["embedding"]]
+    if runtime == "torch":
+        with torch.no_grad():
+            outputs = torch.export.load(tmp_path / "model.pt2").module()(torch.from_numpy(images))
+        found["model.pt2"] = [output.numpy() for output in outputs]
+    else:
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+        found["model.onnx"] = session.run(["logits", "embedding"], {"image": images})
+    for name, (logits, embedding) in found.items():
+        tolerance = 2.0 if "int8" in name else 1e-3
+        assert logits == pytest.approx(_expected(network, _images(3)), abs=tolerance), name
+        assert embedding == pytest.approx(seen @ fitted.axes, abs=tolerance), name
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import openvino  # type: ignore[import-untyped]
 import pytest
 
 pytestmark = pytest.mark.torch
@@ -23,6 +25,7 @@ from training.train.context import TrainedModel, TrainingContext  # noqa: E402
 from training.train.export import export  # noqa: E402
 from training.train.run import save_model  # noqa: E402
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 METRICS = {"train_loss": 0.9, "valid_loss": 0.8, "valid_accuracy": 0.75}
 HISTORY = [{"epoch": 1, "train_loss": 0.9, "valid_loss": 0.8, "valid_accuracy": 0.75, "images_per_second": 9.0}]
 # Three of four right, all of them as sure as can be: too sure.
@@ -130,7 +133,15 @@ def test_record_log_and_passport_name_what_was_exported(
     for key in ("data", "hyperparameters", "metrics"):
         assert passport[key] == record[key]
     names = {file.name for file in opt_ml.model.iterdir()} - {"passport.json"}
-    assert names == {"model.json", "model.xml", "model.bin", "model-int8.xml", "model-int8.bin", "weights.pt"}
+    assert names == {
+        "model.json",
+        "model.xml",
+        "model.bin",
+        "model-int8.xml",
+        "model-int8.bin",
+        "weights.pt",
+        "known.npy",
+    }
     assert passport["files"] == {name: file_sha256(opt_ml.model / name) for name in names}
 
 
@@ -139,7 +150,20 @@ def test_the_settings_choose_the_formats(finished: Callable[..., dict[str, Any]]
     assert exports["int8"] == {"accepted": False, "reason": "hyperparameter int8 is 'no'"}
     assert exports["pt2"]["accepted"] is True
     passport = json.loads((opt_ml.model / "passport.json").read_text("utf-8"))
-    assert set(passport["files"]) == {"model.json", "model.xml", "model.bin", "model.pt2", "weights.pt"}
+    assert set(passport["files"]) == {"model.json", "model.xml", "model.bin", "model.pt2", "weights.pt", "known.npy"}
+
+
+def test_the_model_knows_its_training_images_by_the_embedding_that_it_gives(
+    finished: Callable[..., dict[str, Any]], opt_ml: Paths
+) -> None:
+    record = finished()["known"]
+    assert (record["file"], record["images"], record["samples"], record["threshold"]) == ("known.npy", 6, 4, None)
+    assert record["note"].startswith("4 validation images are too few")
+    rows = np.load(opt_ml.model / "known.npy").astype(np.float32)
+    images = np.zeros((1, 3, 32, 32), np.float32) + np.array([5 / 255, 50 / 255, 0], np.float32)[:, None, None]
+    mean, std = (np.array(numbers, np.float32)[:, None, None] for numbers in (MEAN, STD))
+    embedding = openvino.Core().compile_model(opt_ml.model / "model.xml", "CPU")((images - mean) / std)["embedding"][0]
+    assert rows[5] == pytest.approx(embedding / np.linalg.norm(embedding), abs=2e-3)
 
 
 def test_int8_takes_its_scales_from_training_images_and_is_judged_by_validation_images(

@@ -8,6 +8,7 @@ import torch
 from training.metrics import format_epoch
 from training.train import engine
 from training.train.context import StopFlag, TrainedModel, TrainingContext
+from training.train.embedding import fit_features
 from training.train.head.features import Features, extract_features
 from training.train.head.fit import FeatureSet, HeadCheckpoints, fit, one_thread
 from training.train.head.search import Found, search
@@ -27,6 +28,7 @@ def train_head(context: TrainingContext, stop: StopFlag) -> TrainedModel | None:
         return None
     if not context.group.is_main:
         return TrainedModel(network, context.settings, torch.empty(0, 0), {}, []) if _wait(context, stop) else None
+    fitted = fit_features(context, features.train, features.valid)  # before they are standardized in place
     trained = _train_on(features, context, stop)
     if trained is None:
         context.log("stopped by SIGTERM while the head was trained; its progress is written")
@@ -34,7 +36,7 @@ def train_head(context: TrainingContext, stop: StopFlag) -> TrainedModel | None:
     context.group.all_reduce(0, 1)  # done: the others need not wait
     network.cpu().to(memory_format=torch.contiguous_format)
     network.set_submodule(head_name, trained.model)
-    trained.model = network
+    trained.model, trained.known = network, fitted
     return trained
 
 
