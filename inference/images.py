@@ -5,11 +5,12 @@ The transform yields the same numbers as training/transform.py and torchvision (
 
 import io
 import math
+import struct
 import time
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import GifImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from inference.artifact import Preprocessing
 from inference.errors import Refused
@@ -40,6 +41,19 @@ _OTHER_FORMATS = (
     (0, b"8BPS", "PSD"),
 )
 
+_ORIENTATION, _SHORT = 274, 3  # EXIF's tag, and the type of its value
+_TURNS = (
+    Image.Transpose.FLIP_LEFT_RIGHT,
+    Image.Transpose.ROTATE_180,
+    Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)  # for orientations 2 to 8
+_JPEG, _EXIF = b"\xff\xd8", b"Exif\0\0"
+_PNG, _METADATA = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+
 # A progressive JPEG of six megabytes may hold a hundred thousand passes over the picture; cameras write about ten.
 # These two bytes stand nowhere else in a JPEG's data.
 _PASS, _PASSES = b"\xff\xda", 200
@@ -55,10 +69,10 @@ def decode(body: bytes, max_pixels: int) -> Image.Image:
     if not body:
         raise Refused(400, "not_an_image", "The body is empty; send the bytes of a picture.")
     _refuse_other_formats(body)
-    if body.startswith(b"\xff\xd8") and body.count(_PASS) > _PASSES:
+    if body.startswith(_JPEG) and body.count(_PASS) > _PASSES:
         raise _too_slow()
     try:
-        picture = Image.open(_TimeLimitedBytes(body), formats=FORMATS)
+        picture = Image.open(_TimeLimitedBytes(without_metadata(body)), formats=FORMATS)
         if picture.width * picture.height <= max_pixels:
             return to_rgb(picture)
     except Image.DecompressionBombError:
@@ -73,15 +87,52 @@ def decode(body: bytes, max_pixels: int) -> Image.Image:
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Turned upright as EXIF says, then RGB; any size, 8 bits a channel."""
-    ImageOps.exif_transpose(picture, in_place=True)  # which copies nothing where nothing is to be turned
-    upright = picture
+    picture.load()  # of a PNG the EXIF data may follow the pixels
+    turn = orientation(picture.info.get("exif", b""))
+    upright = picture.transpose(_TURNS[turn - 2]) if turn > 1 else picture
     if upright.mode.startswith("I;16"):  # Pillow would cut at 255, which leaves white
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.mode == "P" and "transparency" in upright.info:
         # The same colours as straight to RGB, without Pillow's warning about transparent palettes.
         upright = upright.convert("RGBA")
-    upright.load()
     return upright if upright.mode == "RGB" else upright.convert("RGB")
+
+
+def without_metadata(data: bytes) -> bytes:
+    """Return the file without what nobody needs and what would cost the picture, or time, for its size alone.
+
+    Of a PNG these are texts and colour profile, of a JPEG the EXIF segments after the first, which Pillow joins.
+    """
+    if data.startswith(_JPEG):
+        first = data.find(_EXIF) + len(_EXIF)
+        return data[:first] + data[first:].replace(_EXIF, _EXIF.lower()) if data.count(_EXIF) > 1 else data
+    if not data.startswith(_PNG) or not any(kind in data for kind in _METADATA):
+        return data
+    kept, at = [_PNG], len(_PNG)
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IEND":
+            break
+        if kind not in _METADATA:
+            kept.append(data[at : at + size + 12])  # with length, kind and checksum
+        at += size + 12
+    return b"".join([*kept, data[at:]])
+
+
+def orientation(exif: bytes) -> int:
+    """Return EXIF's orientation, 1 (upright) to 8; 1 where it has none. Nothing else of it is read or can break it."""
+    tiff = exif.removeprefix(_EXIF)
+    order = ">" if tiff.startswith(b"MM") else "<"
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for at in range(start + 2, start + 2 + count * 12, 12):
+            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, at)
+            if tag == _ORIENTATION:
+                return int(value) if (kind, values) == (_SHORT, 1) and 1 <= value <= 8 else 1
+    except struct.error:  # cut short
+        pass
+    return 1
 
 
 class _TimeLimitedBytes(io.BytesIO):

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from kennel.errors import KennelError
 
 PAYLOAD_LIMIT = 6 * 2**20  # bytes of a synchronous Lambda request
 _BAR = 24  # characters of a probability of 1
+_CONVERTED = (b"II*\0", b"MM\0*", b"BM")  # TIFF and BMP, which can be trained on and are not served
 _ENVELOPE = 1024  # for the JSON around the picture
 FILE_LIMIT = (PAYLOAD_LIMIT - _ENVELOPE) * 3 // 4  # base64 makes four bytes of three
 
@@ -36,14 +38,14 @@ class Refused(KennelError):
 def payload(picture: str, top_k: int | None = None) -> dict[str, Any]:
     """Return the event for a URL, an s3:// address or a file; raise KennelError for a file that cannot be sent.
 
-    A picture too large for a request is sent reduced, and stderr says so.
+    A picture too large for a request is sent reduced, and stderr says so; a TIFF or BMP is sent as a JPEG.
     """
     more = {} if top_k is None else {"top_k": top_k}
     if picture.startswith(("https://", "http://")):
         return {"url": picture, **more}
     if picture.startswith("s3://"):
         return {"s3_uri": picture, **more}
-    return {"image": base64.b64encode(_read(Path(picture))).decode("ascii"), **more}
+    return {"image": base64.b64encode(sendable(Path(picture))).decode("ascii"), **more}
 
 
 def classify(client: Any, function: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,14 +73,16 @@ def call(client: Any, function: str, payload: Mapping[str, Any]) -> bytes:
     return raw
 
 
-def _read(path: Path) -> bytes:
+def sendable(path: Path) -> bytes:
+    """Return the file's bytes, or a JPEG of it where these are too many or of a kind that is not served."""
     if not path.is_file():
         raise KennelError(f"{path} {'is no file' if path.exists() else 'does not exist'}; give an image file or a URL.")
     size = path.stat().st_size
     if size == 0:
         raise KennelError(f"{path} is empty.")
     try:
-        return path.read_bytes() if size <= FILE_LIMIT else _smaller(path, size)
+        body = path.read_bytes() if size <= FILE_LIMIT else _smaller(path, size)
+        return (reduced(body, FILE_LIMIT) or body) if body.startswith(_CONVERTED) else body
     except OSError as error:
         raise KennelError(f"{path} cannot be read ({error.strerror}).") from error
 
@@ -198,7 +202,7 @@ def reduced(picture: bytes, max_bytes: int) -> bytes | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller's own file
             with Image.open(io.BytesIO(picture)) as opened:
-                whole = _upright(opened)
+                whole = upright(opened)
     except Exception:  # Pillow's decoders raise nearly anything for broken bytes; the answer is the same
         return None
     scale = min(1.0, _SHORTER / min(whole.size), _LONGEST / max(whole.size))
@@ -207,10 +211,15 @@ def reduced(picture: bytes, max_bytes: int) -> bytes | None:
     return made
 
 
-def _upright(opened: Any) -> Any:
-    """Return the picture as inference/images.py decodes it."""
+def upright(opened: Any) -> Any:
+    """Return the picture as inference/images.py decodes it, of EXIF's data by the orientation alone."""
     from PIL import ImageOps
 
+    opened.load()
+    with suppress(Exception):  # odd data lead Pillow into nearly anything
+        opened.getexif()  # Pillow keeps what it has read; without the originals it does not write all of them anew
+    for name in ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"):
+        opened.info.pop(name, None)
     upright = ImageOps.exif_transpose(opened)
     if upright.mode.startswith("I;16"):
         upright = upright.point(lambda value: value * (1 / 256)).convert("L")

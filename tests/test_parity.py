@@ -1,16 +1,18 @@
 """Training, the server and torchvision see the same numbers of a photograph; a served model answers as in torch."""
 
 import functools
+import inspect
 import io
 import json
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from inference import artifact, images
 from inference import images as serving
@@ -121,6 +123,70 @@ def test_training_server_and_torchvision_see_the_same_numbers(name: str, how: tr
         assert np.count_nonzero(differences) <= differences.size / 20
     else:
         assert np.array_equal(as_pixels(expected, how), pixels)
+
+
+def odd_exif(values: int) -> bytes:
+    """Return EXIF data that turn a picture (6), with `values` fractions of which each divides by 0."""
+    entries = struct.pack("<HHHIHH", 2, 274, 3, 1, 6, 0) + struct.pack("<HHII", 37380, 10, values, 38)
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries + bytes(4) + bytes(8 * values)
+
+
+def with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return png[:33] + chunk + png[33:]
+
+
+def many_segments(jpeg: bytes) -> bytes:
+    """Return a JPEG whose EXIF data give its resolution as 60,000 fractions, over as many segments as these need."""
+    entries = struct.pack("<HHHIHH", 2, 274, 3, 1, 6, 0) + struct.pack("<HHII", 282, 5, 60_000, 38)
+    exif = b"II*\0" + struct.pack("<I", 8) + entries + bytes(4) + struct.pack("<II", 1, 1) * 60_000
+    parts = [b"Exif\0\0" + exif[start : start + 60_000] for start in range(0, len(exif), 60_000)]
+    segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts)
+    return jpeg[:2] + segments + jpeg[20:]  # in place of JFIF's segment, which would give the resolution
+
+
+def with_odd_metadata() -> dict[str, bytes]:
+    """Photographs with metadata that Pillow stumbles over; the last two are to be turned."""
+    plain, bomb = Image.open(io.BytesIO(photographs()["300x300"])), zlib.compress(bytes(2**21))
+    png = encoded(plain, "PNG")
+    return {
+        "a long text": with_chunk(png, b"zTXt", b"Comment\0\0" + bomb),
+        "a long colour profile": with_chunk(png, b"iCCP", b"one\0\0" + bomb),
+        "EXIF that is none": encoded(plain, "PNG", exif=b"Exif\0\0nothing"),
+        "EXIF cut short": encoded(plain, "PNG", exif=odd_exif(3)[:20]),
+        "a division by zero": encoded(plain, "PNG", exif=odd_exif(1)),
+        "fractions in many segments": many_segments(encoded(plain, "JPEG", quality=100, subsampling=0)),
+        "60,000 fractions": encoded(plain, "PNG", exif=odd_exif(60_000)),
+    }
+
+
+@pytest.mark.parametrize("name", ["a long text", "a long colour profile", "EXIF that is none", "EXIF cut short"])
+def test_metadata_decides_nothing(name: str) -> None:
+    data = with_odd_metadata()[name]
+    expected = np.asarray(Image.open(io.BytesIO(photographs()["300x300"])))
+    assert np.array_equal(np.asarray(training.open_rgb(data)), expected)
+    assert np.array_equal(np.asarray(images.decode(data, max_pixels=1_000_000)), expected)
+
+
+@pytest.mark.filterwarnings("ignore:Tag data larger than file:UserWarning")
+def test_only_the_first_segment_of_exif_data_is_read() -> None:
+    picture = training.open_image(with_odd_metadata()["fractions in many segments"])
+    assert len(picture.info["exif"]) < 65_536
+    assert training.to_rgb(picture).size == images.decode(many_segments(photographs()["300x300"]), 1_000_000).size
+
+
+@pytest.mark.parametrize("name", ["a division by zero", "60,000 fractions"])
+def test_of_odd_exif_data_the_orientation_alone_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = with_odd_metadata()[name]
+    monkeypatch.setattr(TiffImagePlugin, "IFDRational", None)  # nothing makes fractions of these values
+    expected = np.asarray(Image.open(io.BytesIO(photographs()["300x300"])).transpose(Image.Transpose.ROTATE_270))
+    assert np.array_equal(np.asarray(training.open_rgb(data)), expected)
+    assert np.array_equal(np.asarray(images.decode(data, max_pixels=1_000_000)), expected)
+
+
+def test_training_and_the_server_read_metadata_alike() -> None:
+    for name in ("orientation", "without_metadata"):
+        assert inspect.getsource(getattr(training, name)) == inspect.getsource(getattr(serving, name))
 
 
 def test_the_sizes_are_torchvisions_and_are_read_back_from_model_json() -> None:

@@ -161,5 +161,5 @@ def _shorter_side(file: Path) -> int:
     try:
         with Image.open(file) as image:
             return min(image.size)
-    except (OSError, Image.DecompressionBombError):
+    except Exception:  # Pillow's parsers raise nearly anything for odd bytes; Prepare says what is wrong with them
         return 0

@@ -16,6 +16,7 @@ from typing import Any
 from kennel.compare.records import interval
 from kennel.console import Step
 from kennel.files import replace_text
+from kennel.invoke import upright
 from kennel.rehearsal.interfaces import CoverageRow, UnusedPermission
 
 MODEL_PAGE = "model.html"
@@ -262,14 +263,14 @@ class Thumbnail:
 
 def thumbnail(image: bytes) -> Thumbnail | None:
     """Return a small copy of `image`, or None for bytes that are no picture."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Pillow only warns of a decompression bomb
             with Image.open(io.BytesIO(image)) as opened:
                 opened.draft("RGB", (_SIDE * 2, _SIDE * 2))
-                small = ImageOps.exif_transpose(opened).convert("RGB")
+                small = upright(opened)
     except Exception:  # Pillow's decoders raise nearly anything for hostile bytes; the answer is the same
         return None
     pixelated = max(small.size) <= _SMALL

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from kennel.compare.records import accuracy_line
 from kennel.console import Display
 from kennel.errors import KennelError
-from kennel.invoke import Refused, classify, payload
+from kennel.invoke import Refused, classify, payload, sendable
 from kennel.pipeline_steps import steps_of
 from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy
 from kennel.rehearsal.cloud.server import Cloud
@@ -145,10 +145,11 @@ class Session:
             step.detail = f"{len(shown)} pictures; of {judged.total()} of the test split {said}"
         for one in self.report.predictions:
             self.display.log(f"  {_line(one)}")
+        require_answers(self.report.predictions)
 
     def _in_bucket(self, picture: Picture) -> str:
         bucket, key = self.output("Data", "DataBucketName"), f"photos/{picture.path.name}"
-        self.cloud.client("s3").upload_file(str(picture.path), bucket, key)
+        self.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=sendable(picture.path))
         return f"s3://{bucket}/{key}"
 
     def _classified(self, picture: Picture, place: str) -> Prediction:
@@ -177,6 +178,17 @@ class Session:
         for status in sorted({status for status, _ in others}):
             listed = ", ".join(f"{others[one]} {one[1]}" for one in sorted(others) if one[0] == status)
             self.display.log(f"  {status}: {listed}")
+
+
+def require_answers(predictions: Sequence[Prediction]) -> None:
+    """Raise KennelError if a picture of the test split had no answer: what was learned from must be served too."""
+    held_out = [one for one in predictions if one.truth is not None]
+    if unanswered := [one for one in held_out if one.error]:
+        first = unanswered[0]
+        raise KennelError(
+            f"{len(unanswered)} of {len(held_out)} pictures of the test split had no answer from the Lambda; "
+            f"{first.file}: {first.error}"
+        )
 
 
 def _line(one: Prediction) -> str:

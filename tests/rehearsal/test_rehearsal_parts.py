@@ -13,7 +13,8 @@ from PIL import Image
 from kennel.errors import KennelError
 from kennel.rehearsal.options import SUITED_HERE, Options, image_size, overrides, threshold
 from kennel.rehearsal.rehearse import workspace
-from kennel.rehearsal.session import wait_for
+from kennel.rehearsal.report import Prediction
+from kennel.rehearsal.session import require_answers, wait_for
 from kennel.upload.folder import Tree
 
 TEN_CLASSES = Tree(images=(), classes=tuple("abcdefghij"), splits=(), left_out=())
@@ -109,3 +110,12 @@ def test_waiting_ends_with_what_was_waited_for() -> None:
 def test_waiting_ends_with_the_reason_when_an_event_was_refused() -> None:
     with pytest.raises(KennelError, match="It did not happen: the rule may not"):
         wait_for("It", lambda: None, ["the rule may not start the pipeline"])
+
+
+def test_a_picture_of_the_test_split_without_an_answer_is_no_success() -> None:
+    answered = Prediction("cat/1.png", "dog", 0.9, truth="cat")
+    foreign = Prediction("photo.svg", "", 0.0, error="SVG is not supported.")
+    require_answers([answered, foreign])
+    refused = Prediction("cat/2.tif", "", 0.0, truth="cat", error="TIFF is not supported.")
+    with pytest.raises(KennelError, match="1 of 2 pictures of the test split had no answer .* cat/2.tif: TIFF is not"):
+        require_answers([answered, foreign, refused])

@@ -5,7 +5,7 @@ import json
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,21 @@ def _examine(folder: Path, options: Options) -> tuple[Splits, list[str], Finding
         splits = duplicates.without(splits, leaks)
     classes = check_classes(splits)
     left_out = [*listing.left_out, *broken]
-    warned = [*warnings_of(splits, classes, listing.labels), *_animations(whole)]
+    warned = [*warnings_of(splits, classes, listing.labels), *_of_pictures(whole)]
     return splits, classes, Findings(left_out, listing.ignored, unique, leaks, warned, _fingerprint(whole))
 
 
-def _animations(images: Sequence[Verified]) -> list[str]:
-    names = [image.name for image in images if image.animated]
-    return [f"{len(names)} files contain several images, of which the first is used: {few(names)}"] if names else []
+def _of_pictures(images: Sequence[Verified]) -> list[str]:
+    """Return what there is to say of some of the pictures, although they are used."""
+    said: dict[str, Callable[[Verified], bool]] = {
+        "files contain several images, of which the first is used": lambda image: image.animated,
+        "16-bit images use 12 bits or fewer, so they are nearly black and keep 16 grey levels at most (the upper 8 "
+        "bits count); scale their values to the whole range": lambda image: image.dim,
+        "images are TIFF or BMP, which the endpoint does not read: callers must send such pictures as JPEG or PNG, "
+        "as `kennel invoke` does by itself": lambda image: image.kind in ("TIFF", "BMP"),
+    }
+    found = {text: [image.name for image in images if applies(image)] for text, applies in said.items()}
+    return [f"{len(names)} {text}: {few(names)}" for text, names in found.items() if names]
 
 
 def _fingerprint(images: Sequence[Verified]) -> str:

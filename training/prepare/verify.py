@@ -1,7 +1,6 @@
 """Decodes every image once, refuses broken ones, and computes the hashes by which copies are found."""
 
 import hashlib
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from training.prepare.dataset import Found
-from training.transform import open_rgb
+from training.transform import decoding, open_image, to_rgb
 
 MAX_PIXELS = 50_000_000  # 150 MB decoded; more is a mistake or an attack
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 THUMBNAIL = 16  # pixels a side: enough to tell a re-encoded image from a similar one
 
 
@@ -28,6 +26,8 @@ class Verified:
     dhash: int
     thumbnail: NDArray[np.uint8]
     animated: bool
+    dim: bool  # 16 bits a pixel, of which it uses 12 at most
+    kind: str  # Pillow's name of the format
 
     @property
     def name(self) -> str:
@@ -44,25 +44,25 @@ def verify(images: Sequence[Found]) -> tuple[list[Verified], list[tuple[str, str
 
 
 def _verify(found: Found) -> Verified | tuple[str, str]:
-    reason = ""
     try:
-        data = found.source.read()
-        reason = "is empty" if not data else "is cut short" if len(data) != found.source.size else ""
-        if not reason:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-                reason = _refusal(header)
-                animated = _is_animation(header)
-        if not reason:
-            return Verified(found, hashlib.sha256(data).hexdigest(), *_fingerprints(open_rgb(data)), animated)
+        with decoding():
+            data = found.source.read()
+            reason = "is empty" if not data else "is cut short" if len(data) != found.source.size else ""
+            if not reason:
+                image = open_image(data)
+                reason = _refusal(image)
+            if not reason:
+                animated, kind = _is_animation(image), image.format or ""
+                fingerprints = _fingerprints(to_rgb(image))
+                return Verified(found, hashlib.sha256(data).hexdigest(), *fingerprints, animated, _is_dim(image), kind)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         reason = f"has more than {MAX_PIXELS} pixels"
     except UnidentifiedImageError:
         reason = "is not an image of a format that can be read"
     except MemoryError:
         reason = "does not fit into memory when decoded"
-    # Pillow's decoders raise nearly anything for hostile bytes: SyntaxError, struct.error, ZeroDivisionError ...
-    except Exception as error:
-        reason = f"cannot be decoded ({type(error).__name__}: {str(error)[:200]})"
+    except OSError as error:
+        reason = f"cannot be decoded ({str(error)[:200]})"
     return found.source.name, reason
 
 
@@ -78,6 +78,11 @@ def _refusal(header: Image.Image) -> str:
 def _is_animation(header: Image.Image) -> bool:
     """Return whether there are several frames; cameras append a preview to a JPEG (MPO), which is not one."""
     return header.format != "MPO" and bool(getattr(header, "is_animated", False))
+
+
+def _is_dim(image: Image.Image) -> bool:
+    """Return whether a 16-bit image uses 12 bits at most, as X-ray detectors and microscopes do: it looks black."""
+    return image.mode.startswith("I;16") and int(np.asarray(image).max()) < 2**12
 
 
 def _fingerprints(picture: Image.Image) -> tuple[int, NDArray[np.uint8]]:

@@ -190,3 +190,10 @@ def test_for_programs_the_answer_passes_through(capsys: pytest.CaptureFixture[st
 def test_an_answer_of_an_older_function_needs_no_label(capsys: pytest.CaptureFixture[str]) -> None:
     show_answer({name: value for name, value in GOOD.items() if name not in ("label", "threshold")}, as_json=False)
     assert capsys.readouterr().out.startswith("dog")
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP"])
+def test_a_kind_that_is_not_served_is_sent_as_a_jpeg(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "photo", kind)
+    sent = base64.b64decode(payload(str(tmp_path / "photo"))["image"])
+    assert Image.open(io.BytesIO(sent)).format == "JPEG"

@@ -1,6 +1,7 @@
 """A picture that is too large is made smaller, and stays the picture that it was."""
 
 import io
+import struct
 import os
 
 import numpy as np
@@ -63,6 +64,12 @@ def test_it_stands_upright_as_its_exif_says() -> None:
     assert seen.getpixel((100, 10)) == (255, 255, 255)
     assert seen.getpixel((100, 390)) == (0, 0, 0)
     assert 0x0112 not in seen.getexif()
+
+
+def test_odd_exif_data_cost_no_picture() -> None:
+    odd = struct.pack("<HHHIHH", 2, 274, 3, 1, 6, 0) + struct.pack("<HHII", 37380, 10, 1, 38) + bytes(12)
+    _, seen = made(packed(halves(), exif=b"Exif\0\0II*\0" + struct.pack("<I", 8) + odd))
+    assert seen.size == (200, 400)
 
 
 def test_alpha_is_dropped_and_not_blended() -> None:
