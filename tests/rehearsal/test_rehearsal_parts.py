@@ -117,5 +117,7 @@ def test_a_picture_of_the_test_split_without_an_answer_is_no_success() -> None:
     foreign = Prediction("photo.svg", "", 0.0, error="SVG is not supported.")
     require_answers([answered, foreign])
     refused = Prediction("cat/2.tif", "", 0.0, truth="cat", error="TIFF is not supported.")
-    with pytest.raises(KennelError, match="1 of 2 pictures of the test split had no answer .* cat/2.tif: TIFF is not"):
+    with pytest.raises(
+        KennelError, match=r"1 of 2 pictures of the test split had no answer .* cat/2\.tif: TIFF is not"
+    ):
         require_answers([answered, foreign, refused])

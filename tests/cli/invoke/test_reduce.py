@@ -1,8 +1,8 @@
 """A picture that is too large is made smaller, and stays the picture that it was."""
 
 import io
-import struct
 import os
+import struct
 
 import numpy as np
 import pytest
