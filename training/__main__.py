@@ -1,4 +1,4 @@
-"""`python3 -m training train | prepare | evaluate`: what a container of the training image runs."""
+"""`python3 -m training train | prepare | evaluate | drift`: what a container of the training image runs."""
 
 import argparse
 import sys
@@ -25,6 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         options = Options(**{name: value for name, value in vars(arguments).items() if name != "command"})
         return _report_failure(paths, lambda: prepare(paths, options))
+    if arguments.command == "drift":
+        from training.drift.run import Options as DriftOptions
+        from training.drift.run import drift
+
+        limits = DriftOptions(arguments.accuracy_threshold, arguments.expected_lines)
+        return _report_failure(paths, lambda: drift(paths, limits))
     from training.evaluate.run import evaluate
 
     return _report_failure(paths, lambda: evaluate(paths))
@@ -50,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         help="what training will learn: head and finetune need weights; auto means head if there are any, else whole",
     )
     commands.add_parser("evaluate", help="measure a trained model on the test split")
+    drift = commands.add_parser("drift", help="compare captured requests with the test split")
+    drift.add_argument("--accuracy-threshold", type=float, default=0.0, help="an estimate below it is drift; 0 to 1")
+    drift.add_argument("--expected-lines", type=int, default=0, help="Invocations x the captured share; 0: not known")
     return parser
 
 

@@ -168,7 +168,7 @@ def classify(model: Model, split: Split) -> dict[str, Answers]:
             outputs = compiled(batch)
             logits = _logits(outputs, batch, len(model.classes))
             answers = Answers.from_logits(logits, labels[start : start + len(batch)], model.temperature)
-            parts[precision].append(replace(answers, similarity=_similarity(outputs, model.reference)))
+            parts[precision].append(replace(answers, similarity=similarity(outputs, model.reference)))
         start += len(batch)
     return {precision: Answers.join(some) for precision, some in parts.items()}
 
@@ -184,7 +184,7 @@ def _logits(outputs: Any, batch: NDArray[np.float32], classes: int) -> NDArray[A
     return logits
 
 
-def _similarity(outputs: Any, reference: known.Reference | None) -> Floats:
+def similarity(outputs: Any, reference: known.Reference | None) -> Floats:
     """Return the score of each image, none without a reference."""
     if reference is None or reference.threshold is None:
         return np.empty(0)

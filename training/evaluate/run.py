@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from training.calibration import Flags, coverage_and_precision, expected_calibration_error
+from training.drift.observe import write_reference
 from training.evaluate import artifact, scores
 from training.evaluate.page import render
 from training.paths import Paths
@@ -23,7 +24,7 @@ _OF_MODEL = ("architecture", "hyperparameters", "data", "seed", "trained_on", "h
 
 
 def evaluate(paths: Paths) -> None:
-    """Measure `model.tar.gz` on the test split; write evaluation.json, report.html and the probes.
+    """Measure `model.tar.gz` on the test split; write evaluation.json, report.html, the probes and drift-reference.npz.
 
     Raise TrainingError with one sentence if the model or the split cannot be used.
     """
@@ -32,8 +33,9 @@ def evaluate(paths: Paths) -> None:
         provenance = artifact.unpack(paths.processing_input("model") / "model.tar.gz", Path(folder))
         model = artifact.load(Path(folder))
         answers = artifact.classify(model, split)
-    output = paths.processing_output("evaluation")
-    output.mkdir(parents=True, exist_ok=True)
+        output = paths.processing_output("evaluation")
+        output.mkdir(parents=True, exist_ok=True)
+        write_reference(model, split, output)
     report = summarize(answers, split, model, provenance)
     page = render(report, answers["float32"], split, model.record)
     # A class's name may hold bytes that are not UTF-8.

@@ -74,7 +74,12 @@ def test_the_job_measures_the_exported_model(
     model = inputs(EIGHT, int8=-10.0, abstain={"threshold": 0.7, "coverage": 1.0, "precision": 0.99}, **INT8, **record)
     assert main(["evaluate"]) == 0
     output = opt_ml.processing_output("evaluation")
-    assert {file.name for file in output.iterdir()} == {"evaluation.json", "report.html", "probes"}
+    assert {file.name for file in output.iterdir()} == {
+        "evaluation.json",
+        "report.html",
+        "probes",
+        "drift-reference.npz",
+    }
     report = json.loads((output / "evaluation.json").read_text("utf-8"))
     validate("evaluation", report)
     metrics = {name: metric["value"] for name, metric in report["metrics"].items()}
