@@ -79,6 +79,9 @@ def test_sixty_marked_photos_are_sent_and_right_answers_are_published_as_such(ac
     validate("probes", PROBES)
     done = handler.probe("Prod-Hosting", "kennel-prod")
     assert done == {"action": "probed", "model_package": NEW, "right": 60}
+    ids = {one["InferenceId"] for one in account.asked}
+    assert len(ids) == len(account.asked)
+    assert all(each.startswith("kennel-probe-") and len(each) <= 64 for each in ids)
     assert {(one["EndpointName"], one["CustomAttributes"]) for one in account.asked} == {
         ("kennel-prod", "kennel-probe")
     }
