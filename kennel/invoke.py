@@ -171,18 +171,33 @@ def show_answer(answer: Mapping[str, Any], *, as_json: bool) -> None:
         share = float(one["probability"])
         table.add_row(escape(str(one["label"])), f"{share:.1%}", f"[cyan]{'█' * round(share * _BAR)}[/]")
     console = Console(highlight=False)
-    if answer.get("label", "") is None:  # a function of an older release names no label
-        console.print(_none_of_these(answer["predictions"][0], answer["threshold"]), markup=False, style="bold")
+    if verdict_of(answer) == "none_of_these":
+        console.print(_none_of_these(answer["predictions"][0], answer["known"]), markup=False, style="bold")
+    elif verdict_of(answer) == "not_sure":
+        console.print(_not_sure(answer["predictions"][0], answer["threshold"]), markup=False, style="bold")
     console.print(table)
     console.print(f"model {answer.get('model') or 'unnamed'}", markup=False, style="dim", soft_wrap=True)
 
 
-def _none_of_these(best: Mapping[str, Any], threshold: float) -> str:
-    share = best["probability"]
-    # As many digits as it takes to see that one is below the other.
-    shown = ((f"{100 * share:.{digits}f} %", f"{100 * threshold:.{digits}f} %") for digits in range(15))
-    mine, least = next((pair for pair in shown if pair[0] != pair[1]), (f"{share}", f"{threshold}"))
-    return f"None of these (best guess {best['label']} {mine}, below {least})"
+def verdict_of(answer: Mapping[str, Any]) -> str:
+    """Return class, none_of_these or not_sure; a function of an older release says only whether there is a label."""
+    return str(answer.get("verdict") or ("not_sure" if answer.get("label", "") is None else "class"))
+
+
+def _none_of_these(best: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    mine, least = _apart(known["score"], known["threshold"])
+    return f"None of these (likeness {mine}, below {least}; best guess {best['label']})"
+
+
+def _not_sure(best: Mapping[str, Any], threshold: float) -> str:
+    mine, least = _apart(best["probability"], threshold)
+    return f"Not sure (best guess {best['label']} {mine}, below {least})"
+
+
+def _apart(one: float, other: float) -> tuple[str, str]:
+    """Return both in percent, with as many digits as it takes to see that one is below the other."""
+    shown = ((f"{100 * one:.{digits}f} %", f"{100 * other:.{digits}f} %") for digits in range(15))
+    return next((pair for pair in shown if pair[0] != pair[1]), (f"{one}", f"{other}"))
 
 
 _SHORTER = 1024  # pixels of the shorter side: four times what models usually look at

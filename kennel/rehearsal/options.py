@@ -45,6 +45,8 @@ class Options:
     port: int = 0  # of the embedded AWS; 0 = any free one
     threshold: float | None = None  # of the quality gate, 0 to 1; None: chosen by the data
     photos: tuple[Path, ...] = ()
+    none: bool = False  # these photos show none of the classes
+    hold_out: int = 0  # classes that training does not see
 
 
 @with_hyperparameters("Hyperparameters (default: the pipeline's; the image size: by the images)", SUITED_HERE)
@@ -84,6 +86,13 @@ def rehearse(
     photos: Annotated[
         list[Path] | None, typer.Option(exists=True, help="More pictures (files or folders) to classify.")
     ] = None,
+    none: Annotated[
+        bool, typer.Option("--none", help="The --photos show none of the classes: count how many are refused.")
+    ] = False,
+    hold_out: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Keep N classes from training: count how many of theirs are refused."),
+    ] = 0,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for report.html and rehearsal.json.")] = Path(
         "rehearsal"
     ),
@@ -112,6 +121,10 @@ def rehearse(
     require_repository("The rehearsal")
     if keep and update:
         raise KennelError("--update ends with a stage that has no model, so --keep has nothing to keep up.")
+    if none and not photos:
+        raise KennelError("--none says that the pictures of --photos show none of the classes; give --photos FOLDER.")
+    if none and hold_out:
+        raise KennelError("--none and --hold-out count different pictures; give one of the two.")
     stack_name(stage, "")  # a wrong name is an error before the embedded AWS is imported, which takes a second
     from kennel.rehearsal.cloud.clients import forget_settings
 

@@ -27,7 +27,7 @@ from kennel.rehearsal.interfaces import DataPlane
 from kennel.rehearsal.jobs.execution import PipelineRunner
 from kennel.rehearsal.options import Options, overrides
 from kennel.rehearsal.report import RehearsalReport, write
-from kennel.rehearsal.samples import write_digits
+from kennel.rehearsal.samples import Picture, hold_out, write_digits
 from kennel.rehearsal.serving.endpoints import Endpoints
 from kennel.rehearsal.serving.functions import Functions
 from kennel.rehearsal.session import Session
@@ -68,7 +68,10 @@ def _everything(options: Options, work: Path, report: RehearsalReport, display: 
         with display.step("Look at the data") as step:
             seed = int(options.hyperparameters.get("seed", 0))
             data = options.data or write_digits(work / "digits", seed=seed)
-            images = scan_folder(data)
+            images, held = scan_folder(data), list[Picture]()
+            if options.hold_out:
+                held = hold_out(images, options.hold_out, work / "kept", seed=seed)
+                data, images = work / "kept", scan_folder(work / "kept")
             step.detail = f"{len(images.images):,} images, {len(images.classes)} classes"
             report.overrides = overrides(options, images)
         with display.step("Start the embedded AWS"):
@@ -77,7 +80,7 @@ def _everything(options: Options, work: Path, report: RehearsalReport, display: 
             assembly.result()
         stack.callback(lambda: report.denied.extend(cloud.denied))
         stack.callback(lambda: report.unused.extend(cloud.unused))
-        session = Session(options, work, report, display, cloud)
+        session = Session(options, work, report, display, cloud, held)
         if tree:
             Update(session, tree, lambda out: synthesize(out, source)).run(data, work / "cdk.out")
             return

@@ -32,6 +32,7 @@ _NAMES = {
     "expected_calibration_error": "Expected calibration error",
 }
 _SIDE = 320  # pixels of a thumbnail: a card is half as wide, on a dense screen
+_FOREIGN = 24  # pictures of no class that the page shows
 _SMALL = 64  # pixels up to which a picture is enlarged without smoothing
 _ORDER = ("stand-in", "partial", "accepted", "enacted")  # the least faithful first
 
@@ -40,8 +41,9 @@ _ORDER = ("stand-in", "partial", "accepted", "enacted")  # the least faithful fi
 class Prediction:
     """One answer of the Lambda. `top` are its predictions, best first; `truth` is None where it is not known.
 
-    `image` is the picture itself, of any size and format, or empty; `error` is the answer in place of a label;
-    `unsure`: the probability is below the model's threshold, so the answer was "none of these".
+    `image` is the picture itself, of any size and format, or empty; `error` is the answer in place of a label.
+    `answer` is the Lambda's verdict: class, none_of_these or not_sure. `foreign`: the picture shows no class of the
+    model.
     """
 
     file: str
@@ -51,21 +53,36 @@ class Prediction:
     truth: str | None = None
     image: bytes = b""
     error: str = ""
-    unsure: bool = False
+    answer: str = "class"
+    foreign: bool = False
 
     @property
     def verdict(self) -> str:
-        """Return right, wrong, or abstained for "none of these"; empty where the truth or an answer is missing."""
-        if self.truth is None or self.error:
+        """Return right or wrong, or none_of_these or not_sure; empty where the truth or an answer is missing.
+
+        An answer without a class is neither right nor wrong, but for a picture that shows none of the classes.
+        """
+        if self.error or (self.truth is None and not self.foreign):
             return ""
-        return "abstained" if self.unsure else "right" if self.truth == self.label else "wrong"
+        if self.foreign:
+            return "right" if self.answer == "none_of_these" else "not_sure" if self.answer == "not_sure" else "wrong"
+        return self.answer if self.answer != "class" else "right" if self.truth == self.label else "wrong"
 
 
 def verdicts(predictions: Iterable[Prediction]) -> Counter[str]:
-    """Return how many answers were right, wrong and abstained, of those that can be judged."""
-    found = Counter(one.verdict for one in predictions)
+    """Return how many answers of each verdict there are, of those that can be judged and show one of the classes."""
+    found = Counter(one.verdict for one in predictions if not one.foreign)
     del found[""]
     return found
+
+
+def refused(predictions: Iterable[Prediction]) -> str:
+    """Return how many of the pictures that show none of the classes were refused, in words; empty without any."""
+    found = Counter(one.answer for one in predictions if one.foreign and not one.error)
+    if not found.total():
+        return ""
+    unsure = f", {found['not_sure']} 'not sure'" if found["not_sure"] else ""
+    return f"{found['none_of_these']} of {found.total()} pictures of no class 'none of these'{unsure}"
 
 
 @dataclass(kw_only=True)
@@ -186,8 +203,17 @@ def render(report: RehearsalReport) -> str:
         scores=_scores(report),
         coverage=_by_type(report.coverage),
         judged=verdicts(report.predictions),
+        refused=refused(report.predictions),
+        shown=_shown(report.predictions),
         broken=sum(bool(one.error) for one in report.predictions),
     )
+
+
+def _shown(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Return the answers that the page shows: of many pictures of no class those that were taken for one come first."""
+    foreign = [one for one in predictions if one.foreign]
+    wrong_first = sorted(foreign, key=lambda one: one.answer != "class")[:_FOREIGN]
+    return [one for one in predictions if not one.foreign] + wrong_first
 
 
 def share(value: float | None) -> str:

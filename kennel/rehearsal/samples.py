@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,16 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kennel.errors import KennelError
+from kennel.upload.folder import Tree
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ATTRIBUTION = __doc__.split("\n\n", 1)[1]
+_HELD_OUT = 200  # pictures of classes that are held out, at most
 _SHARES = {"test": 0.15, "valid": 0.15}  # of each class; the rest is for training
 
 
@@ -74,11 +79,12 @@ def _split(labels: "NDArray[np.uint8]", random: "np.random.Generator") -> "dict[
 
 @dataclass(frozen=True)
 class Picture:
-    """`truth` is the class that its folder says, None where nobody knows."""
+    """`truth` is the class that its folder says, None where nobody knows; `foreign`: it shows none of the classes."""
 
     name: str
     path: Path
     truth: str | None
+    foreign: bool = False
 
 
 def held_out_pictures(s3: Any, bucket: str, prefix: str, folder: Path, most: int) -> list[Picture]:
@@ -96,10 +102,32 @@ def held_out_pictures(s3: Any, bucket: str, prefix: str, folder: Path, most: int
     return fetched
 
 
-def given_pictures(paths: Sequence[Path]) -> list[Picture]:
+def given_pictures(paths: Sequence[Path], *, foreign: bool = False) -> list[Picture]:
     """Return the files that `--photos` names, and those in the folders that it names."""
     files = chain.from_iterable(sorted(path.rglob("*")) if path.is_dir() else [path] for path in paths)
-    return [Picture(path.name, path, None) for path in files if path.is_file()]
+    return [Picture(path.name, path, None, foreign) for path in files if path.is_file()]
+
+
+def hold_out(tree: Tree, count: int, folder: Path, *, seed: int) -> list[Picture]:
+    """Write `tree` into `folder` without `count` of its classes, and return pictures of these (of the test split).
+
+    Raise KennelError where fewer than two classes would be left.
+    """
+    if len(tree.classes) - count < 2:
+        raise KennelError(f"--hold-out {count} leaves fewer than two of {len(tree.classes)} classes; hold out fewer.")
+    absent = set(random.Random(seed).sample(tree.classes, count))
+    depth = 1 if tree.splits else 0
+    held = [image for image in tree.images if image.name.split("/")[depth] in absent]
+    for image in set(tree.images) - set(held):
+        target = folder / image.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.hardlink_to(image.path)
+        except OSError:  # another file system
+            shutil.copyfile(image.path, target)
+    tested = [image for image in held if image.name.lower().startswith("test/")] if "test" in tree.splits else held
+    chosen = random.Random(seed).sample(tested, min(_HELD_OUT, len(tested)))
+    return [Picture(image.name, image.path, None, foreign=True) for image in chosen]
 
 
 def in_turn(samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,19 @@ from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from kennel.compare.records import accuracy_line
 from kennel.console import Display
 from kennel.errors import KennelError
-from kennel.invoke import Refused, classify, payload, sendable
+from kennel.invoke import Refused, classify, payload, sendable, verdict_of
 from kennel.pipeline_steps import steps_of
 from kennel.rehearsal.cloud.deployment import Deployed, coverage_of, deploy
 from kennel.rehearsal.cloud.server import Cloud
 from kennel.rehearsal.options import Options
-from kennel.rehearsal.report import Prediction, RehearsalReport, verdicts
+from kennel.rehearsal.report import Prediction, RehearsalReport, refused, verdicts
 from kennel.rehearsal.samples import Picture, given_pictures, held_out_pictures
 from kennel.releases import give_approval, read_entries
 from kennel.train.follow import Follower
 from kennel.upload.upload import upload_dataset
 
 _PICTURES = 12
-_VERDICTS = {"right": "right", "wrong": "wrong", "abstained": "'none of these'"}
+_VERDICTS = {"right": "right", "wrong": "wrong", "none_of_these": "'none of these'", "not_sure": "'not sure'"}
 _POLL_S = 0.25  # of the embedded AWS, in this process
 _RELEASE_S = 120  # until an event has led to what it sets off
 
@@ -38,8 +39,18 @@ class Session:
     outputs: "JobOutputs"
     package: dict[str, Any]
 
-    def __init__(self, options: Options, work: Path, report: RehearsalReport, display: Display, cloud: Cloud) -> None:
+    def __init__(
+        self,
+        options: Options,
+        work: Path,
+        report: RehearsalReport,
+        display: Display,
+        cloud: Cloud,
+        held_out: Sequence[Picture] = (),
+    ) -> None:
+        """`held_out`: pictures of classes that training does not see."""
         self.options, self.work, self.report, self.display, self.cloud = options, work, report, display, cloud
+        self._held_out = held_out
         self._followed: list[str] = []  # ARNs of pipeline executions
 
     def deploy(self, assembly: Path) -> None:
@@ -133,7 +144,8 @@ class Session:
             bucket, data = self.outputs.place("data")
             folder = self.work / "pictures"
             shown = held_out_pictures(self.cloud.client("s3"), bucket, f"{data}/test", folder, _PICTURES)
-            shown += given_pictures(self.options.photos)
+            shown += given_pictures(self.options.photos, foreign=self.options.none)
+            shown += self._held_out
             self.report.predictions.clear()  # of a model before
             for number, picture in enumerate(shown):
                 # One of them lies in the bucket: a caller may name a photo there instead of sending it.
@@ -142,9 +154,11 @@ class Session:
                 self.display.advance((number + 1) / len(shown))
             judged = verdicts(self.report.predictions)
             said = ", ".join(f"{judged[verdict]} {words}" for verdict, words in _VERDICTS.items() if judged[verdict])
-            step.detail = f"{len(shown)} pictures; of {judged.total()} of the test split {said}"
+            known = f"; {found}" if (found := refused(self.report.predictions)) else ""
+            step.detail = f"{len(shown)} pictures; of {judged.total()} of the test split {said}{known}"
         for one in self.report.predictions:
-            self.display.log(f"  {_line(one)}")
+            if not one.foreign or one.verdict != "right":
+                self.display.log(f"  {_line(one)}")
         require_answers(self.report.predictions)
 
     def _in_bucket(self, picture: Picture) -> str:
@@ -153,6 +167,7 @@ class Session:
         return f"s3://{bucket}/{key}"
 
     def _classified(self, picture: Picture, place: str) -> Prediction:
+        made = partial(Prediction, picture.name, truth=picture.truth, foreign=picture.foreign)
         body = b""
         try:
             event = payload(place)
@@ -160,11 +175,11 @@ class Session:
             answer = classify(self.cloud.client("lambda"), self.output("Classify", "FunctionAliasArn"), event)
         except KennelError as error:
             if isinstance(error, Refused) or picture.truth is None:
-                return Prediction(picture.name, "", 0.0, truth=picture.truth, image=body, error=str(error))
+                return made("", 0.0, image=body, error=str(error))
             raise
-        top, unsure = answer["predictions"], answer["label"] is None
+        top = answer["predictions"]
         best = top[0]["label"], top[0]["probability"]
-        return Prediction(picture.name, *best, top=top, truth=picture.truth, image=body, unsure=unsure)
+        return made(*best, top=top, image=body, answer=verdict_of(answer))
 
     def output(self, stack: str, name: str) -> str:
         """Return an output of the stage's stack, such as Data."""
@@ -194,8 +209,9 @@ def require_answers(predictions: Sequence[Prediction]) -> None:
 def _line(one: Prediction) -> str:
     if one.error:
         return f"{one.file}: {one.error}"
-    none = "none of these, at best " if one.unsure else ""
-    judged = {"right": " ✓", "wrong": f" ✗ it is {one.truth}", "abstained": f"; it is {one.truth}", "": ""}[one.verdict]
+    none = {"none_of_these": "none of these, at best ", "not_sure": "not sure, at best "}.get(one.answer, "")
+    truth = one.truth or "none of these"
+    judged = {"right": " ✓", "wrong": f" ✗ it is {truth}", "": ""}.get(one.verdict, f"; it is {truth}")
     runners_up = ", ".join(f"{guess['label']} {guess['probability']:.1%}" for guess in one.top[1:3])
     return f"{one.file}: {none}{one.label} {one.probability:.1%}{judged}  ({runners_up})"
 

@@ -32,7 +32,9 @@ def _classify(event: Any, deadline: Deadline) -> dict[str, Any]:
         "probabilities": output.probabilities,
         "predictions": output.predictions(request.top_k or settings.top_k),
         "label": output.label,
+        "verdict": output.verdict,
         "threshold": output.threshold,
+        "known": output.known,
         "model": output.model,
         "timings": timings,
     }

@@ -7,28 +7,39 @@ from classify.errors import BadAnswer
 
 _SLACK = 0.01  # by which float32 probabilities, perhaps rounded, may miss a sum of one
 _TIMINGS = ("queue_ms", "decode_ms", "model_ms")
+_RESEMBLANCE = ("score", "threshold", "is_known")
 _DAY = 86_400_000.0  # milliseconds
+_MOST = 1.01  # a cosine, rounded
 
 
 class ModelOutput(NamedTuple):
     """One image's probabilities: `probabilities[i]` belongs to `classes[i]`.
 
     `model` is the model package's ARN, or empty where the server does not know it. `threshold` is the probability below
-    which even the best class does not count, None where there is none. `timings` are the server's own, in milliseconds.
+    which even the best class does not count, None where there is none. `known` says whether the picture resembles what
+    the model was trained on (score, threshold, is_known), None where the server cannot tell. `timings` are the server's
+    own, in milliseconds.
     """
 
     probabilities: list[float]
     classes: list[str]
     model: str
     threshold: float | None
+    known: dict[str, Any] | None
     timings: dict[str, float]
 
     @property
+    def verdict(self) -> str:
+        """class; none_of_these for a picture that is not known; not_sure for one of no probability that counts."""
+        if self.known and not self.known["is_known"]:
+            return "none_of_these"
+        is_sure = self.threshold is None or max(self.probabilities) >= self.threshold
+        return "class" if is_sure else "not_sure"
+
+    @property
     def label(self) -> str | None:
-        """The likeliest class (of equals, the earlier one), or None for none of the classes."""
-        best = max(self.probabilities)
-        is_sure = self.threshold is None or best >= self.threshold
-        return self.classes[self.probabilities.index(best)] if is_sure else None
+        """The likeliest class (of equals, the earlier one), or None where the verdict is no class."""
+        return self.classes[self.probabilities.index(max(self.probabilities))] if self.verdict == "class" else None
 
     def predictions(self, top_k: int) -> list[dict[str, Any]]:
         """Return the `top_k` likeliest classes, the likeliest first; of equals, the earlier one."""
@@ -56,7 +67,27 @@ class ModelOutput(NamedTuple):
             raise _bad("names its model by something other than text")
         if not (threshold is None or _is_probability(threshold)):
             raise _bad("has a threshold that is no number from 0 to 1")
-        return cls(probabilities, classes, model or "", threshold, _timings(answer.get("timings")))
+        known: Any = answer.get("known")  # nor this
+        if not (known is None or _is_resemblance(known)):
+            raise _bad("says of the picture that it is known, or not, without a score to follow from")
+        return cls(
+            probabilities,
+            classes,
+            model or "",
+            threshold,
+            known and {name: known[name] for name in _RESEMBLANCE},
+            _timings(answer.get("timings")),
+        )
+
+
+def _is_resemblance(value: Any) -> bool:
+    """Return whether it holds a score, a threshold and the verdict that follows from them."""
+    if not isinstance(value, dict):
+        return False
+    score: Any = value.get("score")
+    threshold: Any = value.get("threshold")
+    are_similarities = all(_is_number(one) and -_MOST <= one <= _MOST for one in (score, threshold))
+    return are_similarities and value.get("is_known") is (score >= threshold)
 
 
 def _timings(value: Any) -> dict[str, float]:

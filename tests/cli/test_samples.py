@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from kennel.rehearsal.samples import CLASSES, in_turn, write_digits
+from kennel.errors import KennelError
+from kennel.rehearsal.samples import CLASSES, hold_out, in_turn, write_digits
 from kennel.upload.folder import scan_folder
 
 
@@ -56,3 +57,26 @@ def test_the_pictures_to_show_are_always_the_same_and_of_as_many_classes_as_ther
     assert labels != sorted(labels)  # not the first classes of the alphabet
     assert sorted(one["name"] for one in shown) == sorted(one["name"] for one in samples)
     assert list(in_turn(samples)) == shown
+
+
+def test_classes_that_are_held_out_are_in_no_split_and_their_test_pictures_are_shown(
+    digits: Path, tmp_path: Path
+) -> None:
+    tree = scan_folder(digits)
+    shown = hold_out(tree, 3, tmp_path / "kept", seed=1)
+    kept = scan_folder(tmp_path / "kept")
+    absent = set(tree.classes) - set(kept.classes)
+    assert len(absent) == 3
+    assert kept.splits == tree.splits
+    expected = {image.name for image in tree.images if image.name.split("/")[1] not in absent}
+    assert {image.name for image in kept.images} == expected
+    assert {tuple(one.name.split("/")[:2]) for one in shown} == {("test", name) for name in absent}
+    assert all(one.foreign and one.truth is None and one.path.is_file() for one in shown)
+    again = hold_out(tree, 3, tmp_path / "again", seed=1)
+    assert [one.name for one in again] == [one.name for one in shown]
+
+
+def test_two_classes_must_be_left(digits: Path, tmp_path: Path) -> None:
+    assert hold_out(scan_folder(digits), 8, tmp_path / "kept", seed=0)
+    with pytest.raises(KennelError, match=r"--hold-out 9 leaves fewer than two of 10 classes; hold out fewer\."):
+        hold_out(scan_folder(digits), 9, tmp_path / "other", seed=0)

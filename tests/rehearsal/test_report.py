@@ -14,7 +14,7 @@ from PIL import Image
 
 from kennel.console import Step
 from kennel.rehearsal.interfaces import CoverageRow
-from kennel.rehearsal.report import Prediction, RehearsalReport, duration, share, verdicts, write
+from kennel.rehearsal.report import Prediction, RehearsalReport, duration, refused, share, verdicts, write
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}</style><script>"
 NOTHING = RehearsalReport(stage="Dev", started=datetime(2026, 11, 21, 12, tzinfo=UTC))
@@ -218,21 +218,43 @@ def test_the_models_own_report_stands_beside_the_rehearsals_and_goes_with_the_ne
     assert not page.all("a")
 
 
-def test_an_answer_below_the_models_threshold_is_none_of_the_classes(tmp_path: Path) -> None:
-    shown = [Prediction("x.png", "dog", 0.2, unsure=True), Prediction("y.png", "cat", 0.9)]
+def test_none_of_these_and_not_sure_are_two_answers(tmp_path: Path) -> None:
+    answers = {"x.png": "none_of_these", "y.png": "not_sure", "z.png": "class"}
+    shown = [Prediction(name, f"dog {name}", 0.2, answer=answer) for name, answer in answers.items()]
     data, page = written(replace(NOTHING, predictions=shown), tmp_path)
-    assert [one["unsure"] for one in data["predictions"]] == [True, False]
-    assert "None of these, at best dog" in page.text
-    assert "at best cat" not in page.text
+    assert [one["answer"] for one in data["predictions"]] == [*answers.values()]
+    assert "None of these, at best dog x.png" in page.text
+    assert "Not sure, at best dog y.png" in page.text
+    assert "at best dog z.png" not in page.text
+
+
+def test_pictures_of_no_class_are_counted_apart_and_the_page_shows_first_those_that_were_taken_for_one(
+    tmp_path: Path,
+) -> None:
+    foreign = [Prediction(f"{n}.png", "dog", 0.9, answer="none_of_these", foreign=True) for n in range(40)]
+    foreign += [replace(foreign[0], answer="not_sure"), replace(foreign[0], file="wrong.png", answer="class")]
+    shown = [Prediction("a.png", "cat", 0.9, truth="cat"), *foreign, replace(foreign[0], error="no picture")]
+    assert [foreign[number].verdict for number in (0, -2, -1)] == ["right", "not_sure", "wrong"]
+    assert verdicts(shown) == {"right": 1}
+    assert refused(shown) == "40 of 42 pictures of no class 'none of these', 1 'not sure'"
+    assert refused(shown[:1]) == ""
+    _, page = written(replace(NOTHING, predictions=shown), tmp_path)
+    assert "40 of 42 pictures of no class 'none of these', 1 'not sure'; 24 are shown here" in " ".join(
+        page.text.split()
+    )
+    assert "✗ is none of these" in page.text
+    assert page.text.index("wrong.png") < page.text.index("5.png")
+    assert "39.png" not in page.text
 
 
 def test_an_abstention_is_neither_right_nor_wrong(tmp_path: Path) -> None:
     cat, dog = Prediction("a.png", "cat", 0.9, truth="cat"), Prediction("b.png", "dog", 0.9, truth="cat")
-    shown = [cat, dog, replace(cat, unsure=True), replace(dog, unsure=True), replace(cat, error="no picture")]
-    assert [one.verdict for one in shown] == ["right", "wrong", "abstained", "abstained", ""]
-    assert verdicts(shown) == {"right": 1, "wrong": 1, "abstained": 2}
+    refusals = [replace(cat, answer="not_sure"), replace(dog, answer="none_of_these")]
+    shown = [cat, dog, *refusals, replace(cat, error="no picture")]
+    assert [one.verdict for one in shown] == ["right", "wrong", "not_sure", "none_of_these", ""]
+    assert verdicts(shown) == {"right": 1, "wrong": 1, "not_sure": 1, "none_of_these": 1}
     _, page = written(replace(NOTHING, predictions=shown), tmp_path)
-    assert "1 of 4, 2 “none of these”" in " ".join(page.text.split())
+    assert "1 of 4, 1 “none of these”, 1 “not sure”" in " ".join(page.text.split())
 
 
 def test_writing_again_replaces_both_files_and_leaves_nothing_beside(tmp_path: Path) -> None:

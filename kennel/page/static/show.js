@@ -40,9 +40,14 @@ export function showError(message, code) {
 
 export function showAnswer(answer) {
   const [best] = answer.predictions;
-  const unsure = answer.label === null; // an older function names no label
-  at("verdict").replaceChildren(...(unsure ? noneOfThese(best, answer.threshold) : [headline(best.label, percent(best.probability))]));
-  at("classes").className = unsure ? "classes unsure" : "classes";
+  const verdict = answer.verdict ?? (answer.label === null ? "not_sure" : "class"); // an older function has none
+  const said = {
+    class: () => [headline(best.label, percent(best.probability))],
+    none_of_these: () => noneOfThese(best, answer.known),
+    not_sure: () => notSure(best, answer.threshold),
+  };
+  at("verdict").replaceChildren(...said[verdict]());
+  at("classes").className = verdict === "class" ? "classes" : "classes unsure";
   at("classes").replaceChildren(...answer.predictions.map((one) =>
     make("li", "", make("span", "", one.label), make("span", "share", percent(one.probability)), bar("bar", 0, one.probability))));
   at("model").textContent = answer.model ? `Answered by ${answer.model}` : "";
@@ -50,9 +55,15 @@ export function showAnswer(answer) {
 
 const headline = (label, share) => make("p", "best", label, " ", make("small", "", share));
 
-function noneOfThese(best, threshold) {
+function noneOfThese(best, known) {
+  const [mine, least] = apart(known.score, known.threshold);
+  const why = `Its likeness to what the model knows is ${mine}, and what it knows has ${least} at least. The best guess would be ${best.label}.`;
+  return [make("p", "best", "None of these"), make("p", "why", why)];
+}
+
+function notSure(best, threshold) {
   const [share, least] = apart(best.probability, threshold);
-  return [make("p", "best", "None of these"), make("p", "why", `At best ${best.label} with ${share}; the model asks for ${least}.`)];
+  return [make("p", "best", "Not sure"), make("p", "why", `At best ${best.label} with ${share}; the model asks for ${least}.`)];
 }
 
 /** [name, milliseconds] of each hop in the order of the way. Each is what that hop alone took. */

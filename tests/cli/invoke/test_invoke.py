@@ -157,8 +157,15 @@ def unsure(share: float, threshold: float, label: str = "Beagle") -> dict[str, A
 
 
 def test_a_picture_of_something_else_is_said_to_be_none_of_these(capsys: pytest.CaptureFixture[str]) -> None:
-    first, *classes, _ = shown(capsys, **unsure(0.2301, 0.41))
-    assert first == "None of these (best guess Beagle 23 %, below 41 %)"
+    known = {"score": 0.41, "threshold": 0.59, "is_known": False}
+    first, *_ = shown(capsys, label=None, verdict="none_of_these", known=known)
+    assert first == "None of these (likeness 41 %, below 59 %; best guess dog)"
+
+
+@pytest.mark.parametrize("more", [{}, {"verdict": "not_sure", "known": None}], ids=["older function", "function"])
+def test_a_best_class_below_the_threshold_is_not_sure(more: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    first, *classes, _ = shown(capsys, **unsure(0.2301, 0.41), **more)
+    assert first == "Not sure (best guess Beagle 23 %, below 41 %)"
     assert [line.split()[0] for line in classes] == ["Beagle", "Pug"]
 
 

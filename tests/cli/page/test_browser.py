@@ -112,11 +112,20 @@ def test_times_that_do_not_fit_together_leave_no_bar_outside(tab: Any, page: Pag
     assert all(0 <= bar.evaluate(ends) <= 100.01 for bar in tab.locator("#hops .track i").all())
 
 
-def test_below_the_threshold_it_is_none_of_these(tab: Any, page: PageWorld, photo: Path) -> None:
-    page.answer = {**GOOD, "label": None, "threshold": 0.9004}
+@pytest.mark.parametrize("more", [{}, {"verdict": "not_sure", "known": None}], ids=["older function", "function"])
+def test_below_the_threshold_it_is_not_sure(tab: Any, page: PageWorld, photo: Path, more: dict[str, Any]) -> None:
+    page.answer = {**GOOD, "label": None, "threshold": 0.9004, **more}
+    drop(tab, photo)
+    see(tab, "Not sure")
+    see(tab, "At best Beagle with 90.00 %; the model asks for 90.04 %.")
+
+
+def test_what_the_model_does_not_know_is_none_of_these(tab: Any, page: PageWorld, photo: Path) -> None:
+    known = {"score": 0.41, "threshold": 0.59, "is_known": False}
+    page.answer = {**GOOD, "label": None, "verdict": "none_of_these", "known": known}
     drop(tab, photo)
     see(tab, "None of these")
-    see(tab, "At best Beagle with 90.00 %; the model asks for 90.04 %.")
+    see(tab, "Its likeness to what the model knows is 41.0 %, and what it knows has 59.0 % at least.")
 
 
 def test_an_answer_of_an_older_function_is_shown_too(tab: Any, page: PageWorld, photo: Path) -> None:

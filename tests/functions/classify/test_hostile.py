@@ -213,7 +213,7 @@ def test_a_site_that_talks_nonsense_gets_no_500(
 
 
 DOCUMENTED = {outcome.code: outcome for outcome in (*OUTCOMES.values(), INTERNAL)}
-ANSWER = ["label", "model", "predictions", "probabilities", "request_id", "threshold", "timings"]
+ANSWER = ["known", "label", "model", "predictions", "probabilities", "request_id", "threshold", "timings", "verdict"]
 
 names = st.sampled_from(
     ["url", "s3_uri", "image", "top_k", "body", "headers", "requestContext", "isBase64Encoded", "http"]

@@ -20,13 +20,32 @@ def test_a_model_without_a_name_is_empty(endpoint: Endpoint, model: dict[str, An
 @pytest.mark.parametrize(
     ("threshold", "label"), [(None, "dog"), (0, "dog"), (0.5, "dog"), (0.75, "dog"), (0.750001, None), (1, None)]
 )
-def test_below_the_threshold_it_is_none_of_the_classes(
-    endpoint: Endpoint, threshold: float | None, label: str | None
-) -> None:
+def test_below_the_threshold_it_is_not_sure(endpoint: Endpoint, threshold: float | None, label: str | None) -> None:
     endpoint.replies = [Reply(200, good(threshold=threshold))]
     answer = ask(IMAGE | {"top_k": 1})
     assert (answer["label"], answer["threshold"]) == (label, threshold)
+    assert answer["verdict"] == ("class" if label else "not_sure")
     assert answer["predictions"] == [{"label": "dog", "probability": 0.75}]
+
+
+def resemblance(score: Any = 0.6, threshold: Any = 0.5, is_known: Any = True) -> dict[str, Any]:
+    return {"score": score, "threshold": threshold, "is_known": is_known}
+
+
+@pytest.mark.parametrize("threshold", [None, 1])
+def test_a_picture_that_is_not_known_is_none_of_these_however_sure_the_model_is(
+    endpoint: Endpoint, threshold: float | None
+) -> None:
+    known = resemblance(score=0.4, is_known=False)
+    endpoint.replies = [Reply(200, good(threshold=threshold, known=known | {"later": 1}))]
+    answer = ask()
+    assert (answer["label"], answer["verdict"], answer["known"]) == (None, "none_of_these", known)
+    assert answer["predictions"][0]["label"] == "dog"
+
+
+def test_a_picture_that_is_known_has_the_class_or_none_by_its_probability(endpoint: Endpoint) -> None:
+    endpoint.replies = [Reply(200, good(threshold=one, known=resemblance())) for one in (0.7, 0.8)]
+    assert [ask()["verdict"] for _ in range(2)] == ["class", "not_sure"]
 
 
 def test_of_two_best_classes_the_label_is_the_one_that_is_listed_first(endpoint: Endpoint) -> None:
@@ -40,6 +59,7 @@ def test_an_endpoint_of_an_older_release_has_no_threshold(endpoint: Endpoint) ->
     endpoint.replies = [Reply(200, good())]
     answer = ask()
     assert (answer["label"], answer["threshold"]) == ("dog", None)
+    assert (answer["verdict"], answer["known"]) == ("class", None)
 
 
 def test_any_status_of_success_is_one(endpoint: Endpoint) -> None:
@@ -92,6 +112,17 @@ def test_probabilities_may_be_rounded(endpoint: Endpoint, values: list[float]) -
         good(threshold=float("nan")),
         good(threshold=[0.5]),
         good(threshold={"threshold": 0.5}),
+        good(known={}),
+        good(known=[]),
+        good(known=True),
+        good(known=0.5),
+        good(known=resemblance(is_known=False)),
+        good(known=resemblance(score=0.4)),
+        good(known=resemblance(is_known=1)),
+        good(known=resemblance(score=float("nan"), is_known=False)),
+        good(known=resemblance(score=10**400)),
+        good(known=resemblance(score="0.6")),
+        good(known=resemblance(threshold=None)),
     ],
     ids=lambda body: str(body)[:40],
 )

@@ -36,7 +36,9 @@ def test_an_image_in_the_event_is_classified(endpoint: Endpoint) -> None:
             {"label": "cat", "probability": 0.1},
         ],
         "label": "dog",
+        "verdict": "class",
         "threshold": None,
+        "known": None,
         "model": "arn:kennel/7",
         "request_id": Context().aws_request_id,
     }
