@@ -15,19 +15,20 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     """Return the answer as a JSON value to direct callers, and as the body of an HTTP response to the HTTP API."""
     started = time.monotonic()
     error: Exception | None = None
+    request_id = str(getattr(context, "aws_request_id", ""))
     try:
-        outcome, value = OK, _classify(event, Deadline.of_invocation(context))
+        outcome, value = OK, _classify(event, Deadline.of_invocation(context), request_id)
     except Exception as raised:
         outcome, value, error = *_error_answer(raised), raised
-    value["request_id"] = str(getattr(context, "aws_request_id", ""))
+    value["request_id"] = request_id
     _log(outcome, value, time.monotonic() - started, error)
     return _http_response(outcome, value) if events.is_http(event) else value
 
 
-def _classify(event: Any, deadline: Deadline) -> dict[str, Any]:
+def _classify(event: Any, deadline: Deadline, request_id: str) -> dict[str, Any]:
     settings = logic.Settings.of_environment()
     request = events.parse(event, settings.max_bytes)
-    output, timings = logic.classify(request, settings, deadline)
+    output, timings = logic.classify(request, settings, deadline, request_id)
     return {
         "probabilities": output.probabilities,
         "predictions": output.predictions(request.top_k or settings.top_k),

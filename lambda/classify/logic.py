@@ -41,7 +41,9 @@ class Settings(NamedTuple):
         )
 
 
-def classify(request: Request, settings: Settings, deadline: Deadline) -> tuple[ModelOutput, dict[str, float]]:
+def classify(
+    request: Request, settings: Settings, deadline: Deadline, request_id: str
+) -> tuple[ModelOutput, dict[str, float]]:
     """Return the model's output, and the milliseconds that each part took. Raise every kind of ClassifyError."""
     timings = {}
     started = time.monotonic()
@@ -50,7 +52,7 @@ def classify(request: Request, settings: Settings, deadline: Deadline) -> tuple[
         timings["fetch_ms"] = _milliseconds_since(started)
     kind = media_type(image, settings.max_bytes)
     started = time.monotonic()
-    output = ModelOutput.of_json(runtime().invoke(settings.endpoint_name, image, kind, deadline))
+    output = ModelOutput.of_json(runtime().invoke(settings.endpoint_name, image, kind, deadline, request_id))
     timings["endpoint_ms"] = _milliseconds_since(started)
     return output, timings | output.timings
 

@@ -57,11 +57,17 @@ class SageMakerRuntime:
         self.url = address(self.region)
         self.pool, self.last_used = _pool(self.url), time.monotonic()
 
-    def invoke(self, endpoint: str, body: bytes, media_type: str, deadline: Deadline) -> bytes:
-        """Return the container's answer. Raise EndpointError, ImageError or UnexpectedResponse."""
+    def invoke(self, endpoint: str, body: bytes, media_type: str, deadline: Deadline, request_id: str) -> bytes:
+        """Return the container's answer. Raise EndpointError, ImageError or UnexpectedResponse.
+
+        `request_id` is the InferenceId by which data capture knows the request; empty: it gets none.
+        """
+        about = {"Content-Type": media_type, "Accept": "application/json"}
+        if request_id:
+            about["X-Amzn-SageMaker-Inference-Id"] = request_id
         for attempt, longest in enumerate((0.1, 0.2, 0.4)):  # seconds before the next attempt
             try:
-                return self._attempt(endpoint, body, media_type, deadline)
+                return self._attempt(endpoint, body, about, deadline)
             except errors.EndpointError as error:
                 # A kept connection that was closed meanwhile costs no pause; random ones keep callers apart.
                 is_stale = not attempt and isinstance(error.__cause__, urllib3.exceptions.ProtocolError)
@@ -69,13 +75,13 @@ class SageMakerRuntime:
                 if not error.retryable or pause >= deadline.remaining():
                     raise
                 time.sleep(pause)
-        return self._attempt(endpoint, body, media_type, deadline)
+        return self._attempt(endpoint, body, about, deadline)
 
-    def _attempt(self, endpoint: str, body: bytes, media_type: str, deadline: Deadline) -> bytes:
+    def _attempt(self, endpoint: str, body: bytes, about: dict[str, str], deadline: Deadline) -> bytes:
         if time.monotonic() - self.last_used > 30:  # balancers drop silent connections unsaid (botocore#2916)
             self.pool.close()
             self.pool = _pool(self.url)
-        path, headers = self._signed(endpoint, body, media_type)
+        path, headers = self._signed(endpoint, body, about)
         # Without urllib3's retries, which would send the old signature and read no more of an answer than its status.
         options = {"retries": False, "enforce_content_length": True}
         try:
@@ -90,9 +96,9 @@ class SageMakerRuntime:
             return bytes(response.data)
         raise_error(response.status, response.headers.get("x-amzn-errortype", ""), response.data)
 
-    def _signed(self, endpoint: str, body: bytes, media_type: str) -> tuple[str, dict[str, str]]:
+    def _signed(self, endpoint: str, body: bytes, about: dict[str, str]) -> tuple[str, dict[str, str]]:
         url = f"{self.url}/endpoints/{quote(endpoint, safe='')}/invocations"
-        headers = {"Host": urlsplit(url).netloc, "Content-Type": media_type, "Accept": "application/json"}
+        headers = {"Host": urlsplit(url).netloc, **about}
         request = AWSRequest("POST", url, headers | {"User-Agent": "Kennel"}, body)
         keys = {"access_key": os.environ["AWS_ACCESS_KEY_ID"], "secret_key": os.environ["AWS_SECRET_ACCESS_KEY"]}
         credentials = SimpleNamespace(**keys, token=os.environ.get("AWS_SESSION_TOKEN"))

@@ -50,6 +50,7 @@ def test_the_endpoint_gets_the_bytes_with_their_kind(endpoint: Endpoint, kind: s
     [(path, headers, body)] = endpoint.calls
     assert path == "/endpoints/kennel-test/invocations"
     assert (headers["content-type"], headers["accept"]) == (f"image/{kind.lower()}", "application/json")
+    assert headers["x-amzn-sagemaker-inference-id"] == Context().aws_request_id
     assert body == picture(kind)
 
 
