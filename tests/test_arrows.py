@@ -17,6 +17,7 @@ CDK = ("aws_cdk", "constructs", "cdk_nag", "cdklabs", "jsii")
 OURS = ("app", "stacks", "classify", "promote", "probe", "unregister", "training", "inference", "kennel")
 TORCH = ("torch", "torchvision")
 HYPERPARAMETERS = "training.hyperparameters"  # also what `kennel` reads
+LAYOUT = "training.layout"  # likewise
 DECLARATIVE = (HYPERPARAMETERS, "training.metrics")  # what `stacks` reads; standard library only
 
 
@@ -44,7 +45,7 @@ ROOMS = (  # the first that holds a file counts
     Room("kennel/rehearsal/jobs", ("kennel",), ("kennel.rehearsal.cloud", "kennel.rehearsal.serving")),
     Room("kennel/rehearsal/serving", ("kennel",), ("kennel.rehearsal.cloud", "kennel.rehearsal.jobs")),
     Room("kennel/rehearsal/containers", ("kennel",), PLANES),
-    Room("kennel", ("kennel", HYPERPARAMETERS)),
+    Room("kennel", ("kennel", HYPERPARAMETERS, LAYOUT)),
 )
 
 

@@ -17,6 +17,7 @@ _TORCHLESS = (
     "training.__main__",
     "training.evaluate",
     "training.hyperparameters",
+    "training.layout",
     "training.metrics",
     "training.prepare",
     "training.transform",

@@ -21,6 +21,7 @@ from kennel.rehearsal.containers.engine import Container, ContainerEngine, Conta
 from kennel.rehearsal.jobs.contract import JobFailed, check_outcome, resource_config, run_hosts, write_config
 from kennel.rehearsal.jobs.store import pack
 from kennel.upload.upload import upload_dataset
+from training.layout import unused
 
 _CHANNELS = ("train", "valid", "weights")
 _FILE = "run.json"
@@ -159,6 +160,8 @@ class LocalRun:
             Path(record.data), bucket="local", s3=FolderBucket(place), weights=weights, progress=self._unless_stopped
         )
         record.fingerprint, record.images = sent.fingerprint, sent.images
+        if sent.left_out:
+            self._line("", f"not used: {unused(sent.left_out)}")
         shutil.rmtree(self._jobs.dataset, ignore_errors=True)
         self._jobs.dataset.parent.mkdir(parents=True, exist_ok=True)
         (place / sent.manifest_key.removesuffix(".manifest")).rename(self._jobs.dataset)

@@ -74,6 +74,8 @@ def _everything(options: Options, work: Path, report: RehearsalReport, display: 
                 data, images = work / "kept", scan_folder(work / "kept")
             step.detail = f"{len(images.images):,} images, {len(images.classes)} classes"
             report.overrides = overrides(options, images)
+            if images.unused:
+                display.log(f"Not used: {images.unused}")
         with display.step("Start the embedded AWS"):
             cloud = stack.enter_context(embedded(options, work, display))
         with display.step("Synthesize the app"):

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kennel.errors import KennelError
+from training.layout import SUFFIXES, clutter, split_folders, unused
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _LAYOUT = "the layout must be FOLDER/<class>/<image> or FOLDER/{train,valid,test}/<class>/<image>"
 
 
@@ -29,7 +28,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Tree:
-    """`splits` are the canonical names present (none for a plain tree); `left_out` counts files that are no images."""
+    """`splits` are the canonical names present (none for a plain tree); `left_out` are files that are no images."""
 
     images: tuple[Image, ...]
     classes: tuple[str, ...]
@@ -39,6 +38,11 @@ class Tree:
     @property
     def size(self) -> int:
         return sum(image.size for image in self.images)
+
+    @property
+    def unused(self) -> str:
+        """Return what is left out by kind, with what to do; nothing where nothing is."""
+        return unused(self.left_out)
 
 
 def scan_folder(folder: Path) -> Tree:
@@ -50,14 +54,16 @@ def scan_folder(folder: Path) -> Tree:
     found = sorted(_walk(folder, ""), key=lambda image: image.name)
     images = tuple(image for image in found if Path(image.name).suffix.lower() in SUFFIXES)
     if not images:
-        raise KennelError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); {_LAYOUT}.")
-    splits = _splits(folder)
+        others = f" Not used: {others}." if (others := unused(image.name for image in found)) else ""
+        raise KennelError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); {_LAYOUT}.{others}")
+    splits = _splits(folder, images)
     for image in images:
         if image.name.count("/") < (2 if splits else 1):
             raise KennelError(f"{image.name} lies in no class folder; {_LAYOUT}.")
     classes = _classes(folder, images, splits)
     kept = set(images)
-    return Tree(images, classes, splits, tuple(image.name for image in found if image not in kept))
+    left_out = tuple(image.name for image in found if image not in kept)
+    return Tree(images, classes, tuple(sorted(set(splits.values()))), left_out)
 
 
 def with_hashes(tree: Tree, progress: Callable[[int], None]) -> Tree:
@@ -87,7 +93,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[Image]:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     for entry in entries:
         name = prefix + entry.name
-        if entry.name.startswith(".") or entry.name in {"__MACOSX", "Thumbs.db", "desktop.ini"}:
+        if clutter(entry.name):
             continue
         _check_name(name)
         if entry.is_symlink():
@@ -117,27 +123,29 @@ def _check_name(name: str) -> None:
         raise KennelError(f"{name!a} has a control character in its name; rename it.")
 
 
-def _splits(folder: Path) -> tuple[str, ...]:
-    """Return the canonical names of the split folders, none for a tree of class folders."""
-    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
-    named = [path for path in folders if path.name.lower() in SPLITS]
-    others = sorted(path.name for path in folders if path not in named)
-    if named and others:
-        raise KennelError(f"{others[0]} lies beside {named[0].name}; {_LAYOUT}, not both.")
-    splits = sorted(SPLITS[path.name.lower()] for path in named)
-    if len(set(splits)) < len(splits):
-        raise KennelError(f"{folder} has two folders for one split ({', '.join(sorted(path.name for path in named))}).")
-    if splits and "train" not in splits:
-        raise KennelError(f"{folder} has {', '.join(splits)} but no train folder; {_LAYOUT}.")
-    return tuple(splits)
+def _splits(folder: Path, images: tuple[Image, ...]) -> dict[str, str]:
+    """Return the canonical name of each split folder, nothing for a tree of class folders."""
+    try:
+        splits = split_folders([image.name.split("/") for image in images])
+    except ValueError as error:
+        raise KennelError(str(error)) from None
+    folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not clutter(path.name))
+    others = [name for name in folders if name not in splits]
+    if splits and others:
+        raise KennelError(f"{others[0]} lies beside {min(splits)}; {_LAYOUT}, not both.")
+    if len(set(splits.values())) < len(splits):
+        raise KennelError(f"{folder} has two folders for one split ({', '.join(sorted(splits))}).")
+    if splits and "train" not in splits.values():
+        raise KennelError(f"{folder} has {', '.join(sorted(splits))} but no train folder; {_LAYOUT}.")
+    return splits
 
 
-def _classes(folder: Path, images: tuple[Image, ...], splits: tuple[str, ...]) -> tuple[str, ...]:
+def _classes(folder: Path, images: tuple[Image, ...], splits: dict[str, str]) -> tuple[str, ...]:
     depth = 1 if splits else 0
     classes: dict[str, set[str]] = {}
     for image in images:
         parts = image.name.split("/")
-        classes.setdefault(parts[depth], set()).add(SPLITS.get(parts[0].lower(), "") if splits else "train")
+        classes.setdefault(parts[depth], set()).add(splits.get(parts[0], "train"))
     if len(classes) < 2:
         inner = f" Did you mean {folder / next(iter(classes))}?" if not splits and images[0].name.count("/") > 1 else ""
         raise KennelError(f"{folder} has images of one class only ({next(iter(classes))}); two are the least.{inner}")
@@ -150,5 +158,5 @@ def _classes(folder: Path, images: tuple[Image, ...], splits: tuple[str, ...]) -
 
 def _refuse_empty(folder: Path, classes: set[str], depth: int) -> None:
     for path in sorted(folder.glob("*/" * depth + "*/")):
-        if path.is_dir() and not path.name.startswith((".", "__MACOSX")) and path.name not in classes:
+        if path.is_dir() and not clutter(path.name) and path.name not in classes:
             raise KennelError(f"Class folder {path.relative_to(folder)} holds no images; fill it or remove it.")

@@ -27,6 +27,7 @@ from kennel.aws import aws_errors, client, output
 from kennel.console import AsJson, Stage, print_json
 from kennel.errors import KennelError
 from kennel.upload.folder import Image, Tree, readable, scan_folder, with_hashes
+from training.layout import unused
 
 LIMIT = 64 * 2**20  # bytes
 _END = tarfile.RECORDSIZE  # the end mark, padded
@@ -307,7 +308,7 @@ def show_upload(sent: Upload, bucket: str, stage: str, *, as_json: bool) -> None
     console = Console(highlight=False)
     console.print(f"{sent.images:,} images of {len(sent.classes)} classes ({sent.bytes / 1e6:,.1f} MB)", markup=False)
     if sent.left_out:
-        console.print(f"Left out, since they are no images: {_few(sent.left_out)}", markup=False)
+        console.print(f"Not used: {unused(sent.left_out)} (such as {_few(sent.left_out)})", markup=False)
     console.print(f"s3://{bucket}/{sent.manifest_key}", markup=False, soft_wrap=True)
     started = f"The pipeline starts now: `kennel status --stage {stage}` follows it."
     console.print(

@@ -6,16 +6,14 @@ No archive is ever extracted, so that no name in one can do harm.
 import os
 import tarfile
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NoReturn
 
 from training.errors import TrainingError
+from training.layout import NOT_READ, OTHER_SUFFIXES, SPLITS, SUFFIXES, clutter, split_folders
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".ico", ".dng", ".cr2", ".nef", ".arw"}
-SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip", ".7z", ".rar")
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")  # would break a line of the log, or cannot be written as UTF-8
 
@@ -80,17 +78,20 @@ def list_images(folder: Path) -> Listing:
     others = [source for source in inside.files if _suffix(source) not in SUFFIXES]
     names = [PurePosixPath(image.name).parts for image in images]
     root = _common_root(names)
+    splits = _splits_of([parts[len(root) :] for parts in names])
     found = []
     for source, parts in zip(images, names, strict=True):
-        split, path = _split(parts[len(root) :])
-        if len(path) < 2 or (not split and path[0].lower() in SPLITS):
+        path = parts[len(root) :]
+        split = splits.get(path[0], "")
+        path = path[1:] if split else path
+        if len(path) < 2:
             left_out.append((source.name, "is not in a class folder"))
         else:
             found.append(Found(source, split, path[0], "/".join(path)))
     _refuse_mixed_trees(found)
     folders = [PurePosixPath(name).parts for name in inside.folders]
     folders += [PurePosixPath(other.name).parts[:-1] for other in others]
-    labels = _labels(folders, root) | {image.label for image in found}
+    labels = _labels(folders, root, splits) | {image.label for image in found}
     return Listing(tuple(found), frozenset(labels), tuple(left_out), len(others))
 
 
@@ -99,14 +100,14 @@ def _suffix(source: Source) -> str:
 
 
 def _unread(files: Iterable[Source]) -> list[tuple[str, str]]:
-    reason = "is an image of a format that is not read; convert it to JPEG or PNG"
-    return [(file.name, reason) for file in files if _suffix(file) in OTHER_SUFFIXES]
+    return [(file.name, NOT_READ) for file in files if _suffix(file) in OTHER_SUFFIXES]
 
 
-def _split(parts: Parts) -> tuple[str, Parts]:
-    """Return the split that a path names (empty for none) and the path inside it."""
-    split = SPLITS.get(parts[0].lower(), "") if len(parts) > 2 else ""
-    return split, parts[1:] if split else parts
+def _splits_of(names: Sequence[Parts]) -> dict[str, str]:
+    try:
+        return split_folders(names)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
 
 
 def _common_root(names: Sequence[Parts]) -> Parts:
@@ -120,9 +121,9 @@ def _common_root(names: Sequence[Parts]) -> Parts:
     return root
 
 
-def _labels(folders: Iterable[Parts], root: Parts) -> set[str]:
+def _labels(folders: Iterable[Parts], root: Parts, splits: Mapping[str, str]) -> set[str]:
     inside = {parts[len(root) :] for parts in folders if parts[: len(root)] == root} - {()}
-    paths = {parts[1:] if parts[0].lower() in SPLITS else parts for parts in inside} - {(), ("weights",)}
+    paths = {parts[1:] if splits and parts[0].lower() in SPLITS else parts for parts in inside} - {(), ("weights",)}
     return {path[0] for path in paths}
 
 
@@ -139,11 +140,11 @@ def _refuse_mixed_trees(found: Iterable[Found]) -> None:
 def _list_files(folder: Path) -> _Files:
     found = _Files()
     for root, folders, files in os.walk(folder, onerror=_refuse):  # does not follow links to folders
-        folders[:] = [name for name in folders if not _hidden(name)]
+        folders[:] = [name for name in folders if not clutter(name)]
         for name in folders:
             _add(Path(root, name), folder, found)
         for name in files:
-            if not _hidden(name):
+            if not clutter(name):
                 _add(Path(root, name), folder, found)
     found.files.sort(key=lambda source: source.name)
     return found
@@ -195,7 +196,7 @@ def _require_end(stream: BinaryIO, offset: int) -> None:
 def _add_member(member: tarfile.TarInfo, path: Path, shard: str, found: _Files) -> None:
     name = printable(str(PurePosixPath(member.name)))  # without ./, // and a slash at the end
     parts = PurePosixPath(name).parts
-    if any(_hidden(part) for part in parts if part != ".."):
+    if any(clutter(part) for part in parts if part != ".."):
         return
     if name.startswith("/") or ".." in parts:
         found.left_out.append((name, "has a path that leads out of the archive"))
@@ -207,10 +208,6 @@ def _add_member(member: tarfile.TarInfo, path: Path, shard: str, found: _Files) 
         raise TrainingError(f"{shard} contains another archive, {name}; pack the images themselves.")
     else:
         found.files.append(Source(path, member.offset_data, member.size, name))
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def printable(name: str) -> str:

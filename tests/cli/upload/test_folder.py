@@ -30,6 +30,44 @@ def test_splits_are_recognized_and_not_taken_for_classes(tmp_path: Path) -> None
     assert seen.splits == ("test", "train", "valid")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Training", "Testing"),
+        ("training", "validation", "test"),
+        ("Train", "Val", "Eval"),
+        ("TRAIN", "dev", "holdout"),
+    ],
+)
+def test_splits_under_other_usual_names_are_splits(tmp_path: Path, names: tuple[str, ...]) -> None:
+    seen = scan_folder(tree(tmp_path, *(f"{split}/{name}/{split}.png" for split in names for name in ("a", "b"))))
+    assert seen.classes == ("a", "b")
+    assert {"train", "test"} <= set(seen.splits)
+
+
+def test_a_class_may_be_called_as_a_split_is(tmp_path: Path) -> None:
+    seen = scan_folder(tree(tmp_path, "bus/1.png", "train/1.png", "zebra/1.png"))
+    assert (seen.classes, seen.splits) == (("bus", "train", "zebra"), ())
+
+
+def test_what_is_not_used_is_counted_by_kind_with_what_to_do(tmp_path: Path) -> None:
+    tree(tmp_path, "a/1.png", "b/1.png")
+    for name in ("a/1.HEIC", "a/2.heic", "b/notes.txt", "b/README"):
+        (tmp_path / name).write_bytes(b"x")
+    assert scan_folder(tmp_path).unused == (
+        "2 HEIC: pictures of kinds that are not read; convert them to JPEG or PNG; "
+        "1 without a suffix, 1 TXT: no pictures by their names"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "Thumbs.db", "@eaDir/1.png", ".ipynb_checkpoints/1.png", "a/desktop.ini", "a/@eaDir/1.png"]
+)
+def test_what_machines_put_beside_photographs_is_neither_class_nor_data(tmp_path: Path, name: str) -> None:
+    seen = scan_folder(tree(tmp_path, "a/1.png", "b/1.png", name))
+    assert (len(seen.images), seen.classes, seen.left_out) == (2, ("a", "b"), ())
+
+
 def test_what_is_no_image_is_left_out_and_named(tmp_path: Path) -> None:
     tree(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "a" / "notes.txt").write_text("x")
@@ -53,8 +91,8 @@ def test_hidden_files_are_not_even_named(tmp_path: Path) -> None:
         (["test/a/1.png", "test/b/1.png"], "no train folder"),
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "Class c has images in test but none in train"),
         (["train/a/1.png", "train/b/1.png", "val/a/2.png", "valid/a/3.png"], "two folders for one split"),
-        (["train/1.png", "test/1.png"], "test/1.png lies in no class folder"),
-        (["train/1.png", "tram/1.png"], "tram lies beside train"),  # a class cannot be called as a split is
+        (["train/1.png", "test/1.png"], "test, train hold pictures and no class folders"),
+        (["one/a/1.png", "one/b/1.png", "two/a/2.png", "two/b/2.png"], "one, two all hold a, b: if they are splits"),
         (["train/1.png", "train/a/1.png", "train/b/1.png"], "train/1.png lies in no class folder"),
     ],
 )

@@ -145,3 +145,25 @@ def test_preparing_never_loads_torch(two_classes: None, opt_ml: Paths) -> None:
     code = "import sys; from training.__main__ import main; main(['prepare']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_splits_under_other_names_are_splits(add: Add, png: Any, prepared: Prepare) -> None:
+    for number, split in enumerate(("Training", "Testing")):
+        for label in ("glioma", "pituitary"):
+            for picture in range(10):
+                add(f"{split}/{label}/{picture}.png", png(1000 * number + 100 * len(label) + picture))
+    report = prepared()
+    assert report["classes"] == ["glioma", "pituitary"]
+    assert report["splits"]["test"]["images"] == 20
+
+
+def test_top_folders_that_hold_the_same_folders_are_refused(add: Add, png: Any, refused: Callable[..., str]) -> None:
+    for number, name in enumerate(("one/a", "one/b", "two/a", "two/b")):
+        add(f"{name}/1.png", png(number))
+    assert "The folders one, two all hold a, b: if they are splits" in refused()
+
+
+def test_a_class_may_be_called_train(add: Add, png: Any, prepared: Prepare) -> None:
+    for number in range(36):
+        add(f"{('bus', 'train', 'zebra')[number % 3]}/{number}.png", png(number))
+    assert prepared()["classes"] == ["bus", "train", "zebra"]
