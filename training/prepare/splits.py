@@ -13,6 +13,7 @@ NAMES = ("train", "valid", "test")
 Splits = dict[str, list[Verified]]
 _SHARE = 0.1  # of each class, for a split that the tree lacks
 _NAMED = 5
+_RATIO = 100  # of the largest class to a class
 
 
 def assign(images: Sequence[Verified]) -> Splits:
@@ -72,6 +73,12 @@ def warnings_of(splits: Mapping[str, Sequence[Verified]], classes: Sequence[str]
             warnings.append(
                 f"{len(missing)} classes have no image in {name} and are not measured there: {few(missing)}"
             )
+    counts = {label: len(members) for label, members in _by_class(splits["train"]).items()}
+    if rare := sorted(name for name in counts if counts[name] * _RATIO < max(counts.values())):
+        warnings.append(
+            f"{len(rare)} classes have less than a hundredth of the largest class's training images, so the model may "
+            f"never answer them: {few(rare)}; add images of them"
+        )
     if twins := _alike(classes, str.casefold):
         warnings.append(f"classes differ only in capital letters: {few(twins)}")
     if odd := [name for name in classes if re.search(r"\\(x[0-9a-f]{2}|[nrt]|u[0-9a-f]{4})", name)]:

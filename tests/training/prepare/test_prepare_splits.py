@@ -167,3 +167,11 @@ def test_a_class_may_be_called_train(add: Add, png: Any, prepared: Prepare) -> N
     for number in range(36):
         add(f"{('bus', 'train', 'zebra')[number % 3]}/{number}.png", png(number))
     assert prepared()["classes"] == ["bus", "train", "zebra"]
+
+
+def test_a_class_with_less_than_a_hundredth_of_the_largest_is_warned_of(add: Add, png: Any, prepared: Prepare) -> None:
+    for number in range(400):
+        add(f"common/{number}.png", png(number))
+    for number in range(3):
+        add(f"rare/{number}.png", png(1000 + number))
+    assert any("less than a hundredth" in text and "rare" in text for text in prepared()["warnings"])
