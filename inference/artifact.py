@@ -53,7 +53,8 @@ class Artifact:
     def check_outputs(self, file: str, shapes: Sequence[Sequence[Any]]) -> None:
         """Raise StartError unless these are the shapes of logits and perhaps embedding; open sizes are no numbers."""
         if not 1 <= len(shapes) <= 2 or not _fits(shapes[0], len(self.classes)):
-            found = ", ".join(str(list(shape)) for shape in shapes)
+            sizes = [[str(size) if isinstance(size, int) else "?" for size in shape] for shape in shapes]
+            found = ", ".join(f"[{','.join(shape)}]" for shape in sizes)
             names = len(self.classes)
             raise StartError(f"model.json names {names} classes, but the output of {file} has the shape {found}.")
         if self.known and not (len(shapes) == 2 and _fits(shapes[1], self.known.rows.shape[1])):
