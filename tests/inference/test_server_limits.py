@@ -12,6 +12,7 @@ import uvicorn
 
 from inference import admission, app
 from inference.admission import WorkQueue
+from inference.classifier import Answer as OfPicture
 from inference.telemetry import Metrics, Timings
 from tests.inference.tiny import Answer, answer_on, ask, until, upload
 
@@ -27,23 +28,23 @@ class Patient:
         self.go = threading.Event()
         self.begun: list[bytes] = []
 
-    def classify(self, body: bytes, timings: Timings) -> list[float]:
+    def classify(self, body: bytes, timings: Timings) -> OfPicture:
         self.begun.append(body)
         assert self.go.wait(60)
-        return [0.25, 0.75]
+        return OfPicture([0.25, 0.75], None)
 
 
 @contextmanager
-def served(classifier: Patient, workers: int = 2) -> Iterator[int]:
+def served(patient: Patient, workers: int = 2) -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
-    built = app.build(cast(Any, classifier), workers=workers, metrics=Metrics(""), max_bytes=1000)
+    built = app.build(cast(Any, patient), workers=workers, metrics=Metrics(""), max_bytes=1000)
     server = uvicorn.Server(uvicorn.Config(built, log_config=None, lifespan="off", timeout_keep_alive=75))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
         yield listener.getsockname()[1]
     finally:
-        classifier.go.set()
+        patient.go.set()
         server.should_exit = True
         thread.join()
 
