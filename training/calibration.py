@@ -1,4 +1,4 @@
-"""Calibration: the temperature of the softmax, and the confidence below which the answer is "none of these".
+"""Calibration: the temperature of the softmax, and the confidence below which the answer is "not sure".
 
 Both are fitted on the validation split; the test split only measures them.
 """

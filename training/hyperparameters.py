@@ -98,7 +98,7 @@ class Hyperparameters:
     )
     abstain_coverage: float = _declare(
         0.95,
-        "fraction of the validation images that get an answer; the least certain rest gets 'none of these'",
+        "fraction of the validation images that get an answer; the least certain rest gets 'not sure'",
         minimum=0.01,
         maximum=1,
     )

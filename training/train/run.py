@@ -152,7 +152,7 @@ def _calibrate(context: TrainingContext, trained: TrainedModel) -> dict[str, Any
 def _describe_threshold(abstain: dict[str, float] | None, precision: float) -> str:
     if abstain:
         return (
-            f"below a confidence of {abstain['threshold']:.6f} it answers 'none of these': on validation it answers "
+            f"below a confidence of {abstain['threshold']:.6f} it answers 'not sure': on validation it answers "
             f"{abstain['coverage']:.1%}, of which {abstain['precision']:.1%} are right"
         )
     if precision:
