@@ -15,6 +15,7 @@ from training.errors import TrainingError
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 COLDEST, HOTTEST = 0.05, 20.0
 SLACK = 1e-6  # another machine adds in another order; that alone must not bring an answer below the threshold
+Z = 1.959964  # standard deviations that hold 95 % of a normal distribution
 _PRIOR = 1.0  # weight of "the temperature is 1", in images
 _CELLS = 4_000_000  # logits processed at a time, so that 10,000 classes need little memory
 

@@ -16,6 +16,7 @@ MODELS = ("resnet18", "resnet34", "resnet50", "mobilenet_v3_small", "mobilenet_v
 
 
 MODES = ("head", "whole", "finetune")
+HEAD_MODES = ("head", "finetune")  # begin with the head: they need weights, and try its settings within one job
 
 # The ones that int8 makes about twice as fast at no loss; of depthwise convolutions it has 1.2 times the speed, and
 # dogs120's photographs lose two points of accuracy (EfficientNet-B0).

@@ -39,12 +39,12 @@ def split_folders(images: Iterable[Sequence[str]]) -> dict[str, str]:
     if any(inside[top] - {""} for top in known):
         return known
     if inside and len(known) == len(inside):
-        raise ValueError(f"{_few(known)} hold pictures and no class folders; expected <split>/<class>/<image>.")
+        raise ValueError(f"{few(sorted(known))} hold pictures and no class folders; expected <split>/<class>/<image>.")
     shared = set.intersection(*inside.values()) if len(inside) > 1 else set()
     if len(shared) > 1 and not any("" in folders for folders in inside.values()):
         raise ValueError(
-            f"The folders {_few(inside)} all hold {_few(shared)}: if they are splits, call them train, valid and test; "
-            "if they are the classes, put their pictures directly into them."
+            f"The folders {few(sorted(inside))} all hold {few(sorted(shared))}: if they are splits, call them train, "
+            "valid and test; if they are the classes, put their pictures directly into them."
         )
     return {}
 
@@ -63,6 +63,6 @@ def _counted(kinds: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {kind.removeprefix('.').upper() or 'without a suffix'}" for kind, count in ordered)
 
 
-def _few(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    return ", ".join(listed[:_NAMED]) + (" ..." if len(listed) > _NAMED else "")
+def few(names: Sequence[str]) -> str:
+    """Return the first names as a text."""
+    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")

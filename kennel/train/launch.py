@@ -10,6 +10,7 @@ from kennel.console import duration
 from kennel.errors import KennelError
 from kennel.prices import Prices, dollars, total
 from kennel.rehearsal.jobs.language import DefinitionError, resolve_parameters
+from training.hyperparameters import HEAD_MODES
 
 _DAY = 86_400  # seconds: a job's limit where it names none
 
@@ -73,7 +74,7 @@ def longest_jobs(definition: Mapping[str, Any], values: Mapping[str, Any]) -> li
     Trials of the whole network are a job each. Where only Prepare finds out whether the whole network learns, it is
     taken to: that costs most.
     """
-    tuned = int(values.get("TuneTrials", 0)) > 0 and values.get("Mode") not in ("head", "finetune")
+    tuned = int(values.get("TuneTrials", 0)) > 0 and values.get("Mode") not in HEAD_MODES
     suffix = "Tuned" * tuned + "Spot" * (values.get("Spot") == "true")
     names = ("Prepare", f"Tune{suffix}" if tuned else f"Train{suffix}", f"Evaluate{suffix}")
     steps = {step["Name"]: step for step in _flat(definition["Steps"])}

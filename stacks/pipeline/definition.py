@@ -12,7 +12,7 @@ from typing import Any
 
 from stacks.config import TrainingSettings
 from stacks.pipeline.requests import EXECUTION_ID, Jobs, evaluation, get, join, preparation, training, tuning
-from training.hyperparameters import MODES, parameter_name, settable
+from training.hyperparameters import HEAD_MODES, parameter_name, settable
 
 Step = dict[str, Any]
 
@@ -104,7 +104,7 @@ def _tuned(branch: Branch) -> list[Any]:
     trials, mode = get("Parameters.TuneTrials"), _read("Prepare", "Preparation", "mode")
     if branch.tuned:
         return [_compare("GreaterThan", trials, 0), _compare("Equals", mode, "whole")]
-    one_job = [_compare("Equals", mode, name) for name in MODES if name != "whole"]
+    one_job = [_compare("Equals", mode, name) for name in HEAD_MODES]
     return [{"Type": "Or", "Conditions": [_compare("LessThanOrEqualTo", trials, 0), *one_job]}]
 
 

@@ -1,6 +1,6 @@
 """What the network and a few simple measures say of a photo: the numbers in which windows are compared."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from training.calibration import Floats, Labels, softmax
 from training.errors import TrainingError
-from training.evaluate.artifact import BATCH, Model, similarity
-from training.split import Split
-from training.transform import Preprocessing, open_rgb, to_array
+from training.evaluate.artifact import BATCH, Decoded, Model, decode, similarity
+from training.transform import Preprocessing
 
 SCALARS = (
     "top probability",
@@ -74,57 +73,52 @@ def observe(model: Model, images: Iterable[bytes]) -> Iterator[Observations | No
         while batch := list(islice(waiting, BATCH)):
             decoded = list(pool.map(lambda image: _decoded(image, model.how), batch))
             good = [one for one in decoded if one is not None]
-            seen = _seen(model, good) if good else None
+            outputs = model.compiled["float32"](np.stack([one.pixels for one in good])) if good else None
+            seen = observations(model, good, outputs) if good else None
             rows = iter(range(len(good)))
             for one in decoded:
                 yield None if one is None or seen is None else seen.take([next(rows)])
 
 
-def _decoded(image: bytes, how: Preprocessing) -> tuple[NDArray[np.float32], list[float]] | None:
+def _decoded(image: bytes, how: Preprocessing) -> Decoded | None:
     try:
-        picture = open_rgb(image)
-        array = to_array(picture, how)
+        return decode(image, how)
     except Exception:  # whatever Pillow raises for what callers send
         return None
-    return array, _measures(array, how, picture.size, len(image))
 
 
-def _measures(array: NDArray[np.float32], how: Preprocessing, size: tuple[int, int], length: int) -> list[float]:
+def observations(model: Model, batch: Sequence[Decoded], outputs: Any) -> Observations:
+    """Return what is to be compared of a batch and the float32 network's outputs for it."""
+    logits = np.asarray(outputs[0])
+    named = {name: value for port, value in outputs.to_dict().items() for name in port.get_names()}
+    probabilities = softmax(logits, model.temperature)
+    entropy = -(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(1)
+    alike = similarity(outputs, model.reference)  # to the training images
+    own = np.stack([probabilities.max(1), entropy, alike if len(alike) else np.ones(len(batch))], axis=1)
+    scalars = np.concatenate([own, np.array([_measures(one, model.how) for one in batch])], axis=1)
+    # A graph of an older version gives no embedding: its logits stand in.
+    return Observations(np.asarray(named.get("embedding", logits), np.float32), probabilities, scalars)
+
+
+def _measures(photo: Decoded, how: Preprocessing) -> list[float]:
     """Return brightness, contrast, sharpness, colour (all of the network's input, values 0 to 1), aspect, bytes."""
-    pixels = array.transpose(1, 2, 0) * np.asarray(how.std) + np.asarray(how.mean)
+    pixels = photo.pixels.transpose(1, 2, 0) * np.asarray(how.std) + np.asarray(how.mean)
     grey = pixels.mean(2)
     laplacian = grey[1:-1, :-2] + grey[1:-1, 2:] + grey[:-2, 1:-1] + grey[2:, 1:-1] - 4 * grey[1:-1, 1:-1]
     sharpness = float(np.log(laplacian.var() + 1e-6)) if laplacian.size else 0.0
-    aspect = float(np.log(size[0] / size[1]))
+    aspect = float(np.log(photo.size[0] / photo.size[1]))
     return [
         float(grey.mean()),
         float(grey.std()),
         sharpness,
         float(pixels.std(2).mean()),
         aspect,
-        float(np.log(length)),
+        float(np.log(photo.length)),
     ]
 
 
-def _seen(model: Model, decoded: list[tuple[NDArray[np.float32], list[float]]]) -> Observations:
-    outputs = model.compiled["float32"](np.stack([array for array, _ in decoded]))
-    logits = np.asarray(outputs[0])
-    named = {name: value for port, value in outputs.to_dict().items() for name in port.get_names()}
-    probabilities = softmax(logits, model.temperature)
-    entropy = -(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(1)
-    alike = similarity(outputs, model.reference)  # to the training images
-    own = np.stack([probabilities.max(1), entropy, alike if len(alike) else np.ones(len(decoded))], axis=1)
-    scalars = np.concatenate([own, np.array([measures for _, measures in decoded])], axis=1)
-    # A graph of an older version gives no embedding: its logits stand in.
-    return Observations(np.asarray(named.get("embedding", logits), np.float32), probabilities, scalars)
-
-
-def write_reference(model: Model, split: Split, folder: Path) -> None:
-    """Write drift-reference.npz: what the exported network says of each image of `split` that can be decoded."""
-    every = list(observe(model, (split.read(index) for index in range(len(split)))))
-    chosen = [index for index, one in enumerate(every) if one is not None]
-    seen = Observations.join([one for one in every if one is not None])
-    labels = np.array([split.samples[index].label for index in chosen], np.int64)
+def write_reference(seen: Observations, labels: Labels, folder: Path) -> None:
+    """Write drift-reference.npz: what the exported network says of the test split's images, and their labels."""
     np.savez_compressed(
         folder / _REFERENCE,
         embedding=seen.embedding.astype(np.float16),

@@ -1,7 +1,5 @@
 """The drift report: one HTML file that names what moved and shows the photos that moved most."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +7,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.drift.capture import Request, read_image
-from training.evaluate.page import share
+from training.evaluate.page import data_uri, share
 from training.transform import open_rgb
-
-_SIDE = 176  # pixels of a thumbnail's longer side
 
 
 def render(report: Mapping[str, Any], shown: Sequence[Request]) -> str:
@@ -22,19 +18,10 @@ def render(report: Mapping[str, Any], shown: Sequence[Request]) -> str:
         loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(share=share, p=_p_value)
-    pictures = [(request.id, _thumbnail(read_image(request.file, request.offset))) for request in shown]
+    pictures = [(request.id, data_uri(open_rgb(read_image(request.file, request.offset)))) for request in shown]
     return environment.get_template("drift.html.j2").render(
         report=report, last=report["windows"][-1], before=report["windows"][:-1][-30:], pictures=pictures
     )
-
-
-def _thumbnail(image: bytes) -> str:
-    """Return a data URI."""
-    picture = open_rgb(image)
-    picture.thumbnail((_SIDE, _SIDE))
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=78)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
 def _p_value(value: float) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,11 +152,28 @@ def _compile(file: Path, hint: str) -> Any:
         raise TrainingError(f"OpenVINO cannot load {file.name}: {error}.") from None
 
 
-def classify(model: Model, split: Split) -> dict[str, Answers]:
+@dataclass(frozen=True)
+class Decoded:
+    """A photo as the network takes it, `pixels` float32 [3, crop, crop], and the `size` and `length` of its file."""
+
+    pixels: NDArray[np.float32]
+    size: tuple[int, int]  # width and height
+    length: int  # bytes
+
+
+def decode(data: bytes, how: Preprocessing) -> Decoded:
+    """Return the photo; raise what Pillow raises."""
+    picture = open_rgb(data)
+    return Decoded(to_array(picture, how), picture.size, len(data))
+
+
+def classify(
+    model: Model, split: Split, look: Callable[[Sequence[Decoded], Any], object] = lambda batch, outputs: None
+) -> dict[str, Answers]:
     """Return the answers for every image of `split`, by precision. One batch is in memory at a time.
 
-    Raise TrainingError for classes that are not the model's, images that cannot be decoded, and logits that are not
-    finite or not one for each class.
+    `look` is called with each batch and float32's outputs for it. Raise TrainingError for classes that are not the
+    model's, images that cannot be decoded, and logits that are not finite or not one for each class.
     """
     if split.classes != model.classes:
         raise TrainingError(_difference(model.classes, split.classes))
@@ -164,11 +181,14 @@ def classify(model: Model, split: Split) -> dict[str, Answers]:
     parts: dict[str, list[Answers]] = {precision: [] for precision in model.compiled}
     start = 0
     for batch in _batches(model.how, split):
+        pixels = np.stack([one.pixels for one in batch])
         for precision, compiled in model.compiled.items():
-            outputs = compiled(batch)
-            logits = _logits(outputs, batch, len(model.classes))
+            outputs = compiled(pixels)
+            logits = _logits(outputs, pixels, len(model.classes))
             answers = Answers.from_logits(logits, labels[start : start + len(batch)], model.temperature)
             parts[precision].append(replace(answers, similarity=similarity(outputs, model.reference)))
+            if precision == "float32":
+                look(batch, outputs)
         start += len(batch)
     return {precision: Answers.join(some) for precision, some in parts.items()}
 
@@ -204,15 +224,15 @@ def _difference(known: tuple[str, ...], tested: tuple[str, ...]) -> str:
     return f"The model and the test split have different classes ({which}); both must come from one Prepare job."
 
 
-def _batches(how: Preprocessing, split: Split) -> Iterator[NDArray[np.float32]]:
-    """Yield float32 [batch, 3, crop, crop]; one batch is decoded at a time."""
+def _batches(how: Preprocessing, split: Split) -> Iterator[list[Decoded]]:
+    """Yield the images, one batch decoded at a time."""
 
-    def one(index: int) -> NDArray[np.float32]:
+    def one(index: int) -> Decoded:
         try:
-            return to_array(open_rgb(split.read(index)), how)
+            return decode(split.read(index), how)
         except OSError as error:
             raise TrainingError(f"{split.samples[index].name} cannot be decoded ({error}).") from error
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(split), BATCH):
-            yield np.stack(list(pool.map(one, range(start, min(start + BATCH, len(split))))))
+            yield list(pool.map(one, range(start, min(start + BATCH, len(split)))))

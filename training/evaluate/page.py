@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from training.evaluate import charts, scores
 from training.split import Split
@@ -59,11 +60,15 @@ class Thumbnails:
         except OSError:
             return Picture(name)
         pixelated = max(thumbnail.size) <= _SMALL
-        thumbnail.thumbnail((_SIDE, _SIDE))
-        stream = io.BytesIO()
-        thumbnail.save(stream, "JPEG", quality=90 if pixelated else 78, optimize=True)
-        data = base64.b64encode(stream.getvalue()).decode("ascii")
-        return Picture(name, f"data:image/jpeg;base64,{data}", pixelated)
+        return Picture(name, data_uri(thumbnail, quality=90 if pixelated else 78), pixelated)
+
+
+def data_uri(image: Image.Image, quality: int = 78) -> str:
+    """Return a thumbnail of the image, which is reduced in place, as a data URI."""
+    image.thumbnail((_SIDE, _SIDE))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
 @dataclass(frozen=True)

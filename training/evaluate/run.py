@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from training.calibration import Flags, coverage_and_precision, expected_calibration_error
-from training.drift.observe import write_reference
+from training.drift.observe import Observations, observations, write_reference
 from training.evaluate import artifact, scores
 from training.evaluate.page import render
 from training.paths import Paths
@@ -32,10 +32,13 @@ def evaluate(paths: Paths) -> None:
     with tempfile.TemporaryDirectory() as folder:
         provenance = artifact.unpack(paths.processing_input("model") / "model.tar.gz", Path(folder))
         model = artifact.load(Path(folder))
-        answers = artifact.classify(model, split)
-        output = paths.processing_output("evaluation")
-        output.mkdir(parents=True, exist_ok=True)
-        write_reference(model, split, output)
+        seen: list[Observations] = []
+        answers = artifact.classify(
+            model, split, lambda batch, outputs: seen.append(observations(model, batch, outputs))
+        )
+    output = paths.processing_output("evaluation")
+    output.mkdir(parents=True, exist_ok=True)
+    write_reference(Observations.join(seen), answers["float32"].labels, output)
     report = summarize(answers, split, model, provenance)
     page = render(report, answers["float32"], split, model.record)
     # A class's name may hold bytes that are not UTF-8.

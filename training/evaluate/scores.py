@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import Flags, Floats, Labels, softmax
+from training.calibration import Flags, Floats, Labels, Z, softmax
 
 WORST = 10  # classes whose recall the gate looks at
-_Z = 1.959964  # standard deviations that hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,9 @@ def interval(hits: int, of: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a share (Wilson 1927): it holds for few images, and near 0 and 1."""
     if not of:
         return 0.0, 1.0
-    share, weight = hits / of, _Z * _Z / of
+    share, weight = hits / of, Z * Z / of
     middle = (share + weight / 2) / (1 + weight)
-    reach = _Z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
+    reach = Z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 

@@ -13,12 +13,14 @@ from typing import Any
 from PIL import Image
 
 from training.errors import TrainingError
+from training.hyperparameters import HEAD_MODES
+from training.layout import few
 from training.passport import file_sha256
 from training.paths import Paths, writable
 from training.prepare import duplicates
 from training.prepare.dataset import list_images, printable
 from training.prepare.duplicates import Pair, Unique
-from training.prepare.splits import Splits, assign, check_classes, few, warnings_of
+from training.prepare.splits import Splits, assign, check_classes, warnings_of
 from training.prepare.verify import Verified, verify
 from training.split import NewSample, write_split
 
@@ -201,7 +203,7 @@ def _pass_on(folder: Path, output: Path, record: dict[str, Any]) -> dict[str, An
 
 def _choose_mode(mode: str, weights: dict[str, Any]) -> str:
     """Return the training mode, one of MODES; raise TrainingError for head or finetune without weights."""
-    if mode in ("head", "finetune") and not weights["file"]:
+    if mode in HEAD_MODES and not weights["file"]:
         raise TrainingError(
             f"Mode {mode} needs pretrained weights and the data set has none: upload it with --weights, or train in "
             "mode whole."

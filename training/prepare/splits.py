@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from training.errors import TrainingError
+from training.layout import few
 from training.prepare.verify import Verified
 
 NAMES = ("train", "valid", "test")
 Splits = dict[str, list[Verified]]
 _SHARE = 0.1  # of each class, for a split that the tree lacks
-_NAMED = 5
 _RATIO = 100  # of the largest class to a class
 
 
@@ -84,11 +84,6 @@ def warnings_of(splits: Mapping[str, Sequence[Verified]], classes: Sequence[str]
     if odd := [name for name in classes if re.search(r"\\(x[0-9a-f]{2}|[nrt]|u[0-9a-f]{4})", name)]:
         warnings.append(f"class folders have names that are not UTF-8 or not one line; rename them: {few(odd)}")
     return warnings
-
-
-def few(names: Sequence[str]) -> str:
-    """Return the first names as a text."""
-    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
 
 
 def _alike(names: Iterable[str], key: Callable[[str], str]) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from training.distributed.cluster import supports_bfloat16
 from training.distributed.process_group import ProcessGroup
 from training.errors import TrainingError
-from training.hyperparameters import Hyperparameters
+from training.hyperparameters import HEAD_MODES, Hyperparameters
 from training.known import Fitted
 from training.paths import Paths
 from training.split import load_split
@@ -87,7 +87,7 @@ def resolve_mode(settings: Hyperparameters, *, has_weights: bool) -> str:
     """Return one of MODES; raise TrainingError for a head on a random backbone."""
     if settings.mode == "auto":
         return "head" if has_weights else "whole"
-    if settings.mode in ("head", "finetune") and not has_weights:
+    if settings.mode in HEAD_MODES and not has_weights:
         raise TrainingError(
             f"mode={settings.mode} needs pretrained weights, but the data set has none; use mode=whole or auto."
         )

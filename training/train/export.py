@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from training.calibration import softmax
+from training.calibration import Z, softmax
 from training.errors import TrainingError
 from training.hyperparameters import SUITED_TO_INT8, Hyperparameters
 from training.known import FILE, Fitted
@@ -32,7 +32,6 @@ OUTPUTS = ("logits", "embedding")  # of a network; the second is absent where no
 # Of classes that torch finds equally likely but for rounding, none counts as another answer: in a large split there is
 # always such an image, and a finished training must not fail because of it.
 TIE = 1e-4
-_Z = 1.959964  # standard deviations that hold 95 % of a normal distribution
 
 Predict = Callable[[NDArray[np.float32]], NDArray[Any]]  # images [n, 3, side, side] -> logits [n, classes]
 Exports = dict[str, dict[str, Any]]
@@ -151,7 +150,7 @@ class Agreement:
     def loss_interval(self) -> tuple[float, float]:
         """Return the 95 % interval of `loss`, from pairs (Agresti and Min 2005: half an image more of each kind)."""
         images, difference = self.images + 2, self.lost - self.won
-        reach = _Z * math.sqrt(self.lost + self.won + 1 - difference**2 / images)
+        reach = Z * math.sqrt(self.lost + self.won + 1 - difference**2 / images)
         return max(-1.0, (difference - reach) / images), min(1.0, (difference + reach) / images)
 
     def __str__(self) -> str:

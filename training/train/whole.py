@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -18,6 +18,7 @@ from training.split import Split
 from training.train import checkpoint, engine
 from training.train.context import StopFlag, TrainedModel, TrainingContext
 from training.train.data import Images, Item, batches, mix, step_size, steps_per_epoch, train_plan, valid_plan
+from training.train.model import State
 
 _MOST_NAMES = 5  # images that an error names
 
@@ -33,12 +34,8 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def train_whole(
-    context: TrainingContext, stop: StopFlag, start: Mapping[str, Tensor] | None = None
-) -> TrainedModel | None:
-    """Train to the last epoch; return None when `stop` was set on any rank and the checkpoint is written.
-
-    With `start`, a state_dict, the network is finetuned from there.
+def train_whole(context: TrainingContext, stop: StopFlag, start: State | None = None) -> TrainedModel | None:
+    """Train, or finetune `start`, to the last epoch; return None once `stop` was set on any rank, after a checkpoint.
 
     A checkpoint is written after each epoch and every `checkpoint_interval()` seconds; a finished run trains nothing.
     """
@@ -102,7 +99,7 @@ def train_whole(
 class Run:
     """The model, its optimizer and the average of its weights, in memory and in checkpoints."""
 
-    def __init__(self, context: TrainingContext, steps: int, start: Mapping[str, Tensor] | None) -> None:
+    def __init__(self, context: TrainingContext, steps: int, start: State | None) -> None:
         """`steps`: in an epoch; `start`: the weights that are finetuned, None for those of the context."""
         self.context, self.steps, settings = context, steps, context.settings
         # Convolutions in bfloat16 are several times faster on a CPU if the channels are last in memory.

@@ -290,3 +290,18 @@ def test_probes_are_photos_of_all_classes_with_the_labels_that_the_model_gave(
     # The one that lies in the wrong class has the label that the model gave it.
     assert sorted(labels) == [CLASSES[GREEN]] * 4 + [CLASSES[RED]] * 4
     assert {(folder / one["file"]).read_bytes() for one in content["probes"]} == {data for _, data in EIGHT}
+
+
+def test_each_picture_is_decoded_once_for_all_that_is_measured(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+
+    def noted(data: bytes, how: Any) -> Any:
+        lengths.append(len(data))
+        return decode(data, how)
+
+    decode = artifact.decode
+    monkeypatch.setattr(artifact, "decode", noted)
+    report = measured(FOUR, **INT8, int8=10.0)
+    assert len(lengths) == report["test_samples"] == 4

@@ -60,19 +60,11 @@ class Found:
         return mean
 
 
-def search(context: TrainingContext, fit: Fit, features: str, stopped: Callable[[], bool]) -> Found | None:
-    """Return the best heads by loss, then number, and all trials; None once `stopped()`.
-
-    `features` is the key of the features. Of an earlier run's trials on them the results are reused, and only the best
-    are trained again. Raise TrainingError when the loss became infinite in every trial.
-    """
-    return Search(context, fit, features).run(stopped)
-
-
 class Search:
     """The trials that are done, with the heads of the best ones."""
 
     def __init__(self, context: TrainingContext, fit: Fit, features: str) -> None:
+        """`features` is the key of the features."""
         self._context, self._fit, self._log = context, fit, TrialLog(context, features)
         given, images = context.settings, len(context.train_split)
         self._settings = {n: trial_settings(n, given, images) for n in range(1, (given.trials or DEFAULT_TRIALS) + 1)}
@@ -80,15 +72,20 @@ class Search:
         self._heads: dict[int, TrainedHead] = {}
 
     def run(self, stopped: Callable[[], bool]) -> Found | None:
+        """Return the best heads by loss, then number, and all trials; None once `stopped()`.
+
+        Of an earlier run's trials on the same features the results are reused, and only the best are trained again.
+        Raise TrainingError when the loss became infinite in every trial.
+        """
         started = time.monotonic()
         if self._done:
             self._context.log(f"trials reused={len(self._done)}")
-        if not self._try(self._settings.keys() - self._done.keys(), stopped):
+        if not self._run_and_keep(self._settings.keys() - self._done.keys(), stopped):
             return None
         best = self._best()
         if not best:
             raise TrainingError("In every trial the loss became infinite; lower learning_rate.")
-        if not self._try(set(best) - self._heads.keys(), stopped):
+        if not self._run_and_keep(set(best) - self._heads.keys(), stopped):
             return None
         seconds = time.monotonic() - started
         self._context.log(f"trials={len(self._settings)} best={best[0]} seconds={seconds:.3f}")
@@ -100,7 +97,7 @@ class Search:
         finite = [trial for trial in self._done.values() if trial["loss"] is not None]
         return [trial["trial"] for trial in sorted(finite, key=lambda one: (one["loss"], one["trial"]))[:AVERAGED]]
 
-    def _try(self, numbers: Set[int], stopped: Callable[[], bool]) -> bool:
+    def _run_and_keep(self, numbers: Set[int], stopped: Callable[[], bool]) -> bool:
         """Try these settings and keep the best heads; return False once `stopped()`."""
         for outcome in _run_trials(self._fit, {number: self._settings[number] for number in numbers}, stopped):
             if outcome is None:

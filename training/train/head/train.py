@@ -11,7 +11,7 @@ from training.train.context import StopFlag, TrainedModel, TrainingContext
 from training.train.embedding import fit_features
 from training.train.head.features import Features, extract_features
 from training.train.head.fit import FeatureSet, HeadCheckpoints, fit, one_thread
-from training.train.head.search import Found, search
+from training.train.head.search import Found, Search
 from training.train.model import remove_head
 
 
@@ -65,7 +65,7 @@ def _train_on(features: Features, context: TrainingContext, stop: StopFlag) -> T
             trained = fit(feature_set, context.settings, stopped, log, checkpoints)
         found = trained and Found([trained], context.settings, [])
     else:
-        found = search(context, partial(fit, feature_set), features.key, stopped)
+        found = Search(context, partial(fit, feature_set), features.key).run(stopped)
         for row in found.heads[0].history if found else ():
             log(format_epoch(**row))
     if not found:
